@@ -1,0 +1,83 @@
+"""What the loop asks of a model: two small methods that turn a request into a stream of signals.
+
+A model yields, in this order of meaning:
+
+- `UsageReport` whenever the provider reports usage (the first before any content, where it does so);
+- deltas: `BeginPart`, any number of `AppendText`/`AppendBytes`, `CommitPart`; parts may interleave;
+- `Answer`, last and exactly once.
+
+It raises ModelRequestError for a failure whose class it knows; any other exception counts as `other`. A
+stream that ends without its `Answer` is cut (`stream_cut`). Closing the iterator early (`close`, `aclose`)
+must release the connection. Retries, ids, order, time and cost are the loop's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import attrs
+import msgspec
+
+from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item, ToolSpec
+from agentkit_loop.usage import Usage
+from agentkit_loop.values import JSON
+
+
+@attrs.frozen(kw_only=True)
+class ModelRequest:
+    """One request, as the loop makes it.
+
+    request_id: the loop's id. purpose: turn or compaction. system: the system prompt, None without one.
+    tools: what the model may call. items: the transcript to answer. parameters: the agent's further
+    request parameters, for the adapter to pass on.
+    """
+
+    request_id: str
+    purpose: str
+    system: str | None
+    tools: tuple[ToolSpec, ...]
+    items: tuple[Item, ...]
+    parameters: dict[str, JSON]
+
+
+class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the request has used so far, as a whole: a later report replaces an earlier one.
+
+    model: which model is billed, None for the one asked for.
+    """
+
+    usage: Usage
+    model: str | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of the stream.
+
+    finish_reason: `completed`, `tool_call`, `max_tokens`, `stop_sequence`, `refusal`,
+    `context_window_exceeded`, `pause_turn`, or the provider's own word where none of these fits.
+    response_id, response_model: the provider's.
+    """
+
+    finish_reason: str
+    response_id: str | None = None
+    response_model: str | None = None
+
+
+ModelSignal: TypeAlias = BeginPart | AppendText | AppendBytes | CommitPart | UsageReport | Answer
+"""What a model yields."""
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model adapter. `name`: the model asked for, as it is told and priced."""
+
+    @property
+    def name(self) -> str:
+        """The model asked for."""
+
+    def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
+        """Make the request and yield what comes."""
+
+    def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
+        """The same on an event loop."""

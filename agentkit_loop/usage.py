@@ -1,0 +1,136 @@
+"""What a request used, what it cost, and what went wrong: the small records that ride on events."""
+
+from __future__ import annotations
+
+import datetime as dt
+import traceback
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from agentkit_loop.errors import ModelRequestError
+from agentkit_loop.values import JSON, clean_text
+
+_COUNTS = (
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "cache_write_1h_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens of one request, or a sum over several. None is unknown, never zero.
+
+    input_tokens, cached_input_tokens (read from the provider's cache) and cache_write_input_tokens
+    are disjoint, as the provider bills them. cache_write_1h_input_tokens is the part of the writes
+    that lives one hour. output_tokens includes reasoning_tokens. raw is the provider's own object,
+    kept for what has no field here (service tier, server tools, iterations); a sum has none.
+    """
+
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    cache_write_1h_input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    raw: dict[str, JSON] | None = None
+
+    @property
+    def total_input_tokens(self) -> int | None:
+        """All input tokens: fresh, cached and written to the cache; None if none of them is known."""
+        return _sum(self.input_tokens, self.cached_input_tokens, self.cache_write_input_tokens)
+
+    @property
+    def total_tokens(self) -> int | None:
+        """All input and output tokens; None if none of them is known."""
+        return _sum(self.total_input_tokens, self.output_tokens)
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add field by field; a count that only one side knows is that side's."""
+        return Usage(**{name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTS})
+
+    @classmethod
+    def total(cls, usages: Any) -> Usage:
+        """Add any number of usages; an empty sum knows nothing."""
+        return sum(usages, cls())
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request cost.
+
+    amount: a sum of `components`, exact. currency: ISO 4217. components: amount by what was billed
+    (`input`, `cached_input`, `cache_write`, `output`, …). source: which price table, with its version.
+    priced_at: the moment whose prices were used.
+    """
+
+    amount: Decimal
+    currency: str
+    components: dict[str, Decimal]
+    source: str
+    priced_at: dt.datetime
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An error as data.
+
+    type: the class's name. message: its text. frames: the innermost three calls, innermost first, as
+    `file:line in function`, without source lines. retryable: whether trying again may help.
+    """
+
+    type: str
+    message: str
+    frames: tuple[str, ...] = ()
+    retryable: bool = False
+
+    @classmethod
+    def of(cls, error: BaseException, *, retryable: bool | None = None) -> ErrorInfo:
+        """Describe an exception; `retryable` overrides what the exception itself says."""
+        if retryable is None:
+            retryable = isinstance(error, ModelRequestError) and error.retryable
+        return cls(
+            type=type(error).__name__,
+            message=error_text(error),
+            frames=_first_frames(error),
+            retryable=retryable,
+        )
+
+
+def error_text(error: BaseException) -> str:
+    """Return the text of an exception, its class name where it has none, never raising."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+        text = ""
+    return clean_text(text) or type(error).__name__
+
+
+def _first_frames(error: BaseException) -> tuple[str, ...]:
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    # The last two components say which file; the rest of the path is a fact about the machine.
+    return tuple(
+        clean_text(f"{'/'.join(frame.filename.replace(chr(92), '/').split('/')[-2:])}:{frame.lineno} in {frame.name}")
+        for frame in reversed(frames)
+    )
+
+
+class ObserverStats(msgspec.Struct, frozen=True, kw_only=True):
+    """What the loop counted for one observer in a run.
+
+    handled: events it was given. failed: those on which it raised. dropped: events it says it dropped.
+    time_ms: wall clock inside its `handle_event`, monotonic.
+    """
+
+    name: str
+    handled: int
+    failed: int
+    dropped: int
+    time_ms: float
