@@ -129,6 +129,27 @@ PartKind: TypeAlias = Literal[
 ]
 
 
+def part_kind(part: AnyPart) -> PartKind:
+    """Return the kind that BeginPart tells of a part."""
+    match part:
+        case TextPart():
+            return "text"
+        case ReasoningPart():
+            return "reasoning"
+        case ToolCallPart():
+            return "tool_call"
+        case ToolResultPart():
+            return "tool_result"
+        case MediaPart():
+            return "media"
+        case FilePart():
+            return "file"
+        case StructuredPart():
+            return "structured"
+        case CustomPart():
+            return "custom"
+
+
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the transcript. id: unique in the session; empty until the session gives one."""
 

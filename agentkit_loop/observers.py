@@ -112,6 +112,7 @@ class Slot:
     policy: FailurePolicy
     disable_after: int | None
     wants: tuple[type[AgentEvent], ...]
+    counted: bool = True  # False for a tap, which no statistics name
     handled: int = 0
     failed: int = 0
     spent_ns: int = 0  # inside handle, monotonic
@@ -188,6 +189,11 @@ class EventEmitter:
             self._slots = (*self._slots, slot)
             self._reroute()
 
+    def tap(self, collect: Callable[[AgentEvent], object]) -> None:
+        """Register a driver's own collector, which no statistics name."""
+        self.add_observer(collect)
+        self._slots[-1].counted = False
+
     def remove_observer(self, observer: Observer) -> None:
         """Forget an observer from the next event on; it is neither flushed nor closed."""
         with self._lock:
@@ -259,6 +265,7 @@ class EventEmitter:
             slot.spent_ns += after - before
             before = after
         route.told += 1
+        self.telling = None
         self._dispatching = False
         if failures is not None:
             self._settle(event, failures)
@@ -352,7 +359,7 @@ class EventEmitter:
     def stats(self) -> tuple[ObserverStats, ...]:
         """Return what was counted for each observer, those that were removed last."""
         self._reroute()
-        return tuple(slot.stats() for slot in (*self._slots, *self._retired))
+        return tuple(slot.stats() for slot in (*self._slots, *self._retired) if slot.counted)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Flush every observer that has something to flush; True if all returned within the bound.

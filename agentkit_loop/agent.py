@@ -1,0 +1,193 @@
+"""Agent: the configuration of a loop, and the short ways to run it."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from agentkit_loop.aio import AsyncLoopDriver
+from agentkit_loop.clock import Clock
+from agentkit_loop.content import AnyPart, Item
+from agentkit_loop.driver import DriverSettings, LoopDriver
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.events import AgentEvent
+from agentkit_loop.machine import LoopSettings
+from agentkit_loop.models.protocol import Model
+from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, Registration
+from agentkit_loop.pricing import Pricing
+from agentkit_loop.retry import Retry
+from agentkit_loop.steps import AwaitingInput, Finished, RunResult
+from agentkit_loop.tools import Tool, check_catalog
+from agentkit_loop.values import JSON, clean_text, to_json
+
+
+class Agent:
+    """A model, its tools and its observers.
+
+    model: anything with `name`, `stream` and `astream`. tools: functions or Tools. system: the system
+    prompt. observers: told every event, in this order; closed by `agent.close()` or by leaving
+    `with Agent(…)`. failure_policy: what follows when an observer raises. retry: how failed requests are
+    made again. max_parallel_tools: tool bodies at once. parameters: further request parameters, handed to
+    the model. prices: what requests cost; None tells no costs. clock: for tests.
+    Raises ConfigurationError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        tools: Iterable[object] = (),
+        system: str | None = None,
+        name: str = "agent",
+        observers: Iterable[Observer | Registration] = (),
+        failure_policy: FailurePolicy = FailurePolicy.LOG,
+        retry: Retry | None = None,
+        max_parallel_tools: int = 8,
+        parameters: Mapping[str, JSON] | None = None,
+        prices: Pricing | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if not isinstance(model, Model):
+            raise ConfigurationError(
+                f"{model!r} is not a model; give AnthropicModel(…), ScriptedModel(…) or an object with "
+                "name, stream and astream"
+            )
+        if max_parallel_tools < 1:
+            raise ConfigurationError(f"max_parallel_tools={max_parallel_tools!r} must be at least 1")
+        self.model = model
+        self.name = clean_text(name)
+        self.system = None if system is None else clean_text(system)
+        self.tools: dict[str, Tool[..., Any]] = check_catalog(tools)
+        self.observers = tuple(observers)
+        self.failure_policy = failure_policy
+        self._retry = retry or Retry()
+        self._max_parallel_tools = max_parallel_tools
+        self._parameters: dict[str, JSON] = to_json(dict(parameters or {}))
+        self._prices = prices
+        self._clock = clock or Clock()
+        EventEmitter(self.observers, policy=failure_policy)  # refuses what cannot observe, before a run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Flush and close the observers that were given to this agent; twice is harmless."""
+        EventEmitter(self.observers, policy=self.failure_policy).close()
+
+    def start(
+        self,
+        *content: str | AnyPart | Item,
+        session_id: str | None = None,
+        items: Iterable[Item] = (),
+        metadata: Mapping[str, object] | None = None,
+    ) -> LoopDriver:
+        """Start a run and return its driver; RunStarted is told, and InputAccepted where content is given.
+
+        items: a transcript to begin with, which is not input. metadata: the host's own, told once.
+        """
+        driver = LoopDriver(self._settings(metadata), session_id=session_id, items=items)
+        if content:
+            driver.submit(*content)
+        return driver
+
+    def astart(
+        self,
+        *content: str | AnyPart | Item,
+        session_id: str | None = None,
+        items: Iterable[Item] = (),
+        metadata: Mapping[str, object] | None = None,
+    ) -> AsyncLoopDriver:
+        """Start a run on the running event loop; see `start`."""
+        driver = AsyncLoopDriver(self._settings(metadata), session_id=session_id, items=items)
+        if content:
+            driver.submit(*content)
+        return driver
+
+    def run(
+        self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None
+    ) -> RunResult:
+        """Run one exchange in a session of its own. Raises ModelError, ObserverError."""
+        with self.start(metadata=metadata) as driver:
+            return driver.run(*content)
+
+    async def arun(
+        self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None
+    ) -> RunResult:
+        """Run one exchange in a session of its own, on the running event loop."""
+        async with self.astart(metadata=metadata) as driver:
+            return await driver.run(*content)
+
+    def stream(
+        self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None
+    ) -> Iterator[AgentEvent]:
+        """Run one exchange and yield its events as they are told; leaving early cancels the run."""
+        told: collections.deque[AgentEvent] = collections.deque()
+        driver = LoopDriver(self._settings(metadata), tap=told.append)
+        try:
+            with driver:
+                driver.submit(*content)
+                step = None
+                while not isinstance(step, (Finished, AwaitingInput)):
+                    yield from _drained(told)
+                    step = driver.advance()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from _drained(told)
+            raise
+        yield from _drained(told)
+
+    async def astream(
+        self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None
+    ) -> AsyncIterator[AgentEvent]:
+        """Run one exchange and yield its events as they are told; leaving early cancels the run."""
+        told: collections.deque[AgentEvent] = collections.deque()
+        driver = AsyncLoopDriver(self._settings(metadata), tap=told.append)
+        try:
+            async with driver:
+                driver.submit(*content)
+                step = None
+                while not isinstance(step, (Finished, AwaitingInput)):
+                    for event in _drained(told):
+                        yield event
+                    step = await driver.advance()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            for event in _drained(told):
+                yield event
+            raise
+        for event in _drained(told):
+            yield event
+
+    def _settings(self, metadata: Mapping[str, object] | None) -> DriverSettings:
+        loop = LoopSettings(
+            agent_name=self.name,
+            model=self.model.name,
+            system=self.system,
+            tools=self.tools,
+            parameters=self._parameters,
+            retry=self._retry,
+            max_parallel_tools=self._max_parallel_tools,
+            metadata=to_json(dict(metadata or {})),
+        )
+        return DriverSettings(
+            loop=loop,
+            model=self.model,
+            observers=self.observers,
+            failure_policy=self.failure_policy,
+            prices=self._prices,
+            clock=self._clock,
+        )
+
+
+def _drained(told: collections.deque[AgentEvent]) -> Iterator[AgentEvent]:
+    while told:
+        yield told.popleft()

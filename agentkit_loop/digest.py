@@ -1,0 +1,58 @@
+"""Digests of a request: what was sent, as short hashes, so that a difference is cheap to see.
+
+The digest of the messages is chained: that of n items is a hash of that of n - 1 and the nth item, so a
+request costs what it added. Ids, times and cache markers are not covered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from agentkit_loop.content import Item, ToolSpec
+from agentkit_loop.transcript import without_ids
+from agentkit_loop.values import JSON
+
+_SIZE = 16  # bytes; 32 hex digits
+_encode = msgspec.json.Encoder().encode
+
+
+def digest(value: JSON) -> str:
+    """Return the hash of one value's JSON."""
+    return hashlib.blake2b(_encode(value), digest_size=_SIZE).hexdigest()
+
+
+def fixed_digests(tools: tuple[ToolSpec, ...], system: str | None, settings: JSON) -> dict[str, str]:
+    """Return the digests of what stays the same from request to request."""
+    return {"tools": digest(tools), "system": digest(system), "settings": digest(settings)}
+
+
+class MessageChain:
+    """The chained digests of a transcript that mostly grows."""
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []
+        self._links: list[str] = [""]  # _links[n] covers the first n items
+
+    def of(self, items: Sequence[Item]) -> str:
+        """Return the digest of the items; costs what differs from the last call."""
+        kept = len(self._items)
+        if kept > len(items) or (kept and items[kept - 1] is not self._items[kept - 1]):
+            kept = self._common(items)
+            del self._items[kept:], self._links[kept + 1 :]
+        for item in items[kept:]:
+            link = hashlib.blake2b(self._links[-1].encode(), digest_size=_SIZE)
+            link.update(_encode(without_ids(item)))
+            self._items.append(item)
+            self._links.append(link.hexdigest())
+        return self._links[-1]
+
+    def _common(self, items: Sequence[Item]) -> int:
+        common = 0
+        for old, new in zip(self._items, items, strict=False):
+            if old is not new:
+                break
+            common += 1
+        return common

@@ -1,0 +1,556 @@
+"""The drivers' common part, and the synchronous driver: they perform what the machine decides.
+
+No decision is made here. A driver tells the event that the machine decided (the emitter stamps it, folds it
+into the state, gives it to the observers) and then performs it: `ModelRequestStarted` opens the stream,
+`ToolExecutionStarted` runs the body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import queue
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from agentkit_loop.closing import Ending
+from agentkit_loop.clock import Clock
+from agentkit_loop.content import AnyPart, AppendText, Item, TextPart, ToolResultPart
+from agentkit_loop.errors import HostError, IllegalMoveError, ModelError, ModelRequestError, ObserverError
+from agentkit_loop.events import (
+    AgentEvent,
+    ModelRequestStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    ToolExecutionStarted,
+    ToolResultReceived,
+    TurnFinished,
+    TurnStarted,
+    ObserverFailed,
+)
+from agentkit_loop.execution import run_body
+from agentkit_loop.ids import new_id
+from agentkit_loop.interrupts import InterruptGuard
+from agentkit_loop.machine import Ended, GiveUp, LoopSettings, Machine, Stream, Wait, Yield
+from agentkit_loop.models.protocol import Model, ModelSignal, UsageReport
+from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, ObserverFailure, Registration, Slot
+from agentkit_loop.pricing import Pricing
+from agentkit_loop.signals import RequestFault, Signal, Submit, ToolReturned, UsageReported, WarningNoted
+from agentkit_loop.state import Failure, LoopState
+from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult, Step
+from agentkit_loop.tools import CustomFact, ToolContext
+from agentkit_loop.transcript import Transcript
+from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
+from agentkit_loop.values import clean_text, to_json
+
+_CLOSING = (RunFinished, RunFailed, RunCancelled)
+STREAM_ENDED = "the model's stream ended without its final event"
+
+
+@attrs.frozen(kw_only=True)
+class DriverSettings:
+    """What both drivers are made with. loop: the machine's part. prices: None for no costs."""
+
+    loop: LoopSettings
+    model: Model
+    observers: tuple[Observer | Registration, ...]
+    failure_policy: FailurePolicy
+    prices: Pricing | None
+    clock: Clock
+
+
+class DriverBase:
+    """What the synchronous and the asynchronous driver share; use one of those."""
+
+    def __init__(
+        self,
+        settings: DriverSettings,
+        *,
+        session_id: str | None = None,
+        items: Iterable[Item] = (),
+        tap: Callable[[AgentEvent], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = settings.clock
+        self._state = LoopState()
+        self._machine = Machine(settings.loop, self._state)
+        self._emitter = EventEmitter(
+            settings.observers,
+            session_id=session_id or new_id("ses"),
+            policy=settings.failure_policy,
+            clock=settings.clock,
+            fold=self._state.apply,
+        )
+        if tap is not None:
+            self._emitter.tap(tap)
+        self._contexts: dict[str, ToolContext] = {}
+        self._round: list[ToolResultPart] = []
+        self._lock = threading.RLock()
+        self._working = False  # inside next() or a closing
+        self._guard = InterruptGuard()
+        self._first_items = tuple(items)
+
+    # --- what a host may look at
+
+    @property
+    def session_id(self) -> str:
+        """The session."""
+        return self._emitter.session_id
+
+    @property
+    def run_id(self) -> str:
+        """This driver's run."""
+        return self._emitter.run_id
+
+    @property
+    def state(self) -> LoopState:
+        """The fold of the events so far; to look at, not to change."""
+        return self._state
+
+    @property
+    def transcript(self) -> Transcript:
+        """The transcript; `transcript.items` is what the model is shown."""
+        return self._state.transcript
+
+    @property
+    def open_round(self) -> tuple[ToolResultPart, ...]:
+        """Results of the open round, which are in no transcript yet."""
+        return self._state.transcript.open_round
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended."""
+        return not self._state.run_is_open
+
+    def observer_stats(self) -> tuple[ObserverStats, ...]:
+        """What was counted for each observer so far."""
+        return self._emitter.stats()
+
+    def take_errors(self) -> tuple[ObserverFailure, ...]:
+        """Return and forget the observers' failures kept under ACCUMULATE."""
+        return self._emitter.take_errors()
+
+    # --- what a host may do, from any thread and from inside an observer
+
+    def submit(self, *content: str | AnyPart | Item) -> None:
+        """Give input: texts and parts make one user item, Items stay as they are.
+
+        Told at once as InputAccepted; from inside an observer or another thread, when its turn comes.
+        Raises IllegalMoveError on a closed run.
+        """
+        self._signal(Submit(as_items(content)))
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Tell a CustomEvent of the host's own."""
+        self._signal(CustomFact(clean_text(name), to_json(data)))
+
+    def add_observer(self, observer: Observer | Registration) -> None:
+        """Register an observer from the next event on."""
+        self._emitter.add_observer(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Forget an observer from the next event on."""
+        self._emitter.remove_observer(observer)
+
+    def _signal(self, signal: Signal) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._post((None, signal))  # another thread drives
+            return
+        try:
+            if self._emitter.telling is not None or self._working:
+                self._post((self._emitter.telling, signal))
+                return
+            with self._guard:
+                try:
+                    self._take(signal)
+                except (ObserverError, KeyboardInterrupt, SystemExit) as error:
+                    self._break(error)
+                    raise
+        finally:
+            self._lock.release()
+
+    @abstractmethod
+    def _post(self, entry: tuple[Slot | None, Any]) -> None:
+        """Put a signal where the driving thread finds it; safe from any thread."""
+
+    # --- telling
+
+    def _tell(self, event: AgentEvent) -> None:
+        if isinstance(event, TurnStarted):
+            self._emitter.turn_id = f"turn-{self._state.turns + 1}"
+        try:
+            self._emitter.tell(event)
+        finally:
+            if isinstance(event, TurnFinished):
+                self._emitter.turn_id = None
+            elif isinstance(event, ToolResultReceived):
+                self._closed_call(event)
+
+    def _closed_call(self, event: ToolResultReceived) -> None:
+        context = self._contexts.pop(event.call_id, None)
+        if context is not None:
+            context.close()
+        if not self._state.transcript.open_calls:
+            count = len(self._state.calls)
+            items = [item for item in self._state.transcript.items if item.kind == "tool"]
+            self._round = [part for item in items[-count:] for part in item.parts]  # type: ignore[misc] # tool items hold results
+
+    def _take(self, signal: Signal) -> None:
+        now = self._clock.monotonic()
+        if isinstance(signal, UsageReport):
+            signal = self._priced(signal)
+        elif isinstance(signal, ToolReturned) and signal.fatal is not None:
+            call = self._state.calls.get(signal.call_id)
+            if call is not None and call.is_running:
+                raise signal.fatal
+        for event in self._machine.take(signal, now):
+            self._tell(event)
+
+    def _take_posted(self, entry: tuple[Slot | None, Any]) -> None:
+        """Judge a signal that came from a thread, a tool or an observer."""
+        slot, signal = entry
+        try:
+            self._take(signal)
+        except HostError as error:
+            if slot is None:
+                self._take(WarningNoted("signal_refused", error_text(error), {"signal": type(signal).__name__}))
+            else:
+                self._tell(
+                    ObserverFailed(observer=slot.name, event_seq=self._state.seq, error=ErrorInfo.of(error))
+                )
+
+    def _priced(self, report: UsageReport) -> UsageReported:
+        model = report.model or self._settings.loop.model
+        prices = self._settings.prices
+        cost = prices.cost(model, report.usage, self._clock.now()) if prices is not None else None
+        return UsageReported(usage=report.usage, model=report.model, cost=cost)
+
+    # --- performing
+
+    def _context(self, call_id: str) -> ToolContext:
+        call = self._state.calls[call_id]
+        context = ToolContext(
+            call_id=call_id,
+            session_id=self.session_id,
+            run_id=self.run_id,
+            turn_id=self._state.turn_id or "",
+            attempt=call.attempts,
+            send=lambda signal: self._post((None, signal)),
+        )
+        self._contexts[call_id] = context
+        return context
+
+    def _step(self, move: Yield) -> Step:
+        match move:
+            case Yield.AWAITING_INPUT:
+                return AwaitingInput()
+            case Yield.AFTER_TOOL_RESULT:
+                return AfterToolResult(tuple(self._round), self.submit)
+            case Yield.FINISHED:
+                finished = self._machine.show_finished()
+                return Finished(RunResult.of(self._state, finished.finish_reason))
+
+    # --- the end
+
+    def _break(self, error: BaseException) -> None:
+        """Close everything because of an exception, which the caller lets through."""
+        info = error.error if isinstance(error, ModelError) else ErrorInfo.of(error)
+        if isinstance(error, Exception):
+            self._machine.end(Ending(kind="failed", error=info))
+        else:
+            self._machine.end(Ending(kind="cancelled", reason=info.type))
+        self._release()
+        with contextlib.suppress(ObserverError):  # the first error is the one that propagates
+            self._close_run()
+
+    def _model_error(self, failure: Failure) -> ModelError:
+        attempts = "attempt" if failure.attempt == 1 else "attempts"
+        return ModelError(
+            f"{failure.error.message} ({failure.error_class}, {failure.attempt} {attempts}); "
+            f"the input stays unanswered in session {self.session_id}",
+            error=failure.error,
+            error_class=failure.error_class,
+            items=tuple(self._state.transcript.items),
+            usage=self._state.run_spent.usage,
+            session_id=self.session_id,
+        )
+
+    @abstractmethod
+    def _take_waiting(self) -> bool:
+        """Judge the signals that wait; return whether there was one."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the stream and the running bodies."""
+
+    def _close_run(self) -> None:
+        """Tell what the machine says until the run is closed; the first ObserverError is raised at the end."""
+        first: ObserverError | None = None
+        self._working = True
+        try:
+            while not isinstance(move := self._machine.decide(self._clock.monotonic()), Ended):
+                if not isinstance(move, AgentEvent):  # an ending decides nothing else
+                    raise IllegalMoveError("close", self._state.phase.value, "this is a bug of the machine")
+                if isinstance(move, _CLOSING):
+                    if self._take_waiting():
+                        continue  # what observers and tools caused meanwhile is told before the end
+                    self._emitter.flush()
+                if isinstance(move, RunFinished):
+                    move = attrs.evolve(move, observers=self._emitter.stats())
+                try:
+                    self._tell(move)
+                except ObserverError as error:
+                    first = first or error
+            self._emitter.flush()
+        finally:
+            self._working = False
+        if first is not None:
+            raise first
+
+    def _start(self) -> None:
+        """Tell RunStarted."""
+        try:
+            self._tell(self._machine.run_started(self._first_items, self._clock.monotonic()))
+        except ObserverError as error:
+            self._break(error)
+            raise
+
+    def _leave(self, error: BaseException | None) -> None:
+        """End the run as its `with` is left: suspended or completed, or by the exception."""
+        if self.is_closed:
+            return
+        if error is not None:
+            self._break(error)
+            return
+        self._machine.end(Ending(kind="left"))
+        self._release()
+        self._close_run()
+
+    def _refuse_reentry(self) -> None:
+        if self._emitter.telling is not None:
+            raise IllegalMoveError("next()", "an event is being told", "observers watch; submit instead")
+
+
+class LoopDriver(DriverBase):
+    """Drives a session on the calling thread; made by `agent.start()`.
+
+    Tools run on daemon threads. Use it as a context manager: leaving it closes the run.
+    """
+
+    def __init__(
+        self,
+        settings: DriverSettings,
+        *,
+        session_id: str | None = None,
+        items: Iterable[Item] = (),
+        tap: Callable[[AgentEvent], None] | None = None,
+    ) -> None:
+        super().__init__(settings, session_id=session_id, items=items, tap=tap)
+        self._inbox: queue.SimpleQueue[tuple[Slot | None, Any]] = queue.SimpleQueue()
+        self._stream: Iterator[ModelSignal] | None = None
+        self._pausing = False  # return after each event, for stream()
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            self._leave(error)
+
+    def close(self) -> None:
+        """End the run: completed, or suspended where an exchange is open. Twice is harmless."""
+        with self._lock:
+            self._leave(None)
+
+    suspend = close
+    """The same, said by a host that leaves an exchange open on purpose."""
+
+    def next(self) -> Step:
+        """Go on until the host is needed; see steps.py. Raises ModelError, ObserverError, IllegalMoveError."""
+        self._refuse_reentry()
+        with self._lock, self._working_on():
+            while True:
+                step = self._advance()
+                if step is not None:
+                    return step
+
+    def __iter__(self) -> Iterator[Step]:
+        """Iterate over the steps up to Finished, or up to an AwaitingInput that brings no input."""
+        while True:
+            step = self.next()
+            yield step
+            if isinstance(step, Finished):
+                return
+            if isinstance(step, AwaitingInput) and not self._state.input_unanswered:
+                return
+
+    def run(self, *content: str | AnyPart | Item) -> RunResult:
+        """Submit, drive one exchange to its end and return its result."""
+        if content:
+            self.submit(*content)
+        for step in self:
+            if isinstance(step, Finished):
+                return step.result
+        raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
+
+    def advance(self) -> Step | None:
+        """Do one thing and return; for a host that wants the events as they come (`Agent.stream`)."""
+        self._refuse_reentry()
+        self._pausing = True
+        try:
+            with self._lock, self._working_on():
+                return self._advance()
+        finally:
+            self._pausing = False
+
+    @contextlib.contextmanager
+    def _working_on(self) -> Iterator[None]:
+        if self.is_closed:
+            raise IllegalMoveError("next()", "the run is closed", "start a new run")
+        with self._guard:
+            self._working = True
+            try:
+                yield
+            except BaseException as error:
+                if not self.is_closed:
+                    self._break(error)
+                raise
+            finally:
+                self._working = False
+
+    def _advance(self) -> Step | None:
+        """Do one thing: read the stream, tell an event, or wait; return a step for the host, if any."""
+        self._take_waiting()
+        self._guard.check()
+        move = self._machine.decide(self._clock.monotonic())
+        match move:
+            case AgentEvent():
+                self._tell(move)
+                self._perform(move)
+            case Stream():
+                self._read()
+            case Wait(until):
+                self._wait(until)
+            case GiveUp(failure):
+                raise self._model_error(failure)
+            case Ended():
+                raise IllegalMoveError("next()", "the run is closed", "start a new run")
+            case Yield():
+                return self._step(move)
+        return None
+
+    def _take_waiting(self) -> bool:
+        found = False
+        while not self._inbox.empty():
+            found = True
+            self._take_posted(self._inbox.get_nowait())
+        return found
+
+    def _wait(self, until: float | None) -> None:
+        seconds = None if until is None else max(0.0, until - self._clock.monotonic())
+        guard = self._guard
+        guard.waiting = True
+        try:
+            guard.check()
+            entry = self._clock.wait(self._inbox, seconds, busy=bool(self._contexts))
+        finally:
+            guard.waiting = False
+        if entry is not None:
+            self._take_posted(entry)
+
+    def _perform(self, event: AgentEvent) -> None:
+        if isinstance(event, ModelRequestStarted):
+            try:
+                self._stream = iter(self._settings.model.stream(self._machine.model_request()))
+            except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
+                self._take(fault_of(error))
+        elif isinstance(event, ToolExecutionStarted):
+            self._start_body(event.call_id)
+
+    def _start_body(self, call_id: str) -> None:
+        call = self._state.calls[call_id]
+        tool = self._settings.loop.tools[call.part.name]
+        context = self._context(call_id)
+
+        def work() -> None:
+            self._inbox.put((None, run_body(tool, context, call.part.input, self._clock)))
+
+        carried = contextvars.copy_context()
+        threading.Thread(target=carried.run, args=(work,), name=f"tool-{tool.name}", daemon=True).start()
+
+    def _read(self) -> None:
+        """Take signals of the stream until it ends or something else is to be done."""
+        stream, guard = self._stream, self._guard
+        request, previews = self._state.request, self._machine.previews
+        if stream is None or request is None:
+            self._take(fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut")))
+            return
+        tell_delta, inbox_is_empty = self._emitter.tell_delta, self._inbox.empty
+        while True:
+            guard.waiting = True
+            try:
+                guard.check()
+                signal: Any = next(stream, None)
+            except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
+                signal = fault_of(error)
+            guard.waiting = False
+            if signal.__class__ is AppendText and signal.part_id in previews and signal.chunk.isascii():
+                previews[signal.part_id].append(signal.chunk)
+                tell_delta(request.id, signal)
+            else:
+                self._take(signal or fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut")))
+                if self._state.request is None:
+                    self._close_stream()
+                    return
+            if self._pausing or not inbox_is_empty():
+                return
+
+    def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        close: Callable[[], None] | None = getattr(stream, "close", None)
+        if close is not None:
+            with contextlib.suppress(Exception):  # what a connection says while it is let go changes nothing
+                close()
+
+    def _release(self) -> None:
+        self._close_stream()
+        for context in self._contexts.values():
+            context.cancel()
+
+    def _post(self, entry: tuple[Slot | None, Any]) -> None:
+        self._inbox.put(entry)
+
+
+def fault_of(error: Exception) -> RequestFault:
+    """Return the signal for what a model raised."""
+    if isinstance(error, ModelRequestError):
+        return RequestFault(
+            error=ErrorInfo.of(error), error_class=error.error_class, retry_after_ms=error.retry_after_ms
+        )
+    return RequestFault(error=ErrorInfo.of(error), error_class="other")
+
+
+def as_items(content: Iterable[str | AnyPart | Item]) -> tuple[Item, ...]:
+    """Make items of what a host gives: texts and parts in a row are one user item."""
+    items: list[Item] = []
+    parts: list[AnyPart] = []
+    for piece in content:
+        if isinstance(piece, Item):
+            if parts:
+                items.append(Item(kind="user", parts=tuple(parts)))
+                parts = []
+            items.append(piece)
+        else:
+            parts.append(TextPart(text=clean_text(piece)) if isinstance(piece, str) else piece)
+    if parts:
+        items.append(Item(kind="user", parts=tuple(parts)))
+    return tuple(items)

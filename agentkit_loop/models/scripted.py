@@ -1,0 +1,212 @@
+"""ScriptedModel: replies given beforehand, streamed as a provider would stream them.
+
+For tests, demonstrations and examples; it needs no key and no network. Times come from the clock that it is
+given, so a test decides how long anything takes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agentkit_loop.clock import Clock
+from agentkit_loop.content import (
+    AnyPart,
+    AppendText,
+    BeginPart,
+    CommitPart,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    part_kind,
+)
+from agentkit_loop.errors import ConfigurationError, ModelRequestError
+from agentkit_loop.models.protocol import Answer, ModelRequest, ModelSignal, UsageReport
+from agentkit_loop.usage import Usage
+from agentkit_loop.values import JSON
+
+
+class ScriptedCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tool call of a reply. id: made up (`call-1`, …) where empty. cut: raw text that does not parse."""
+
+    name: str
+    input: dict[str, JSON] = {}
+    id: str = ""
+    cut: str | None = None
+
+
+class ScriptedFailure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A failure of a reply.
+
+    error_class: see errors.ERROR_CLASSES. after_chunks: how many chunks of content come first; None for a
+    failure before anything was reported.
+    """
+
+    error_class: str = "overloaded"
+    message: str = "scripted failure"
+    after_chunks: int | None = None
+    retry_after_ms: float | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One answer of the model, as plain data.
+
+    reasoning, text, calls: the content, in this order; parts: more of it, after the text. finish_reason:
+    `tool_call` with calls, else `completed`, where None. usage: reported at the start with no output yet,
+    and whole at the end. chunk_chars: characters a chunk. delay_s: before anything. chunk_delay_s: before
+    each chunk. fail: how it fails. ends: False for a stream that stops without its final event.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    signature: str | None = None
+    calls: tuple[ScriptedCall, ...] = ()
+    parts: tuple[AnyPart, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    chunk_chars: int = 12
+    delay_s: float = 0.0
+    chunk_delay_s: float = 0.0
+    fail: ScriptedFailure | None = None
+    ends: bool = True
+
+
+AnyReply: TypeAlias = Reply | str | dict[str, Any]
+"""A Reply, its text alone, or its fields as a dict."""
+
+_Beat: TypeAlias = ModelSignal | float
+"""What the script does next: yield a signal, or wait for so many seconds."""
+
+
+class ScriptedModel:
+    """A model that gives the replies of a script, one a request.
+
+    replies: any number of them, or a function from the request to one. name: what the model is called.
+    requests: what was asked so far, for a test to look at. Safe to be shared by sessions.
+    """
+
+    def __init__(
+        self,
+        replies: Iterable[AnyReply] | Callable[[ModelRequest], AnyReply],
+        *,
+        name: str = "scripted",
+        clock: Clock | None = None,
+    ) -> None:
+        self._name = name
+        self._clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._calls = 0
+        self.requests: list[ModelRequest] = []
+        self._function = replies if callable(replies) else None
+        self._replies = iter(()) if callable(replies) else iter([as_reply(reply) for reply in replies])
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        return self._name
+
+    def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
+        """Yield the next reply."""
+        for beat in self._beats(request):
+            if isinstance(beat, float):
+                self._clock.sleep(beat)
+            else:
+                yield beat
+
+    async def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
+        """Yield the next reply on an event loop."""
+        for beat in self._beats(request):
+            if isinstance(beat, float):
+                await self._clock.asleep(beat)
+            else:
+                yield beat
+
+    def _beats(self, request: ModelRequest) -> Iterator[_Beat]:
+        reply = self._next(request)
+        if reply.delay_s:
+            yield reply.delay_s
+        fail = reply.fail
+        if fail is not None and fail.after_chunks is None:
+            raise _error(fail)
+        if reply.usage is not None:
+            yield UsageReport(usage=msgspec.structs.replace(reply.usage, output_tokens=0, reasoning_tokens=None))
+        chunks = 0
+        for beat in self._content(reply):
+            if isinstance(beat, AppendText):
+                if fail is not None and chunks == fail.after_chunks:
+                    raise _error(fail)
+                chunks += 1
+                if reply.chunk_delay_s:
+                    yield reply.chunk_delay_s
+            yield beat
+        if fail is not None:
+            raise _error(fail)
+        if not reply.ends:
+            return
+        if reply.usage is not None:
+            yield UsageReport(usage=reply.usage)
+        reason = reply.finish_reason or ("tool_call" if reply.calls else "completed")
+        yield Answer(finish_reason=reason, response_model=self._name)
+
+    def _next(self, request: ModelRequest) -> Reply:
+        with self._lock:
+            self.requests.append(request)
+            if self._function is not None:
+                return as_reply(self._function(request))
+            reply = next(self._replies, None)
+        if reply is None:
+            raise ModelRequestError(
+                f"the script has no reply for request {len(self.requests)}; add one to its replies",
+                error_class="invalid_request",
+            )
+        return reply
+
+    def _content(self, reply: Reply) -> Iterator[ModelSignal]:
+        whole: list[AnyPart] = []
+        if reply.reasoning:
+            whole.append(ReasoningPart(text=reply.reasoning, signature=reply.signature))
+        if reply.text:
+            whole.append(TextPart(text=reply.text))
+        whole.extend(reply.parts)
+        for call in reply.calls:
+            with self._lock:
+                self._calls += 1
+                call_id = call.id or f"call-{self._calls}"
+            given = call.input if call.cut is None else {}
+            whole.append(ToolCallPart(id=call_id, name=call.name, input=given, cut=call.cut))
+        for index, part in enumerate(whole):
+            part_id = str(index)
+            yield BeginPart(part_id, part_kind(part))
+            preview = _preview(part)
+            for start in range(0, len(preview), reply.chunk_chars):
+                yield AppendText(part_id, preview[start : start + reply.chunk_chars])
+            yield CommitPart(part_id, part)
+
+
+def as_reply(reply: AnyReply) -> Reply:
+    """Return the reply; raises ConfigurationError for data that is none."""
+    if isinstance(reply, Reply):
+        return reply
+    if isinstance(reply, str):
+        return Reply(text=reply)
+    try:
+        return msgspec.convert(reply, Reply)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise ConfigurationError(f"{reply!r} is not a reply: {error}") from error
+
+
+def _error(fail: ScriptedFailure) -> ModelRequestError:
+    return ModelRequestError(
+        fail.message, error_class=fail.error_class, retry_after_ms=fail.retry_after_ms
+    )
+
+
+def _preview(part: AnyPart) -> str:
+    if isinstance(part, (TextPart, ReasoningPart)):
+        return part.text
+    if isinstance(part, ToolCallPart):
+        return part.cut if part.cut is not None else msgspec.json.encode(part.input).decode()
+    return ""

@@ -1,0 +1,86 @@
+"""What reaches the machine from outside: the host's signals, the model's and the tools'.
+
+A signal is a wish or a report; only the event that the machine makes of it is a fact. The model's own
+signals (deltas, `Answer`) are in models/protocol.py, a tool's progress and facts in tools.py.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+
+from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item
+from agentkit_loop.models.protocol import Answer, UsageReport
+from agentkit_loop.tools import CustomFact, ToolProgressed
+from agentkit_loop.usage import Cost, ErrorInfo, Usage
+from agentkit_loop.values import JSON
+
+
+@attrs.frozen
+class Submit:
+    """The host gives input. items: with ids or without."""
+
+    items: tuple[Item, ...]
+
+
+@attrs.frozen(kw_only=True)
+class UsageReported:
+    """The provider reported usage, and the driver priced it."""
+
+    usage: Usage
+    model: str | None
+    cost: Cost | None
+
+
+@attrs.frozen(kw_only=True)
+class RequestFault:
+    """The open request failed."""
+
+    error: ErrorInfo
+    error_class: str
+    retry_after_ms: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ToolReturned:
+    """A tool's body ended.
+
+    output: JSON already, and bounded. duration_ms: wall clock of the body. error: what it raised. fatal:
+    SystemExit or KeyboardInterrupt, which the driver raises on its own thread.
+    """
+
+    call_id: str
+    attempt: int
+    output: JSON
+    duration_ms: float
+    is_error: bool = False
+    error: ErrorInfo | None = None
+    fatal: BaseException | None = None
+
+
+@attrs.frozen
+class WarningNoted:
+    """The driver has something to tell that has no consequence for the run."""
+
+    code: str
+    message: str
+    details: dict[str, JSON]
+
+
+Signal: TypeAlias = (
+    Submit
+    | BeginPart
+    | AppendText
+    | AppendBytes
+    | CommitPart
+    | UsageReport
+    | UsageReported
+    | Answer
+    | RequestFault
+    | ToolProgressed
+    | ToolReturned
+    | CustomFact
+    | WarningNoted
+)
+"""Everything that the machine takes."""

@@ -1,0 +1,374 @@
+"""Lines on their way into a file or a stream: whole, in order, one write each.
+
+`LogWriter` appends to a file that other threads and processes may append to as well. A line that could not
+be written whole (a full disk, a limit) is closed by a newline in front of the next one, and so is a torn
+line that a crash left at the end of the file: a reader then meets one bad line, never two glued ones.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import stat
+import sys
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, get_args
+
+from agentkit_loop.clock import Clock
+from agentkit_loop.errors import ConfigurationError, LogError
+
+FsyncPolicy: TypeAlias = Literal["never", "interval", "always"]
+"""When written lines are forced to the disk; see `LogWriter`."""
+
+DEFAULT_FSYNC_INTERVAL_MS = 1_000.0
+
+_os_write = os.write
+
+
+class LineWriter(ABC):
+    """Something that takes whole lines. Safe for threads; a child after a fork goes on with a fresh lock.
+
+    name: what is written to, for people. lines: how many were written whole. short_writes: how often the
+    system took less than it was given, so that a line went out in pieces.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.lines = 0
+        self.short_writes = 0
+        self._torn = False  # the last byte written is not a newline
+        self._closed = False
+        self._lock = threading.RLock()  # re-entrant: a signal handler may flush what it interrupted
+        _survive_fork(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def write(self, line: bytes) -> None:
+        """Write a line, given without its newline; raises LogError where it did not get out whole."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Force to the disk what was written, as far as the policy wants it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush and release what this writer opened; a second time is harmless."""
+
+    def _put(self, put: Callable[[Any], int | None], line: bytes) -> None:
+        """Give the line to `put` until all of it is taken."""
+        rest = memoryview(b"\n" + line + b"\n" if self._torn else line + b"\n")
+        self._torn = True  # until the last byte is out, also if an exception comes in between
+        while (taken := put(rest)) is not None and taken < len(rest):
+            self.short_writes += 1
+            rest = rest[taken:]
+        if taken is None:  # a raw stream's way to say that it would block
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        self._torn = False
+        self.lines += 1
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise LogError("event refused while the writer is closed; make a new one", path=self.name)
+
+    def _failure(self, error: Exception) -> LogError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return LogError(f"line could not be written: {reason[:1].lower()}{reason[1:]}", path=self.name)
+
+
+class LogWriter(LineWriter):
+    """Appends lines to a file, each with one `write` to an O_APPEND descriptor.
+
+    The file is opened at the first line, mode 0600, with missing directories, mode 0700; a path that
+    cannot work is refused at once with LogError. Every line has left the process when `write` returns.
+
+    fsync: when lines are forced to the disk, which matters for a power cut only. "always": each. "never":
+    when the system likes. "interval": by the writing thread, with the first line that comes when an
+    unsynced one is `fsync_interval_ms` old, and by `flush` and `close`. There is no thread in the
+    background: the lines before a pause wait for the next line or for `flush`, which the loop calls at
+    the end of each run. clock: whose `monotonic()` decides what is due.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: FsyncPolicy = "interval",
+        fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
+        clock: Clock | None = None,
+    ) -> None:
+        self._syncing = Syncing(fsync, fsync_interval_ms, clock)
+        self.path = writable_path(path)
+        super().__init__(str(self.path))
+        self._fd = -1
+
+    def write(self, line: bytes) -> None:
+        """Append a line, given without its newline; raises LogError where it did not get out whole."""
+        with self._lock:
+            fd = self._fd
+            try:
+                if fd < 0:
+                    fd = self._open()
+                if self._torn:
+                    self._put(self._write_some, line)
+                else:
+                    whole = line + b"\n"
+                    taken = _os_write(fd, whole)
+                    if taken == len(whole):
+                        self.lines += 1
+                    else:
+                        self._finish(whole[taken:])
+                self._syncing.written(fd)
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def _write_some(self, rest: memoryview) -> int:
+        return _os_write(self._fd, rest)
+
+    def _finish(self, rest: bytes) -> None:
+        self.short_writes += 1
+        self._put(self._write_some, rest[:-1])
+
+    def _open(self) -> int:
+        self._refuse_closed()
+        _make_directories(self.path.parent)
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        status = os.fstat(fd)
+        self._syncing.possible = stat.S_ISREG(status.st_mode)
+        self._torn = stat.S_ISREG(status.st_mode) and status.st_size > 0 and _ends_torn(self.path)
+        self._fd = fd
+        return fd
+
+    def flush(self) -> None:
+        """Force to the disk what was written, unless fsync is "never"; raises LogError."""
+        with self._lock:
+            try:
+                self._syncing.flush(self._fd)
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Flush and close the file; a second time is harmless. A line after that is refused."""
+        with self._lock:
+            self._closed = True
+            if self._fd < 0:
+                return
+            try:
+                self.flush()
+            finally:
+                fd, self._fd = self._fd, -1
+                os.close(fd)
+
+
+class StreamWriter(LineWriter):
+    """Writes lines to an open stream, text or binary, each whole and flushed; the stream stays open.
+
+    Below a stream of the io module lies a file: lines go there directly, behind what the stream held back,
+    so that a reader that went away leaves nothing in a buffer for the interpreter to stumble over at exit.
+    A stream over a regular file is forced to the disk as a LogWriter's file is.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        *,
+        fsync: FsyncPolicy = "interval",
+        fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
+        clock: Clock | None = None,
+    ) -> None:
+        self._syncing = Syncing(fsync, fsync_interval_ms, clock)
+        super().__init__(_stream_name(stream))
+        if not callable(getattr(stream, "write", None)) or getattr(stream, "closed", False):
+            raise LogError("stream refused because it is closed or cannot be written", path=self.name)
+        self._stream = stream
+        self._raw = _raw_file(stream)
+        self._gone: LogError | None = None
+        self._fd = -1
+        if self._raw is not None:
+            self._fd = self._raw.fileno()
+            self._syncing.possible = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._is_text = isinstance(stream, io.TextIOBase) or hasattr(stream, "encoding")
+
+    def write(self, line: bytes) -> None:
+        """Write a line, given without its newline, and flush it; raises LogError.
+
+        Once the other end of a pipe is gone every further line raises, and none is tried.
+        """
+        with self._lock:
+            self._refuse_closed()
+            if self._gone is not None:
+                raise self._gone
+            try:
+                self._write(line)
+                self._syncing.written(self._fd)
+            except BrokenPipeError as error:
+                self._gone = LogError("nobody reads the stream any more; the lines are lost", path=self.name)
+                raise self._gone from error
+            except (OSError, ValueError) as error:  # ValueError: the stream was closed meanwhile
+                raise self._failure(error) from error
+
+    def _write(self, line: bytes) -> None:
+        if self._raw is not None:
+            if self._raw is not self._stream:
+                self._stream.flush()
+            self._put(self._raw.write, line)
+            return
+        self._put(self._write_text if self._is_text else self._stream.write, line)
+        if hasattr(self._stream, "flush"):
+            self._stream.flush()
+
+    def _write_text(self, rest: memoryview) -> int:
+        self._stream.write(bytes(rest).decode())
+        return len(rest)
+
+    def flush(self) -> None:
+        """Force to the disk what was written, where that is a file; raises LogError."""
+        with self._lock:
+            if self._gone is not None or self._closed or getattr(self._stream, "closed", False):
+                return
+            try:
+                self._syncing.flush(self._fd)
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Flush and let go of the stream, which belongs to who opened it."""
+        with self._lock:
+            try:
+                self.flush()
+            finally:
+                self._closed = True
+
+
+class Syncing:
+    """When the lines of one descriptor are forced to the disk. `possible`: whether it is a regular file."""
+
+    def __init__(self, policy: FsyncPolicy, interval_ms: float, clock: Clock | None) -> None:
+        if policy not in get_args(FsyncPolicy):
+            raise ConfigurationError(
+                f"fsync={policy!r} refused because it is no policy; "
+                f"use one of {', '.join(get_args(FsyncPolicy))}"
+            )
+        if not (interval_ms > 0 and math.isfinite(interval_ms)):
+            raise ConfigurationError(
+                f"fsync_interval_ms={interval_ms!r} refused because it is no period; "
+                "give milliseconds above 0, or fsync='always'"
+            )
+        self.possible = False
+        self._policy = policy
+        self._interval_s = interval_ms / 1_000
+        self._monotonic = time.monotonic if clock is None else clock.monotonic
+        self._due: float | None = None  # when the oldest unsynced line has waited long enough
+
+    def written(self, fd: int) -> None:
+        """Take note of a written line, and sync if that is due."""
+        if self._policy == "never" or not self.possible:
+            return
+        if self._policy == "always":
+            os.fsync(fd)
+            return
+        now = self._monotonic()
+        if self._due is None:
+            self._due = now + self._interval_s
+        elif now >= self._due:
+            self._sync(fd)
+
+    def flush(self, fd: int) -> None:
+        """Sync if a line waits for it."""
+        if self._due is not None:
+            self._sync(fd)
+
+    def _sync(self, fd: int) -> None:
+        os.fsync(fd)
+        self._due = None
+
+
+def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
+    """Return the absolute path of a log, or of a directory of logs; raises LogError if it cannot work."""
+    name = os.fsdecode(path)
+    if not name or "\0" in name:
+        raise LogError(f"path {name!r} refused because it names no file; give one", path=repr(name))
+    place = Path(os.path.abspath(name))  # noqa: PTH100 - Path.absolute() keeps '..', resolve() follows links
+    if directory and place.exists() and not place.is_dir():
+        raise LogError("log refused because it is a file; give a directory for one log a session", path=name)
+    if not directory and (place.is_dir() or name.endswith("/")):
+        raise LogError(
+            'log refused because it is a directory; give a file in it, or per="session"', path=name
+        )
+    existing = place
+    while not existing.exists() and existing.parent != existing:
+        existing = existing.parent
+    if existing != place and not existing.is_dir():
+        raise LogError(f"log refused because {str(existing)!r} is no directory; give another path", path=name)
+    if not os.access(existing, os.W_OK):
+        raise LogError(
+            f"log refused because {str(existing)!r} may not be written; give another path", path=name
+        )
+    return place
+
+
+def _make_directories(directory: Path) -> None:
+    # Path.mkdir(parents=True) gives the mode to the last one only.
+    if not directory.exists():
+        _make_directories(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _ends_torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:  # may be written, not read: a newline too many is a blank line, which readers skip
+        return True
+
+
+def _raw_file(stream: Any) -> io.FileIO | None:
+    """Return the file below a stream of the io module, None where something else is below."""
+    if type(stream) is io.TextIOWrapper:
+        stream = stream.buffer
+    if type(stream) is io.BufferedWriter:
+        stream = stream.raw
+    return stream if type(stream) is io.FileIO else None
+
+
+def _stream_name(stream: Any) -> str:
+    name = getattr(stream, "name", None)
+    return name if isinstance(name, str) else f"<{type(stream).__name__}>"
+
+
+# --- fork: a lock that another thread held at that moment would stay locked in the child for ever
+
+_writers: weakref.WeakSet[LineWriter] = weakref.WeakSet()
+_watching = threading.Lock()
+_watched = False
+
+
+def _survive_fork(writer: LineWriter) -> None:
+    global _watched  # noqa: PLW0603 - the interpreter's fork hooks are global and cannot be taken back
+    with _watching:
+        _writers.add(writer)
+        if not _watched and sys.platform != "win32":
+            os.register_at_fork(after_in_child=_renew_locks)
+            _watched = True
+
+
+def _renew_locks() -> None:
+    global _watching  # noqa: PLW0603 - it may have been held at the fork as well
+    _watching = threading.Lock()
+    for writer in list(_writers):
+        writer._lock = threading.RLock()  # noqa: SLF001 - this module's own

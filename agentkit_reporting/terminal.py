@@ -1,0 +1,350 @@
+"""What a terminal may be given: text made visible and harmless, and the stream that it is written to.
+
+Text from models, tools and logs never controls a terminal: whatever is not printable is shown as an
+escape (`\\x1b`, `\\u202e`). That covers control characters (C0 but newline and tab, DEL, C1), bidi controls,
+zero-width and all other format characters, line and paragraph separators, surrogates, private-use and
+unassigned code points. Printable text stays as it is, combining marks too. The price: an emoji that is
+joined of several by U+200D falls apart, with a visible `\\u200d` in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, TextIO, TypeAlias
+
+import attrs
+
+from agentkit_loop.values import JSON
+
+# --- visible text
+
+_NOT_PLAIN = re.compile(r"[^\n\t -~]+")
+
+
+def visible(text: str) -> str:
+    """Return the text with every character that is not printable as its escape; CRLF becomes newline."""
+    if text.isprintable():
+        return text
+    if "\r\n" in text:
+        text = text.replace("\r\n", "\n")
+    return _NOT_PLAIN.sub(_escape_run, text)
+
+
+def _escape_run(match: re.Match[str]) -> str:
+    run = match.group()
+    return run if run.isprintable() else "".join(map(_shown, run))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    if code < 0x100:  # noqa: PLR2004 - the escapes of Python: two, four or eight digits
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"  # noqa: PLR2004 - as above
+
+
+class VisibleChunks:
+    """`visible` for text that comes in chunks: a CRLF that is split between two of them stays one newline.
+
+    For any split: the joined results of `add`, and of `end` after them, are `visible` of the whole.
+    """
+
+    def __init__(self) -> None:
+        self._held = ""  # a CR at the end of a chunk, until it is known what follows
+
+    def add(self, chunk: str) -> str:
+        """Return what can be shown now."""
+        if not self._held and chunk.isprintable():
+            return chunk
+        chunk = self._held + chunk
+        self._held = "\r" if chunk.endswith("\r") else ""
+        return visible(chunk[:-1] if self._held else chunk)
+
+    def end(self) -> str:
+        """Return what was held back."""
+        held, self._held = self._held, ""
+        return visible(held)
+
+
+def one_line(text: str, columns: int, mark: str = "…") -> str:
+    """Return the beginning of the text, visible, on one line of at most `columns`; `mark` where it was cut.
+
+    Looks at the beginning only, whatever the length of the text.
+    """
+    head = text[: 4 * columns]
+    line = " ".join(visible(head.rstrip("\r")).split())
+    if len(head) < len(text):
+        line += mark
+    return clipped(line, columns, mark)
+
+
+def clipped(text: str, columns: int, mark: str = "…") -> str:
+    """Return visible text cut to at most `columns` of a terminal, with `mark` at its end where it was cut."""
+    if len(text) <= columns and text.isascii():
+        return text
+    room, used, fitting = columns - len(mark), 0, 0
+    for place, character in enumerate(text):
+        used += _cells(character)
+        if used > columns:
+            return text[:fitting] + mark
+        if used <= room:
+            fitting = place + 1
+    return text
+
+
+def _cells(character: str) -> int:
+    if character.isascii():
+        return 1
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+# --- values in short
+
+
+def brief(value: JSON, room: int) -> str:
+    """Return the beginning of a value's JSON, about `room` characters, without a look at the rest."""
+    sketch = _Sketch(room)
+    sketch.draw(value)
+    return "".join(sketch.pieces)
+
+
+def brief_call(name: str, arguments: dict[str, JSON], room: int) -> str:
+    """Return the beginning of a call as Python would write it: `read_file(path="a.py")`."""
+    sketch = _Sketch(room)
+    sketch.put(name[:room] + "(")
+    sketch.members(((f"{key[:room]}=", value) for key, value in arguments.items()))
+    sketch.put(")")
+    return "".join(sketch.pieces)
+
+
+class _Sketch:
+    """Draws until its room is used up; each level of nesting uses some, so that depth is bounded too."""
+
+    def __init__(self, room: int) -> None:
+        self.left = room
+        self.pieces: list[str] = []
+
+    def put(self, text: str) -> None:
+        self.pieces.append(text)
+        self.left -= len(text)
+
+    def draw(self, value: JSON) -> None:
+        if self.left <= 0:
+            return
+        if isinstance(value, dict):
+            self.put("{")
+            self.members(
+                (json.dumps(key[: self.left], ensure_ascii=False) + ": ", value[key]) for key in value
+            )
+            self.put("}")
+        elif isinstance(value, list):
+            self.put("[")
+            self.members(("", member) for member in value)
+            self.put("]")
+        elif isinstance(value, str):
+            self.put(json.dumps(value[: self.left], ensure_ascii=False))
+        else:
+            self.put(json.dumps(value))
+
+    def members(self, named: Any) -> None:
+        first = True
+        for name, value in named:
+            if self.left <= 0:
+                return
+            self.put(name if first else f", {name}")
+            self.draw(value)
+            first = False
+
+
+def duration_text(duration_ms: float | None) -> str:
+    """Return a duration for people, `12 ms`, `4.2 s`, `2 min 05 s`; empty where nobody measured."""
+    if duration_ms is None:
+        return ""
+    if duration_ms < 1_000:  # noqa: PLR2004 - a second
+        return f"{duration_ms:.0f} ms"
+    if duration_ms < 60_000:  # noqa: PLR2004 - a minute
+        return f"{duration_ms / 1_000:.1f} s"
+    minutes, seconds = divmod(round(duration_ms / 1_000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+# --- the stream
+
+Piece: TypeAlias = tuple[str, str]
+"""A style of STYLES (or "" for none) and the text that it is for."""
+
+STYLES = {
+    "dim": "dim",
+    "strong": "bold",
+    "lead": "cyan",
+    "good": "green",
+    "bad": "red",
+    "ask": "yellow",
+    "warn": "yellow",
+}
+"""What each style looks like; colour says state, everything else is plain or dim."""
+
+LONGEST_PIECE = 4_000
+"""Characters of one piece of a line that are shown at most."""
+
+
+@attrs.frozen
+class Glyphs:
+    """The signs that lines begin with, one column each but for `cut`."""
+
+    run: str = "●"
+    input: str = "›"  # noqa: RUF001 - meant to be a small angle
+    reasoning: str = "∴"
+    call: str = "▸"
+    good: str = "✓"
+    bad: str = "✗"
+    retry: str = "↻"
+    ask: str = "?"
+    warn: str = "!"
+    stop: str = "■"
+    change: str = "≡"
+    note: str = "·"
+    cut: str = "…"
+
+
+ASCII_GLYPHS = Glyphs(
+    run="*", input=">", reasoning="~", call=">", good="+", bad="x", retry="@", stop="#", change="=",
+    note="-", cut="...",
+)  # fmt: skip
+"""For streams whose encoding cannot hold the others."""
+
+
+def colour_wanted(colour: bool | None, environ: Mapping[str, str], *, is_terminal: bool) -> bool:  # noqa: FBT001 - the caller's own argument, passed on
+    """Decide on colour: the argument, NO_COLOR, TERM=dumb, TTY_COMPATIBLE, FORCE_COLOR, the terminal.
+
+    The first that says something wins. Empty variables say nothing, and neither does FORCE_COLOR=0.
+    """
+    if colour is not None:
+        return colour
+    if environ.get("NO_COLOR") or environ.get("TERM", "").lower() in ("dumb", "unknown"):
+        return False
+    if environ.get("TTY_COMPATIBLE") in ("0", "1"):
+        return environ["TTY_COMPATIBLE"] == "1"
+    return environ.get("FORCE_COLOR", "") not in ("", "0") or is_terminal
+
+
+class TerminalStream:
+    """A text stream that people read. What it can show is found out when the first text is written.
+
+    stream: None means `sys.stdout` at that moment. colour, width: None means as the environment and the
+    terminal say, 80 columns where there is none. A closed pipe or stream sets `stopped`, and nothing more
+    is written; other errors of the stream are raised.
+    """
+
+    def __init__(self, stream: TextIO | None, *, colour: bool | None, width: int | None) -> None:
+        self.stopped = False
+        self.glyphs = Glyphs()
+        self.width = width or 80
+        self._stream = stream
+        self._colour = colour
+        self._wanted_width = width
+        self._codes: dict[str, tuple[str, str]] = {}
+        self._opened = False
+
+    def open(self) -> None:
+        """Find the stream and what it can show; does nothing the second time."""
+        if self._opened:
+            return
+        self._opened = True
+        stream = self._stream = self._stream or sys.stdout
+        if stream is None:  # a program without a console
+            self.stopped = True  # type: ignore[unreachable] # typeshed does not know of it
+            return
+        is_terminal = _is_terminal(stream)
+        if colour_wanted(self._colour, os.environ, is_terminal=is_terminal):
+            self._codes = _style_codes()
+        if not _can_encode(stream, "".join(attrs.astuple(Glyphs()))):
+            self.glyphs = ASCII_GLYPHS
+        if self._wanted_width is None and is_terminal:
+            self.width = _columns(stream)
+
+    def styled(self, style: str, text: str) -> str:
+        """Return visible text in a style."""
+        codes = self._codes.get(style)
+        return text if codes is None or not text else f"{codes[0]}{text}{codes[1]}"
+
+    def line(self, pieces: tuple[Piece, ...]) -> str:
+        """Return a line of pieces, each made visible here, kept on the line, and bounded."""
+        return "".join(self.styled(style, self._flat(text)) for style, text in pieces).rstrip(" ") + "\n"
+
+    def _flat(self, text: str) -> str:
+        shown = visible(text[:LONGEST_PIECE])
+        if len(text) > LONGEST_PIECE:
+            shown += f"{self.glyphs.cut} ({len(text):,} characters)"
+        return shown.replace("\n", " ").replace("\t", " ")
+
+    def write(self, text: str) -> None:
+        """Write text that is visible already, and flush."""
+        stream = self._stream
+        if self.stopped or stream is None:
+            return
+        try:
+            stream.write(text)
+            stream.flush()
+        except UnicodeEncodeError:
+            encoding = stream.encoding or "ascii"
+            self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError:
+            self.stopped = True
+        except ValueError:
+            if not stream.closed:
+                raise
+            self.stopped = True
+
+    def flush(self) -> None:
+        """Flush the stream, if anything was ever to be written."""
+        if self._opened:
+            self.write("")
+
+
+def _style_codes() -> dict[str, tuple[str, str]]:
+    from rich.color import ColorSystem  # noqa: PLC0415 - only where colour is shown
+    from rich.style import Style  # noqa: PLC0415 - only where colour is shown
+
+    codes = {}
+    for name, definition in STYLES.items():
+        before, _, after = (
+            Style.parse(definition).render("|", color_system=ColorSystem.STANDARD).partition("|")
+        )
+        codes[name] = (before, after)
+    return codes
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # a stream of somebody's own, or a closed one
+        return False
+
+
+def _can_encode(stream: TextIO, text: str) -> bool:
+    encoding = getattr(stream, "encoding", None)
+    if encoding is None:  # a stream of text, without bytes behind it
+        return True
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return 80
+    return max(columns, 20) if columns else 80

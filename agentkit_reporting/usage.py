@@ -1,0 +1,328 @@
+"""Tokens and cost: per request, turn, model, session and in total.
+
+Usage rides on `UsageUpdated` alone: a later one of the same session and request replaces the earlier one,
+requests are added up, and the sums of `TurnFinished` and `Run*` are never added. A count that nobody told
+is unknown (None), not zero; each currency is a total of its own.
+"""
+
+from __future__ import annotations
+
+import decimal
+import sys
+import threading
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import ClassVar
+
+import attrs
+import msgspec
+
+from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
+from agentkit_loop.observers import LoopObserver
+from agentkit_loop.usage import Usage
+from agentkit_reporting.terminal import one_line
+
+_COUNTS = (
+    "input_tokens",
+    "cached_input_tokens",
+    "cache_write_input_tokens",
+    "cache_write_1h_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
+
+# Wide enough that taking back what was added leaves exactly what was there before.
+_EXACT = decimal.Context(prec=200)
+
+_LARGE = Decimal(10) ** 12  # beyond this an amount is written with an exponent, not with all its digits
+_SMALL = Decimal("0.0001")
+
+
+@attrs.frozen(kw_only=True)
+class UsageTotals:
+    """A sum over requests, as it was when it was asked for.
+
+    usage: tokens; None where no request told the count. costs: amount by ISO 4217 currency. requests: how
+    many reported usage. unpriced_requests: those of them without a cost. provisional_requests: those whose
+    last report was not the provider's last word (open, failed or cancelled); they count as they stand.
+    """
+
+    usage: Usage = attrs.field(factory=Usage)
+    costs: dict[str, Decimal] = attrs.field(factory=dict)
+    requests: int = 0
+    unpriced_requests: int = 0
+    provisional_requests: int = 0
+
+    def __add__(self, other: UsageTotals) -> UsageTotals:
+        """Add the totals of other requests."""
+        costs = dict(self.costs)
+        for currency, amount in other.costs.items():
+            costs[currency] = _EXACT.add(costs.get(currency, Decimal(0)), amount)
+        return UsageTotals(
+            usage=self.usage + other.usage,
+            costs=costs,
+            requests=self.requests + other.requests,
+            unpriced_requests=self.unpriced_requests + other.unpriced_requests,
+            provisional_requests=self.provisional_requests + other.provisional_requests,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class RequestUsage:
+    """What one request used, by its latest report.
+
+    usage: without the provider's own object. amount, currency: its cost, None where it has no price.
+    final: whether that was the provider's last word.
+    """
+
+    session_id: str
+    request_id: str
+    turn_id: str | None
+    model: str
+    usage: Usage
+    amount: Decimal | None
+    currency: str | None
+    final: bool
+
+
+class UsageReporter(LoopObserver):
+    """Adds up every token kind and cost; may be shared by sessions and threads.
+
+    keep_requests: keep each finished request for `request()` and `by_turn`, about 450 bytes each, 450 MB a
+    million. False forgets them: memory then grows with sessions and models only, and `request()` and
+    `by_turn` know the requests that are not finished.
+
+    Equal when the same was accumulated. Everything returned is a copy that no later event changes.
+    """
+
+    wants: ClassVar[tuple[type[AgentEvent], ...]] = (UsageUpdated, ModelRequestFinished, ModelRequestFailed)
+
+    def __init__(self, *, keep_requests: bool = True) -> None:
+        self._keep = keep_requests
+        self._lock = threading.Lock()
+        self._requests: dict[str, dict[str, RequestUsage]] = {}  # by session, by request
+        self._total = _Sum()
+        self._sessions: dict[str, _Sum] = {}
+        self._models: dict[str, _Sum] = {}
+
+    def handle_event(self, event: AgentEvent) -> None:
+        """Take a report, or the end of a request."""
+        if isinstance(event, UsageUpdated):
+            request = _request(event)
+            with self._lock:
+                self._replace(request)
+        elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)) and not self._keep:
+            with self._lock:
+                self._forget(event.session_id, event.request_id)
+
+    @property
+    def total(self) -> UsageTotals:
+        """The sum over all requests."""
+        with self._lock:
+            return self._total.totals()
+
+    @property
+    def by_session(self) -> dict[str, UsageTotals]:
+        """A sum for each session; that of a sub-agent's session is its own."""
+        with self._lock:
+            return {session_id: spent.totals() for session_id, spent in self._sessions.items()}
+
+    @property
+    def by_model(self) -> dict[str, UsageTotals]:
+        """A sum for each model that was billed."""
+        with self._lock:
+            return {model: spent.totals() for model, spent in self._models.items()}
+
+    @property
+    def by_turn(self) -> dict[tuple[str, str | None], UsageTotals]:
+        """A sum for each `(session_id, turn_id)`, over the requests that are kept."""
+        turns: dict[tuple[str, str | None], _Sum] = {}
+        for request in self.requests():
+            turns.setdefault((request.session_id, request.turn_id), _Sum()).add(request)
+        return {turn: spent.totals() for turn, spent in turns.items()}
+
+    def request(self, session_id: str, request_id: str) -> RequestUsage | None:
+        """Return what one request used; None where it reported nothing or is not kept."""
+        with self._lock:
+            return self._requests.get(session_id, {}).get(request_id)
+
+    def requests(self) -> Iterator[RequestUsage]:
+        """Iterate over the requests that are kept, as they are now."""
+        with self._lock:
+            kept = [request for requests in self._requests.values() for request in requests.values()]
+        return iter(kept)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, UsageReporter):
+            return NotImplemented
+        return self._state() == other._state()
+
+    __hash__ = None  # type: ignore[assignment] # it changes, as a list does
+
+    def render(self) -> str:
+        """Return a table for people, one line for each model; `?` is unknown. Ends without a newline."""
+        rows = [(one_line(model, 24, "~"), totals) for model, totals in self.by_model.items()]
+        if len(rows) != 1:
+            rows.append(("total", self.total))
+        cells = [_HEAD, *(_row(name, totals) for name, totals in rows)]
+        widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if place == 0 else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in cells
+        )
+
+    def _replace(self, request: RequestUsage) -> None:
+        requests = self._requests.setdefault(request.session_id, {})
+        earlier = requests.get(request.request_id)
+        requests[request.request_id] = request
+        self._total.add(request)
+        self._sessions.setdefault(request.session_id, _Sum()).add(request)
+        self._models.setdefault(request.model, _Sum()).add(request)
+        if earlier is not None:
+            self._take_back(earlier)
+        if request.final and not self._keep:
+            self._forget(request.session_id, request.request_id)
+
+    def _take_back(self, request: RequestUsage) -> None:
+        self._total.add(request, -1)
+        self._sessions[request.session_id].add(request, -1)
+        model = self._models[request.model]
+        model.add(request, -1)
+        if model.requests == 0:  # the request turned out to be billed to another model
+            del self._models[request.model]
+
+    def _forget(self, session_id: str, request_id: str) -> None:
+        requests = self._requests.get(session_id, {})
+        requests.pop(request_id, None)
+        if not requests:
+            self._requests.pop(session_id, None)
+
+    def _state(self) -> tuple[object, ...]:
+        with self._lock:
+            return (
+                {session_id: dict(requests) for session_id, requests in self._requests.items()},
+                self._total.totals(),
+                {session_id: spent.totals() for session_id, spent in self._sessions.items()},
+                {model: spent.totals() for model, spent in self._models.items()},
+            )
+
+
+@attrs.define
+class _Sum:
+    """A sum from which a request can be taken back: each figure knows how many requests told it."""
+
+    requests: int = 0
+    unpriced: int = 0
+    provisional: int = 0
+    counts: list[int] = attrs.field(factory=lambda: [0] * len(_COUNTS))
+    told: list[int] = attrs.field(factory=lambda: [0] * len(_COUNTS))
+    amounts: dict[str, tuple[Decimal, int]] = attrs.field(factory=dict)  # with the number of requests
+
+    def add(self, request: RequestUsage, sign: int = 1) -> None:
+        """Add a request, or take it back with -1."""
+        self.requests += sign
+        self.provisional += 0 if request.final else sign
+        for place, name in enumerate(_COUNTS):
+            count = getattr(request.usage, name)
+            if count is not None:
+                self.counts[place] += sign * count
+                self.told[place] += sign
+        if request.amount is None or request.currency is None:
+            self.unpriced += sign
+            return
+        amount, priced = self.amounts.get(request.currency, (Decimal(0), 0))
+        combine = _EXACT.add if sign > 0 else _EXACT.subtract
+        if priced + sign:
+            self.amounts[request.currency] = (combine(amount, request.amount), priced + sign)
+        else:
+            del self.amounts[request.currency]
+
+    def totals(self) -> UsageTotals:
+        """Return the sum as it is now."""
+        known = zip(_COUNTS, self.counts, self.told, strict=True)
+        return UsageTotals(
+            usage=Usage(**{name: count if told else None for name, count, told in known}),
+            costs={currency: amount for currency, (amount, _) in self.amounts.items()},
+            requests=self.requests,
+            unpriced_requests=self.unpriced,
+            provisional_requests=self.provisional,
+        )
+
+
+def _request(event: UsageUpdated) -> RequestUsage:
+    # A decoded log makes every string anew; a million requests share their model and session names.
+    usage, cost = event.usage, event.cost
+    priced = cost is not None and cost.amount.is_finite()  # a log may hold NaN, which would eat every sum
+    return RequestUsage(
+        session_id=sys.intern(event.session_id),
+        request_id=event.request_id,
+        turn_id=None if event.turn_id is None else sys.intern(event.turn_id),
+        model=sys.intern(event.model),
+        usage=usage if usage.raw is None else msgspec.structs.replace(usage, raw=None),
+        amount=cost.amount if cost is not None and priced else None,
+        currency=sys.intern(cost.currency) if cost is not None and priced else None,
+        final=event.final,
+    )
+
+
+# --- for people
+
+_HEAD = ("model", "requests", "input", "cached", "written", "output", "reasoning", "cost")
+
+
+def _row(name: str, totals: UsageTotals) -> tuple[str, ...]:
+    usage = totals.usage
+    counts = (
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens,
+    )
+    figures = ("?" if count is None else f"{count:,}" for count in counts)
+    return (name, f"{totals.requests:,}", *figures, cost_text(totals) or "?")
+
+
+def token_texts(usage: Usage) -> tuple[str, ...]:
+    """Return the tokens in words, input and output: `("1,234 in (512 cached)", "56 out")`."""
+    if usage.total_tokens is None:
+        return ("tokens unknown",)
+    texts = []
+    if usage.total_input_tokens is not None:
+        of_these = (("cached", usage.cached_input_tokens), ("written", usage.cache_write_input_tokens))
+        texts.append(f"{usage.total_input_tokens:,} in{_among(of_these)}")
+    if usage.output_tokens is not None:
+        texts.append(f"{usage.output_tokens:,} out{_among((('reasoning', usage.reasoning_tokens),))}")
+    return tuple(texts)
+
+
+def cost_text(totals: UsageTotals) -> str:
+    """Return the cost in words: `$0.0123`, `$0.0123 + 1 unpriced`; empty where no request reported."""
+    if not totals.requests:
+        return ""
+    if not totals.costs:
+        return "cost unknown"
+    texts = [_amount_text(amount, currency) for currency, amount in totals.costs.items()]
+    if totals.unpriced_requests:
+        texts.append(f"{totals.unpriced_requests:,} unpriced")
+    return " + ".join(texts)
+
+
+def _among(kinds: tuple[tuple[str, int | None], ...]) -> str:
+    known = ", ".join(f"{count:,} {kind}" for kind, count in kinds if count)
+    return f" ({known})" if known else ""
+
+
+def _amount_text(amount: Decimal, currency: str) -> str:
+    if abs(amount) >= _LARGE:
+        figure = f"{amount:.3e}"
+    elif abs(amount) >= 1 or not amount:
+        figure = f"{amount:,.2f}"
+    elif abs(amount) >= _SMALL:
+        figure = f"{amount:.4f}"
+    else:
+        figure = f"{amount:.1e}"
+    return f"${figure}" if currency == "USD" else f"{figure} {one_line(currency, 8, '~')}"
