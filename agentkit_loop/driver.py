@@ -38,15 +38,15 @@ from agentkit_loop.execution import run_body
 from agentkit_loop.ids import new_id
 from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Ended, GiveUp, LoopSettings, Machine, Stream, Wait, Yield
-from agentkit_loop.models.protocol import Model, ModelSignal, UsageReport
+from agentkit_loop.models.protocol import Answer, Model, ModelSignal, UsageReport
 from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, ObserverFailure, Registration, Slot
 from agentkit_loop.pricing import Pricing
-from agentkit_loop.signals import RequestFault, Signal, Submit, ToolReturned, UsageReported, WarningNoted
+from agentkit_loop.signals import Answered, RequestFault, Signal, Submit, ToolReturned, UsageReported, WarningNoted
 from agentkit_loop.state import Failure, LoopState
 from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tools import CustomFact, ToolContext
 from agentkit_loop.transcript import Transcript
-from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
+from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage, error_text
 from agentkit_loop.values import clean_text, to_json
 
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
@@ -169,7 +169,9 @@ class DriverBase:
             with self._guard:
                 try:
                     self._take(signal)
-                except (ObserverError, KeyboardInterrupt, SystemExit) as error:
+                except HostError:
+                    raise  # refused, with nothing changed
+                except BaseException as error:
                     self._break(error)
                     raise
         finally:
@@ -204,7 +206,10 @@ class DriverBase:
     def _take(self, signal: Signal) -> None:
         now = self._clock.monotonic()
         if isinstance(signal, UsageReport):
-            signal = self._priced(signal)
+            cost = self._cost(signal.model, signal.usage)
+            signal = UsageReported(usage=signal.usage, model=signal.model, cost=cost)
+        elif isinstance(signal, Answer):
+            signal = Answered(signal, self._cost(signal.response_model, signal.usage))
         elif isinstance(signal, ToolReturned) and signal.fatal is not None:
             call = self._state.calls.get(signal.call_id)
             if call is not None and call.is_running:
@@ -225,11 +230,12 @@ class DriverBase:
                     ObserverFailed(observer=slot.name, event_seq=self._state.seq, error=ErrorInfo.of(error))
                 )
 
-    def _priced(self, report: UsageReport) -> UsageReported:
-        model = report.model or self._settings.loop.model
-        prices = self._settings.prices
-        cost = prices.cost(model, report.usage, self._clock.now()) if prices is not None else None
-        return UsageReported(usage=report.usage, model=report.model, cost=cost)
+    def _cost(self, model: str | None, usage: Usage | None) -> Cost | None:
+        prices, request = self._settings.prices, self._state.request
+        if prices is None or usage is None or request is None:
+            return None
+        told = request.usage.model if request.usage is not None else None
+        return prices.cost(told or model or request.model, usage, self._clock.now())
 
     # --- performing
 
@@ -317,8 +323,9 @@ class DriverBase:
         """Tell RunStarted."""
         try:
             self._tell(self._machine.run_started(self._first_items, self._clock.monotonic()))
-        except ObserverError as error:
-            self._break(error)
+        except BaseException as error:
+            if self._state.run_is_open:  # it was told, and an observer broke the run
+                self._break(error)
             raise
 
     def _leave(self, error: BaseException | None) -> None:
@@ -533,8 +540,10 @@ class LoopDriver(DriverBase):
 def fault_of(error: Exception) -> RequestFault:
     """Return the signal for what a model raised."""
     if isinstance(error, ModelRequestError):
+        # Its text says what happened; where our own adapter stood then is no news to anybody.
+        told = ErrorInfo(type="ModelRequestError", message=error_text(error), retryable=error.retryable)
         return RequestFault(
-            error=ErrorInfo.of(error), error_class=error.error_class, retry_after_ms=error.retry_after_ms
+            error=told, error_class=error.error_class, retry_after_ms=error.retry_after_ms
         )
     return RequestFault(error=ErrorInfo.of(error), error_class="other")
 

@@ -49,9 +49,10 @@ from agentkit_loop.events import (
     UsageUpdated,
     Warning,  # noqa: A004 - the event's name in the contract
 )
-from agentkit_loop.models.protocol import Answer, ModelRequest
+from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.retry import Retry
 from agentkit_loop.signals import (
+    Answered,
     RequestFault,
     Signal,
     Submit,
@@ -82,7 +83,7 @@ MOVES: dict[type[Any], tuple[frozenset[Phase], frozenset[Phase], str]] = {
     AppendBytes: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
     CommitPart: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
     UsageReported: (frozenset({Phase.STREAMING}), frozenset(), "a model may report only on its open request"),
-    Answer: (frozenset({Phase.STREAMING}), frozenset(), "a model may answer only its open request"),
+    Answered: (frozenset({Phase.STREAMING}), frozenset(), "a model may answer only its open request"),
     RequestFault: (frozenset({Phase.STREAMING}), frozenset(), "only an open request can fail"),
     ToolProgressed: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
     ToolReturned: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
@@ -404,7 +405,7 @@ class Machine:
                 return self._delta(signal, now)
             case UsageReported():
                 return self._usage(signal)
-            case Answer():
+            case Answered():
                 return self._answer(signal, now)
             case RequestFault():
                 return iter((self._fault(signal, now),))
@@ -480,15 +481,16 @@ class Machine:
                 request_id=request.id, model=model, usage=report.usage, cost=report.cost, final=False
             )
 
-    def _answer(self, answer: Answer, now: float) -> Iterator[AgentEvent]:
+    def _answer(self, answered: Answered, now: float) -> Iterator[AgentEvent]:
         request = self.state.request
         assert request is not None  # noqa: S101 - the phase says so
-        last = request.usage
+        answer, last = answered.answer, request.usage
+        said = answer.usage is not None
         yield UsageUpdated(
             request_id=request.id,
             model=last.model if last else answer.response_model or request.model,
-            usage=last.usage if last else Usage(),
-            cost=last.cost if last else None,
+            usage=answer.usage or (last.usage if last else Usage()),
+            cost=answered.cost if said or last is None else last.cost,
             final=True,
         )
         durations = self._durations(now)

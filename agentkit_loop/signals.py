@@ -33,6 +33,14 @@ class UsageReported:
     cost: Cost | None
 
 
+@attrs.frozen
+class Answered:
+    """The model answered, and the driver priced its last word on usage, if it had one."""
+
+    answer: Answer
+    cost: Cost | None
+
+
 @attrs.frozen(kw_only=True)
 class RequestFault:
     """The open request failed."""
@@ -77,6 +85,7 @@ Signal: TypeAlias = (
     | UsageReport
     | UsageReported
     | Answer
+    | Answered
     | RequestFault
     | ToolProgressed
     | ToolReturned

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import datetime as dt
 import queue
 import threading
@@ -18,7 +19,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.observers import LoopObserver
 
-from agentkit_loop.tools import Tool, ToolContext, as_tool
+from agentkit_loop.tools import Tool, ToolContext, tool
 from agentkit_loop.values import JSON
 
 __all__ = [
@@ -144,12 +145,9 @@ class ScriptedTool:
         self._outcomes: dict[str, Callable[[], object]] = {}
         self._futures: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
         self._contexts: collections.OrderedDict[str, ToolContext] = collections.OrderedDict()
-        self.tool: Tool[..., Any] = as_tool(
-            self._abody if asynchronous else self._body,
-            name=name,
-            description="Works until the test says that it is done.",
-            timeout_s=timeout_s,
-        )
+        body: Callable[..., object] = self._abody if asynchronous else self._body
+        described = "Works until the test says that it is done."
+        self.tool: Tool[..., Any] = tool(name=name, description=described, timeout_s=timeout_s)(body)
 
     def release(self, call_id: str, output: object = "done") -> None:
         """End a call with its output."""
@@ -162,6 +160,12 @@ class ScriptedTool:
             raise error
 
         self._decide(call_id, raise_it)
+
+    def release_all(self, output: object = "done") -> None:
+        """End every call that has started and was not ended."""
+        for call_id in [call_id for call_id in self.started if call_id not in self._outcomes]:
+            with contextlib.suppress(RuntimeError):  # its event loop is gone, and the body with it
+                self.release(call_id, output)
 
     def context(self, call_id: str) -> ToolContext:
         """Return the context of a call that has started."""

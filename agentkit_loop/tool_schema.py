@@ -165,7 +165,7 @@ def read_signature(
     `functools.partial` has bound are fixed: the model neither sees nor gives them.
     """
     raw = unwrapped(function)
-    hints = _hints(raw, tool_name)
+    hints = _hints(function, tool_name)
     fixed = function.keywords if isinstance(function, functools.partial) else {}
     context: str | None = None
     extra: Any | None = None
@@ -199,13 +199,13 @@ def read_signature(
 
 def find_context(function: Callable[..., Any], *, tool_name: str, context_type: type) -> str | None:
     """Return the name of the parameter that is annotated as the context, None without one."""
-    hints = _hints(unwrapped(function), tool_name)
+    hints = _hints(function, tool_name)
     return next((name for name in hints if _is_context(hints[name], context_type)), None)
 
 
 def unwrapped(function: object) -> Any:
     """Return the function behind partials, bound methods and callable objects."""
-    while isinstance(function, (functools.partial, types.MethodType)):
+    while isinstance(function, (functools.partial, types.MethodType, staticmethod)):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     return function if inspect.isroutine(function) else type(function).__call__
 
@@ -217,6 +217,8 @@ def _refuse(tool_name: str, parameter: str, reason: str, remedy: str) -> NoRetur
 
 
 def _signature(function: Callable[..., Any], tool_name: str) -> inspect.Signature:
+    if isinstance(function, functools.partial):  # a fresh one: `__wrapped__` would show what is bound already
+        function = functools.partial(function.func, *function.args, **function.keywords)
     try:
         return inspect.signature(function)
     except (TypeError, ValueError) as error:
@@ -226,8 +228,8 @@ def _signature(function: Callable[..., Any], tool_name: str) -> inspect.Signatur
         ) from error
 
 
-def _hints(raw: Any, tool_name: str) -> dict[str, Any]:
-    target = inspect.unwrap(raw)
+def _hints(function: Any, tool_name: str) -> dict[str, Any]:
+    target = inspect.unwrap(unwrapped(inspect.unwrap(function)))
     try:
         hints = typing.get_type_hints(target, include_extras=True)
     except NameError as error:
@@ -348,10 +350,12 @@ def _annotate(
         schema["description"] = description
     if parameter.default is not parameter.empty:
         try:
-            shown = msgspec.to_builtins(parameter.default, str_keys=True, enc_hook=_plain_path)
+            default = msgspec.to_builtins(parameter.default, str_keys=True, enc_hook=_plain_path)
+            shown = scrub_json(default)
+            faithful = msgspec.json.encode(shown) == msgspec.json.encode(default)
         except Exception:  # noqa: BLE001 - a default that JSON cannot hold is simply not shown
             return
-        if scrub_json(shown) == shown:
+        if faithful:
             schema["default"] = shown
 
 
@@ -434,10 +438,13 @@ def _name_faults(
     *,
     is_open: Callable[[str], bool],
 ) -> list[str]:
-    names = list(known)
+    names = dict.fromkeys(known)
     faults = [f"missing argument `{name}`" for name in required if name not in arguments]
     for name in arguments:
         if name in names or is_open(name):
+            continue
+        if len(faults) > MAX_FAULTS:  # only counted: a search among the names for each would take its time
+            faults.append("unknown argument")
             continue
         near = difflib.get_close_matches(_clip(name, _MAX_NAME), names, n=1)
         if near:

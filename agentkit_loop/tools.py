@@ -4,9 +4,9 @@
 
 - a function or bound method, sync or async, a `functools.partial`, or an object with `__call__`: the schema
   is read from its signature (see tool_schema.py), the description from its docstring;
-- an object with `name`, `description`, `input_schema` and `run` or else `__call__`: the schema is its own, its
-  arguments come by keyword as plain JSON. `timeout_s`, `max_output_chars` and `idempotent` are read too,
-  where it has them;
+- an object with `name`, `description`, `input_schema` and `run` or else `__call__`: the schema is its own,
+  its arguments come by keyword as plain JSON. `timeout_s`, `max_output_chars` and `idempotent` are read
+  too, where it has them;
 - a Tool: itself.
 
 A parameter annotated `ToolContext` gets the call's context and is not the model's to give. A tool may return
@@ -22,7 +22,7 @@ import math
 import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 import attrs
 import msgspec
@@ -65,7 +65,7 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 """Tool names that the Messages API takes."""
 
 P = ParamSpec("P")
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 
 
 # --- what a running tool may use
@@ -88,7 +88,7 @@ class CustomFact:
     data: JSON = attrs.field(converter=to_json)
 
 
-ToolSignal = ToolProgressed | CustomFact
+ToolSignal: TypeAlias = ToolProgressed | CustomFact
 """What a context sends to the driver."""
 
 
@@ -166,16 +166,16 @@ class ToolContext:
 # --- tools
 
 
-def _checked_name(instance: object, attribute: object, name: object) -> None:
-    del instance, attribute
+def _check_name(name: Any) -> str:
     if not isinstance(name, str) or not TOOL_NAME.fullmatch(name):
         raise ConfigurationError(
             f"tool name {safe_repr(name)} refused because providers take only {TOOL_NAME.pattern}; give name="
         )
+    return name
 
 
 @attrs.frozen(kw_only=True, eq=False, slots=False)
-class Tool(Generic[P, R]):
+class Tool(Generic[P, R_co]):
     """Something that a model may call; calling it calls its function, with that function's types.
 
     name, description: as the model is told. function: what runs. arguments: what it takes. timeout_s: how
@@ -184,9 +184,9 @@ class Tool(Generic[P, R]):
     is to be awaited on an event loop.
     """
 
-    name: str = attrs.field(validator=_checked_name)
+    name: str = attrs.field(converter=_check_name)
     description: str = attrs.field(converter=clean_text)
-    function: Callable[P, R] = attrs.field(repr=False)
+    function: Callable[P, R_co] = attrs.field(repr=False)
     arguments: Arguments = attrs.field(repr=False)
     timeout_s: float | None = None
     max_output_chars: int = MAX_OUTPUT_CHARS
@@ -194,20 +194,19 @@ class Tool(Generic[P, R]):
     is_async: bool = False
 
     def __attrs_post_init__(self) -> None:
-        limit, bound = self.timeout_s, self.max_output_chars
-        if limit is not None and (
-            not isinstance(limit, (int, float)) or not math.isfinite(limit) or limit <= 0
-        ):
+        limit: Any = self.timeout_s
+        if not (limit is None or (isinstance(limit, (int, float)) and 0 < limit < math.inf)):
             raise ConfigurationError(
                 f"timeout_s={limit!r} of tool {self.name!r} refused; give seconds above 0, or None"
             )
+        bound: Any = self.max_output_chars
         if not isinstance(bound, int) or bound < 1:
             raise ConfigurationError(
                 f"max_output_chars={bound!r} of tool {self.name!r} refused; give an int of at least 1"
             )
         object.__setattr__(self, "__wrapped__", self.function)  # what inspect.signature and doctest follow
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function as it is: no schema, no bound, no context of ours."""
         return self.function(*args, **kwargs)
 
@@ -233,7 +232,7 @@ class Tool(Generic[P, R]):
 
 @overload
 def tool(
-    function: Callable[P, R],
+    function: Callable[P, R_co],
     /,
     *,
     name: str | None = None,
@@ -241,7 +240,7 @@ def tool(
     timeout_s: float | None = None,
     max_output_chars: int = MAX_OUTPUT_CHARS,
     idempotent: bool = False,
-) -> Tool[P, R]: ...
+) -> Tool[P, R_co]: ...
 @overload
 def tool(
     *,
@@ -250,7 +249,7 @@ def tool(
     timeout_s: float | None = None,
     max_output_chars: int = MAX_OUTPUT_CHARS,
     idempotent: bool = False,
-) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Make a tool of a callable by its signature and docstring; `@tool` and `@tool(name=…)` decorate.
 
@@ -296,7 +295,7 @@ def _from_callable(
             "object with __call__"
         )
     named = _name_of(function) if name is None else name
-    _checked_name(None, None, named)
+    _check_name(named)
     documented, of_parameters = read_docstring(_doc_of(function))
     return Tool(
         name=named,
@@ -312,8 +311,7 @@ def _from_callable(
 
 def _from_object(thing: Any) -> Tool[..., Any]:
     function = getattr(thing, "run", thing)
-    name = getattr(thing, "name", None)
-    _checked_name(None, None, name)
+    name = _check_name(getattr(thing, "name", None))
     if not callable(function):
         raise ConfigurationError(
             f"tool {name!r} refused because {safe_repr(thing)} cannot run; give it a method run(**arguments)"
@@ -476,14 +474,14 @@ def _bound_parts(parts: list[dict[str, JSON]], max_chars: int) -> list[dict[str,
             continue
         content = part.get("text") if part["kind"] == "text" else part.get("value")
         text = content if isinstance(content, str) else msgspec.json.encode(content).decode()
-        if left == 0:
-            dropped += 1
-        elif len(text) <= left:
+        if len(text) <= left:
             bounded.append(part)
             left -= len(text)
+        elif left == 0:
+            dropped += 1
         else:
             bounded.append({"kind": "text", "text": _bound_text(text, left)})
             left = 0
     if dropped:
-        bounded.append({"kind": "text", "text": f"… [{dropped:,} more parts left out] …"})
+        bounded.append({"kind": "text", "text": f"… [further parts left out: {dropped:,}] …"})
     return bounded

@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import sys
-import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from agentkit_reporting.log.write import (
     DEFAULT_FSYNC_INTERVAL_MS,
     FsyncPolicy,
     LineWriter,
+    Locked,
     LogWriter,
     StreamWriter,
     Syncing,
@@ -31,7 +31,6 @@ MAX_OPEN_SESSIONS = 64
 """With per="session": how many files are held open; the one written longest ago makes room."""
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
-_PREVIEWS = (AppendText, AppendBytes)
 
 
 class JsonlReporter(LoopObserver):
@@ -40,7 +39,7 @@ class JsonlReporter(LoopObserver):
     target: a file, appended to; with per="session" a directory, one file a session; an open stream, text
     or binary, which stays open; "-" for standard output. deltas: "none" leaves out the appended text and
     bytes, which are previews: the begin and the whole content of each part stay. fsync,
-    fsync_interval_ms, clock: see `agentkit_loop.log.write.LogWriter`.
+    fsync_interval_ms, clock: see `agentkit_reporting.log.write.LogWriter`.
 
     Raises LogError for a path that cannot work, at once, and from `handle_event` for an event that could
     not be written whole. May be shared by sessions and threads.
@@ -57,48 +56,100 @@ class JsonlReporter(LoopObserver):
         clock: Clock | None = None,
     ) -> None:
         if deltas not in ("all", "none"):
-            raise ConfigurationError(f"deltas={deltas!r} refused because it is no choice; use 'all' or 'none'")
+            raise ConfigurationError(
+                f"deltas={deltas!r} refused because it is no choice; use 'all' or 'none'"
+            )
         if per not in (None, "session"):
             raise ConfigurationError(f"per={per!r} refused because it is no choice; use 'session' or None")
         sync: dict[str, Any] = {"fsync": fsync, "fsync_interval_ms": fsync_interval_ms, "clock": clock}
-        self._writer: LineWriter | _SessionFiles
+        self.path: Path | None = None
+        """The file, or the directory of files; None for a stream."""
+        self._without_previews = deltas == "none"
+        self._files: _SessionFiles | None = None
+        self._writer: LineWriter | None = None
         if per == "session":
-            self._writer = _SessionFiles(target, sync)
+            self._files = _SessionFiles(target, sync)
+            self.path = self._files.directory
         elif isinstance(target, (str, os.PathLike)) and target != "-":
-            self._writer = LogWriter(target, **sync)
+            self._writer = writer = LogWriter(target, **sync)
+            self.path = writer.path
         else:
             self._writer = StreamWriter(sys.stdout if target == "-" else target, **sync)
-        self._without_previews = deltas == "none"
-        self._write = self._writer.write if isinstance(self._writer, LineWriter) else None
-
-    @property
-    def path(self) -> Path | None:
-        """The file, or the directory of files; None for a stream."""
-        return None if isinstance(self._writer, StreamWriter) else getattr(self._writer, "path", None)
 
     def path_of(self, session_id: str) -> Path | None:
-        """Return where the events of a session are; None for a stream."""
-        if isinstance(self._writer, _SessionFiles):
-            return self._writer.path_of(session_id)
-        return self.path
+        """Return the file that the events of a session go to; None for a stream."""
+        return self.path if self._files is None else self._files.path_of(session_id)
 
     def handle_event(self, event: AgentEvent) -> None:
         """Write one event."""
         if (
             self._without_previews
-            and event.__class__ is ContentDelta
-            and isinstance(event.delta, _PREVIEWS)  # type: ignore[attr-defined] # the class was compared
+            and isinstance(event, ContentDelta)
+            and isinstance(event.delta, (AppendText, AppendBytes))
         ):
             return
-        if self._write is not None:
-            self._write(encode_event(event))
-        else:
-            self._writer.write(event.session_id, encode_event(event))
+        if self._writer is not None:
+            self._writer.write(encode_event(event))
+        elif self._files is not None:
+            self._files.write(event.session_id, encode_event(event))
 
     def flush(self) -> None:
         """Force what was written to the disk, unless fsync is "never"."""
-        self._writer.flush()
+        for sink in (self._writer, self._files):
+            if sink is not None:
+                sink.flush()
 
     def close(self) -> None:
         """Flush and close what was opened here; a second time is harmless."""
-        self._writer.close()
+        for sink in (self._writer, self._files):
+            if sink is not None:
+                sink.close()
+
+
+class _SessionFiles(Locked):
+    """One file a session in a directory; of very many sessions the last 64 stay open."""
+
+    def __init__(self, directory: str | os.PathLike[str], sync: dict[str, Any]) -> None:
+        super().__init__()
+        self.directory = writable_path(directory, directory=True)
+        self._sync = sync
+        Syncing(**sync)  # a wrong option is refused now, not at the first event
+        self._open: collections.OrderedDict[str, LogWriter] = collections.OrderedDict()
+        self._closed = False
+
+    def path_of(self, session_id: str) -> Path:
+        return self.directory / f"{_file_stem(session_id)}.jsonl"
+
+    def write(self, session_id: str, line: bytes) -> None:
+        with self._lock:
+            if self._closed:
+                raise LogError(
+                    "event refused while the reporter is closed; make a new one", path=str(self.directory)
+                )
+            writer = self._open.get(session_id)
+            if writer is None:
+                writer = self._open[session_id] = LogWriter(self.path_of(session_id), **self._sync)
+                if len(self._open) > MAX_OPEN_SESSIONS:
+                    self._open.popitem(last=False)[1].close()
+            else:
+                self._open.move_to_end(session_id)
+            writer.write(line)
+
+    def flush(self) -> None:
+        with self._lock:
+            for writer in self._open.values():
+                writer.flush()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            while self._open:
+                self._open.popitem()[1].close()
+
+
+def _file_stem(session_id: str) -> str:
+    """Return a file name that only an id of plain characters chooses; `~` marks one made of a hash."""
+    if _PLAIN_ID.fullmatch(session_id):
+        return session_id
+    digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', session_id)[:40]}~{digest}"

@@ -1,10 +1,10 @@
-"""What a terminal may be given: text made visible and harmless, and the stream that it is written to.
+r"""What a terminal may be given: text made visible and harmless, and the stream that it is written to.
 
 Text from models, tools and logs never controls a terminal: whatever is not printable is shown as an
-escape (`\\x1b`, `\\u202e`). That covers control characters (C0 but newline and tab, DEL, C1), bidi controls,
+escape (`\x1b`, `\u202e`). That covers control characters (C0 but newline and tab, DEL, C1), bidi controls,
 zero-width and all other format characters, line and paragraph separators, surrogates, private-use and
 unassigned code points. Printable text stays as it is, combining marks too. The price: an emoji that is
-joined of several by U+200D falls apart, with a visible `\\u200d` in between.
+joined of several by U+200D falls apart, with a visible `\u200d` in between.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
-from typing import Any, TextIO, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TextIO, TypeAlias
 
 import attrs
 
@@ -116,10 +116,10 @@ def brief(value: JSON, room: int) -> str:
     return "".join(sketch.pieces)
 
 
-def brief_call(name: str, arguments: dict[str, JSON], room: int) -> str:
-    """Return the beginning of a call as Python would write it: `read_file(path="a.py")`."""
+def brief_arguments(arguments: dict[str, JSON], room: int) -> str:
+    """Return the beginning of a call's arguments as Python would write them: `(path="a.py", limit=10)`."""
     sketch = _Sketch(room)
-    sketch.put(name[:room] + "(")
+    sketch.put("(")
     sketch.members(((f"{key[:room]}=", value) for key, value in arguments.items()))
     sketch.put(")")
     return "".join(sketch.pieces)
@@ -154,7 +154,7 @@ class _Sketch:
         else:
             self.put(json.dumps(value))
 
-    def members(self, named: Any) -> None:
+    def members(self, named: Iterable[tuple[str, JSON]]) -> None:
         first = True
         for name, value in named:
             if self.left <= 0:
@@ -260,9 +260,10 @@ class TerminalStream:
         if self._opened:
             return
         self._opened = True
-        stream = self._stream = self._stream or sys.stdout
+        stream = sys.stdout if self._stream is None else self._stream
+        self._stream = stream
         if stream is None:  # a program without a console
-            self.stopped = True  # type: ignore[unreachable] # typeshed does not know of it
+            self.stopped = True
             return
         is_terminal = _is_terminal(stream)
         if colour_wanted(self._colour, os.environ, is_terminal=is_terminal):
@@ -309,6 +310,87 @@ class TerminalStream:
         """Flush the stream, if anything was ever to be written."""
         if self._opened:
             self.write("")
+
+
+class Page:
+    """Blocks of lines on a stream, and at most one live text that grows by chunks and owns its line.
+
+    A block is what its lines are about; an empty line stands between blocks. Lines that are put while the
+    live text is in the middle of a line wait for that line's end, so that nothing tears it.
+    """
+
+    def __init__(self, out: TerminalStream) -> None:
+        self.out = out
+        self.live = False
+        self._style = ""
+        self._chunks = VisibleChunks()
+        self._block = ""
+        self._line_start = True
+        self._waiting: list[tuple[str, str]] = []  # block and lines, until the live line is complete
+        self._after: list[tuple[str, str]] = []  # until the live text is complete
+
+    @property
+    def torn(self) -> bool:
+        """Whether the live text is in the middle of a line."""
+        return self.live and not self._line_start
+
+    def put(self, block: str, lines: str) -> None:
+        """Write complete lines, as soon as the line is free."""
+        if self.torn:
+            self._waiting.append((block, lines))
+        elif self.live:
+            self.out.write(lines)
+        else:
+            self._open_block(block)
+            self.out.write(lines)
+
+    def put_after(self, block: str, lines: str) -> None:
+        """Write complete lines after the live text."""
+        if self.live:
+            self._after.append((block, lines))
+        else:
+            self.put(block, lines)
+
+    def begin(self, block: str, style: str, lead: str) -> None:
+        """Begin a live text, behind `lead`; no other may be live."""
+        self._open_block(block)
+        self.live, self._style, self._line_start = True, style, not lead
+        if lead:
+            self.out.write(lead)
+
+    def append(self, chunk: str) -> None:
+        """Write a chunk of the live text."""
+        shown = self._chunks.add(chunk)
+        if self._waiting and "\n" in shown:
+            complete, _, shown = shown.rpartition("\n")
+            self.out.write(self.out.styled(self._style, complete) + "\n")
+            self._line_start = True
+            self._release(self._waiting)
+        if shown:
+            self._line_start = shown[-1] == "\n"
+            self.out.write(self.out.styled(self._style, shown) if self._style else shown)
+
+    def end(self) -> None:
+        """Complete the live text, if there is one, and write what waited for it."""
+        if not self.live:
+            return
+        rest = self.out.styled(self._style, self._chunks.end())
+        if rest or not self._line_start:
+            self.out.write(rest + "\n")
+        self.live, self._line_start = False, True
+        self._release(self._after)
+        self._release(self._waiting)
+
+    def _open_block(self, block: str) -> None:
+        if self._block not in ("", block):
+            self.out.write("\n")
+        self._block = block
+
+    def _release(self, waiting: list[tuple[str, str]]) -> None:
+        released = waiting.copy()
+        waiting.clear()
+        for block, lines in released:
+            self.put(block, lines)
 
 
 def _style_codes() -> dict[str, tuple[str, str]]:

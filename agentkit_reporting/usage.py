@@ -242,9 +242,10 @@ class _Sum:
 
     def totals(self) -> UsageTotals:
         """Return the sum as it is now."""
-        known = zip(_COUNTS, self.counts, self.told, strict=True)
+        figures = zip(_COUNTS, self.counts, self.told, strict=True)
+        known = {name: count for name, count, told in figures if told}
         return UsageTotals(
-            usage=Usage(**{name: count if told else None for name, count, told in known}),
+            usage=msgspec.convert(known, Usage),
             costs={currency: amount for currency, (amount, _) in self.amounts.items()},
             requests=self.requests,
             unpriced_requests=self.unpriced,

@@ -11,6 +11,7 @@ import msgspec
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, ToolCallPart
 from agentkit_loop.events import (
+    PAYLOAD_FIELDS,
     AgentEvent,
     CompactionFinished,
     CompactionStarted,
@@ -228,11 +229,12 @@ def is_json(value: object) -> bool:
 
 
 def payload_is_json(event: AgentEvent) -> bool:
-    """Whether every value in the event is JSON, typed fields by their builtin form."""
-    import attrs  # noqa: PLC0415 - only here
-
-    return all(
-        is_json(msgspec.to_builtins(getattr(event, field.name)))
-        for field in attrs.fields(type(event))
-        if field.name != "timestamp"
-    )
+    """Whether every free value in the event is JSON, and every typed one survives being written as JSON."""
+    for name in PAYLOAD_FIELDS[type(event)]:
+        value = getattr(event, name)
+        if value is None or isinstance(value, (dict, list, str, int, float)):
+            if not is_json(value):
+                return False
+        elif not is_json(msgspec.json.decode(msgspec.json.encode(value))):
+            return False
+    return True

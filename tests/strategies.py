@@ -148,12 +148,18 @@ def payloads_of(cls: type[AgentEvent]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({name: _values(hints[name]) for name in PAYLOAD_FIELDS[cls]})
 
 
-@functools.cache
 def events_of(*classes: type[AgentEvent]) -> st.SearchStrategy[AgentEvent]:
     """Stamped events of the given classes."""
-    return st.one_of(
-        *(st.builds(functools.partial(_told, cls), headers(), payloads_of(cls)) for cls in classes)
-    )
+    return st.one_of(*map(_events_of, classes))
+
+
+_MADE: dict[type[AgentEvent], st.SearchStrategy[AgentEvent]] = {}
+
+
+def _events_of(cls: type[AgentEvent]) -> st.SearchStrategy[AgentEvent]:
+    if cls not in _MADE:
+        _MADE[cls] = st.builds(functools.partial(_told, cls), headers(), payloads_of(cls))
+    return _MADE[cls]
 
 
 def events() -> st.SearchStrategy[AgentEvent]:
@@ -196,10 +202,13 @@ _SIMPLE: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
 
 
 @functools.cache
-def _values(hint: Any) -> st.SearchStrategy[Any]:
+def _values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one for each form of hint
     """Return a strategy for a type hint of an event or of a record in one."""
     if hint in _SIMPLE:
         return _SIMPLE[hint]()
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        hints = typing.get_type_hints(hint)
+        return st.builds(hint, **{name: _values(hints[name]) for name in hint.__struct_fields__})
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return st.sampled_from(arguments)
@@ -207,11 +216,8 @@ def _values(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(_values, arguments))
     if origin is dict:
         return st.dictionaries(texts(6), _values(arguments[1]), max_size=3)
-    if origin is tuple and arguments[-1] is Ellipsis:
+    if origin is not tuple:
+        raise TypeError(f"no strategy for {hint!r}; teach it to tests/strategies.py")
+    if arguments[-1] is Ellipsis:
         return st.lists(_values(arguments[0]), max_size=3).map(tuple)
-    if origin is tuple:
-        return st.tuples(*map(_values, arguments))
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        hints = typing.get_type_hints(hint)
-        return st.builds(hint, **{name: _values(hints[name]) for name in hint.__struct_fields__})
-    raise TypeError(f"no strategy for {hint!r}; teach it to tests/strategies.py")
+    return st.tuples(*map(_values, arguments))

@@ -2,7 +2,8 @@
 
 A model yields, in this order of meaning:
 
-- `UsageReport` whenever the provider reports usage (the first before any content, where it does so);
+- `UsageReport` whenever the provider reports usage (the first before any content, where it does so); the
+  last word goes into `Answer.usage`;
 - deltas: `BeginPart`, any number of `AppendText`/`AppendBytes`, `CommitPart`; parts may interleave;
 - `Answer`, last and exactly once.
 
@@ -56,10 +57,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     finish_reason: `completed`, `tool_call`, `max_tokens`, `stop_sequence`, `refusal`,
     `context_window_exceeded`, `pause_turn`, or the provider's own word where none of these fits.
-    response_id, response_model: the provider's.
+    response_id, response_model: the provider's. usage: its last word on usage, None where the last
+    UsageReport stands.
     """
 
     finish_reason: str
+    usage: Usage | None = None
     response_id: str | None = None
     response_model: str | None = None
 

@@ -146,10 +146,8 @@ class ScriptedModel:
             raise _error(fail)
         if not reply.ends:
             return
-        if reply.usage is not None:
-            yield UsageReport(usage=reply.usage)
         reason = reply.finish_reason or ("tool_call" if reply.calls else "completed")
-        yield Answer(finish_reason=reason, response_model=self._name)
+        yield Answer(finish_reason=reason, usage=reply.usage, response_model=self._name)
 
     def _next(self, request: ModelRequest) -> Reply:
         with self._lock:

@@ -33,21 +33,28 @@ DEFAULT_FSYNC_INTERVAL_MS = 1_000.0
 _os_write = os.write
 
 
-class LineWriter(ABC):
-    """Something that takes whole lines. Safe for threads; a child after a fork goes on with a fresh lock.
+class Locked:
+    """Something with a lock that a child gets anew after a fork, when nobody may be left to release it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # re-entrant: a signal handler may flush what it interrupted
+        _survive_fork(self)
+
+
+class LineWriter(Locked, ABC):
+    """Something that takes whole lines; safe for threads.
 
     name: what is written to, for people. lines: how many were written whole. short_writes: how often the
     system took less than it was given, so that a line went out in pieces.
     """
 
     def __init__(self, name: str) -> None:
+        super().__init__()
         self.name = name
         self.lines = 0
         self.short_writes = 0
         self._torn = False  # the last byte written is not a newline
         self._closed = False
-        self._lock = threading.RLock()  # re-entrant: a signal handler may flush what it interrupted
-        _survive_fork(self)
 
     def __enter__(self) -> Self:
         return self
@@ -192,11 +199,14 @@ class StreamWriter(LineWriter):
     ) -> None:
         self._syncing = Syncing(fsync, fsync_interval_ms, clock)
         super().__init__(_stream_name(stream))
-        if not callable(getattr(stream, "write", None)) or getattr(stream, "closed", False):
-            raise LogError("stream refused because it is closed or cannot be written", path=self.name)
+        if not _takes_lines(stream):
+            raise LogError(
+                "target refused because it is no open stream for writing; give one, or a path",
+                path=self.name,
+            )
         self._stream = stream
         self._raw = _raw_file(stream)
-        self._gone: LogError | None = None
+        self._gone = False  # the other end of the pipe
         self._fd = -1
         if self._raw is not None:
             self._fd = self._raw.fileno()
@@ -210,14 +220,14 @@ class StreamWriter(LineWriter):
         """
         with self._lock:
             self._refuse_closed()
-            if self._gone is not None:
-                raise self._gone
+            if self._gone:
+                raise self._failure(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             try:
                 self._write(line)
                 self._syncing.written(self._fd)
             except BrokenPipeError as error:
-                self._gone = LogError("nobody reads the stream any more; the lines are lost", path=self.name)
-                raise self._gone from error
+                self._gone = True
+                raise self._failure(error) from error
             except (OSError, ValueError) as error:  # ValueError: the stream was closed meanwhile
                 raise self._failure(error) from error
 
@@ -227,18 +237,20 @@ class StreamWriter(LineWriter):
                 self._stream.flush()
             self._put(self._raw.write, line)
             return
-        self._put(self._write_text if self._is_text else self._stream.write, line)
+        self._put(self._write_object, line)
         if hasattr(self._stream, "flush"):
             self._stream.flush()
 
-    def _write_text(self, rest: memoryview) -> int:
-        self._stream.write(bytes(rest).decode())
-        return len(rest)
+    def _write_object(self, rest: memoryview) -> int | None:
+        whole = bytes(rest)
+        taken: int | None = self._stream.write(whole.decode() if self._is_text else whole)
+        # Only a raw stream may take less than all; other objects often return nothing.
+        return taken if isinstance(self._stream, io.RawIOBase) else len(whole)
 
     def flush(self) -> None:
         """Force to the disk what was written, where that is a file; raises LogError."""
         with self._lock:
-            if self._gone is not None or self._closed or getattr(self._stream, "closed", False):
+            if self._gone or self._closed or getattr(self._stream, "closed", False):
                 return
             try:
                 self._syncing.flush(self._fd)
@@ -257,20 +269,20 @@ class StreamWriter(LineWriter):
 class Syncing:
     """When the lines of one descriptor are forced to the disk. `possible`: whether it is a regular file."""
 
-    def __init__(self, policy: FsyncPolicy, interval_ms: float, clock: Clock | None) -> None:
-        if policy not in get_args(FsyncPolicy):
+    def __init__(self, fsync: FsyncPolicy, fsync_interval_ms: float, clock: Clock | None) -> None:
+        if fsync not in get_args(FsyncPolicy):
             raise ConfigurationError(
-                f"fsync={policy!r} refused because it is no policy; "
+                f"fsync={fsync!r} refused because it is no policy; "
                 f"use one of {', '.join(get_args(FsyncPolicy))}"
             )
-        if not (interval_ms > 0 and math.isfinite(interval_ms)):
+        if not (fsync_interval_ms > 0 and math.isfinite(fsync_interval_ms)):
             raise ConfigurationError(
-                f"fsync_interval_ms={interval_ms!r} refused because it is no period; "
+                f"fsync_interval_ms={fsync_interval_ms!r} refused because it is no period; "
                 "give milliseconds above 0, or fsync='always'"
             )
         self.possible = False
-        self._policy = policy
-        self._interval_s = interval_ms / 1_000
+        self._policy = fsync
+        self._interval_s = fsync_interval_ms / 1_000
         self._monotonic = time.monotonic if clock is None else clock.monotonic
         self._due: float | None = None  # when the oldest unsynced line has waited long enough
 
@@ -299,26 +311,43 @@ class Syncing:
 
 def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
     """Return the absolute path of a log, or of a directory of logs; raises LogError if it cannot work."""
-    name = os.fsdecode(path)
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise ConfigurationError(f"{path!r} refused because it is no path; give one") from None
     if not name or "\0" in name:
-        raise LogError(f"path {name!r} refused because it names no file; give one", path=repr(name))
+        raise LogError("log refused because this names no file; give a path", path=repr(name))
     place = Path(os.path.abspath(name))  # noqa: PTH100 - Path.absolute() keeps '..', resolve() follows links
-    if directory and place.exists() and not place.is_dir():
+    try:
+        is_directory = stat.S_ISDIR(place.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_directory = None
+    except OSError as error:
+        raise LogError(f"log refused because of: {error.strerror}; give another path", path=name) from error
+    if directory and is_directory is False:
         raise LogError("log refused because it is a file; give a directory for one log a session", path=name)
-    if not directory and (place.is_dir() or name.endswith("/")):
+    if not directory and (is_directory or name.endswith("/")):
         raise LogError(
             'log refused because it is a directory; give a file in it, or per="session"', path=name
         )
-    existing = place
-    while not existing.exists() and existing.parent != existing:
-        existing = existing.parent
-    if existing != place and not existing.is_dir():
-        raise LogError(f"log refused because {str(existing)!r} is no directory; give another path", path=name)
-    if not os.access(existing, os.W_OK):
-        raise LogError(
-            f"log refused because {str(existing)!r} may not be written; give another path", path=name
-        )
+    _refuse_unwritable(place, name)
     return place
+
+
+def _refuse_unwritable(place: Path, name: str) -> None:
+    """Look at the path itself, or at the nearest directory that exists above it."""
+    existing = place
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    needed = os.W_OK
+    if existing != place:
+        if not existing.is_dir():
+            reason = f"{str(existing)!r} is no directory"
+            raise LogError(f"log refused because {reason}; give another path", path=name)
+        needed |= os.X_OK
+    if existing.exists() and not os.access(existing, needed):
+        reason = f"{str(existing)!r} may not be written"
+        raise LogError(f"log refused because {reason}; give another path", path=name)
 
 
 def _make_directories(directory: Path) -> None:
@@ -346,6 +375,13 @@ def _raw_file(stream: Any) -> io.FileIO | None:
     return stream if type(stream) is io.FileIO else None
 
 
+def _takes_lines(stream: Any) -> bool:
+    if not callable(getattr(stream, "write", None)) or getattr(stream, "closed", False):
+        return False
+    writable = getattr(stream, "writable", None)
+    return not callable(writable) or bool(writable())
+
+
 def _stream_name(stream: Any) -> str:
     name = getattr(stream, "name", None)
     return name if isinstance(name, str) else f"<{type(stream).__name__}>"
@@ -353,15 +389,15 @@ def _stream_name(stream: Any) -> str:
 
 # --- fork: a lock that another thread held at that moment would stay locked in the child for ever
 
-_writers: weakref.WeakSet[LineWriter] = weakref.WeakSet()
+_locked: weakref.WeakSet[Locked] = weakref.WeakSet()
 _watching = threading.Lock()
 _watched = False
 
 
-def _survive_fork(writer: LineWriter) -> None:
+def _survive_fork(holder: Locked) -> None:
     global _watched  # noqa: PLW0603 - the interpreter's fork hooks are global and cannot be taken back
     with _watching:
-        _writers.add(writer)
+        _locked.add(holder)
         if not _watched and sys.platform != "win32":
             os.register_at_fork(after_in_child=_renew_locks)
             _watched = True
@@ -370,5 +406,5 @@ def _survive_fork(writer: LineWriter) -> None:
 def _renew_locks() -> None:
     global _watching  # noqa: PLW0603 - it may have been held at the fork as well
     _watching = threading.Lock()
-    for writer in list(_writers):
-        writer._lock = threading.RLock()  # noqa: SLF001 - this module's own
+    for holder in list(_locked):
+        holder._lock = threading.RLock()  # noqa: SLF001 - this module's own

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.content import CustomPart, Item
-from agentkit_loop.errors import ModelError
+from agentkit_loop.driver import DriverBase
+from agentkit_loop.errors import ModelError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
     ToolCallRequested,
     ToolExecutionStarted,
     ToolResultReceived,
 )
-from agentkit_loop.observers import LoopObserver
+from agentkit_loop.observers import FailurePolicy, LoopObserver, Registration
 from agentkit_loop.retry import Retry
 from agentkit_loop.steps import AfterToolResult
 from agentkit_loop.testing import (
@@ -89,7 +90,10 @@ class Script:
     parallel: int
     asynchronous: bool
     leave_at: int | None
+    breaks: tuple[str, int] | None = None
 
+
+BREAKS = ("fail_fast", "interrupt", "exit")
 
 scripts = st.builds(
     Script,
@@ -101,6 +105,7 @@ scripts = st.builds(
     parallel=st.integers(1, 4),
     asynchronous=st.booleans(),
     leave_at=st.none() | st.integers(0, 6),
+    breaks=st.none() | st.none() | st.tuples(st.sampled_from(BREAKS), st.integers(1, 60)),
 )
 
 
@@ -150,6 +155,23 @@ class Release(LoopObserver):
                 self._tool.release(call_id, {"rank": rank})
 
 
+class Breaker(LoopObserver):
+    """Raises on the event of a given number, as an observer under FAIL_FAST or as an interrupt does."""
+
+    def __init__(self, kind: str, seq: int) -> None:
+        self._kind = kind
+        self._seq = seq
+
+    def handle_event(self, event: AgentEvent) -> None:
+        if event.seq != self._seq:
+            return
+        if self._kind == "interrupt":
+            raise KeyboardInterrupt
+        if self._kind == "exit":
+            raise SystemExit(3)
+        raise ValueError("broken on purpose")
+
+
 class SteppedClock(VirtualClock):
     """A virtual clock that lets the next scripted call end whenever the driver waits."""
 
@@ -176,7 +198,6 @@ class Outcome:
     items: list[Item]
     views: list[list[Item]]
     error: type[BaseException] | None
-    requests: int
 
 
 class HostGoneError(Exception):
@@ -188,83 +209,102 @@ def raise_or_leave(script: Script) -> None:
         raise HostGoneError
 
 
-def make_agent(script: Script, *extra: Any) -> tuple[Agent, EventRecorder, ScriptedModel]:
+def make_agent(script: Script, *extra: Any) -> tuple[Agent, EventRecorder, ScriptedTool]:
     clock = SteppedClock()
     tool = ScriptedTool(asynchronous=script.asynchronous)
     clock.release = Release(tool, script)
     recorder = EventRecorder()
-    model = ScriptedModel(script.replies, clock=clock)
+    left = iter(script.replies)
+    model = ScriptedModel(lambda _: next(left, Reply(text="that is all")), clock=clock)
+    breaker = [] if script.breaks is None else [Registration(Breaker(*script.breaks), policy=FailurePolicy.FAIL_FAST)]
     agent = Agent(
         model,
         tools=[tool.tool, add],
-        observers=[clock.release, *extra, recorder],
+        observers=[*breaker, clock.release, *extra, recorder],
         retry=Retry(max_attempts=3, base_ms=10),
         max_parallel_tools=script.parallel,
         clock=clock,
         name="scripted",
     )
-    return agent, recorder, model
+    return agent, recorder, tool
+
+
+def attach(driver: DriverBase, observers: Sequence[Any]) -> None:
+    for observer in observers:
+        if hasattr(observer, "attach"):
+            observer.attach(driver)
+
+
+EXPECTED = (ModelError, ObserverError, HostGoneError, KeyboardInterrupt, SystemExit)
 
 
 def run_sync(script: Script, *extra: Any) -> Outcome:
-    agent, recorder, model = make_agent(script, *extra)
+    """Run a script with the synchronous driver."""
+    agent, recorder, tool = make_agent(script, *extra)
     views: list[list[Item]] = []
-    rounds = steps = 0
+    items: list[Item] = []
     error: type[BaseException] | None = None
-    driver = agent.start(session_id="session", metadata={"script": True})
     try:
+        driver = agent.start(session_id="session", metadata={"script": True})
+        attach(driver, extra)
+        items = driver.transcript.items
         with driver:
+            rounds = 0
             for prompt in script.prompts:
-                if script.leave_at is not None and steps > script.leave_at:
-                    break
                 driver.submit(*prompt)
                 for step in driver:
                     views.append(list(driver.transcript.items))
-                    steps += 1
-                    if script.leave_at is not None and steps > script.leave_at:
+                    if script.leave_at is not None and len(views) > script.leave_at:
                         raise_or_leave(script)
+                        driver.close()
                         break
                     if isinstance(step, AfterToolResult):
                         if rounds in script.interject:
                             step.submit("and another thing")
                         rounds += 1
-    except ModelError as caught:
+                if driver.is_closed:
+                    break
+    except EXPECTED as caught:
         error = type(caught)
-    except HostGoneError as caught:
-        error = type(caught)
-    return Outcome(recorder.events, list(driver.transcript.items), views, error, len(model.requests))
+    tool.release_all()
+    return Outcome(recorder.events, items, views, error)
 
 
 def run_async(script: Script, *extra: Any) -> Outcome:
-    async def main() -> Outcome:
-        agent, recorder, model = make_agent(script, *extra)
-        views: list[list[Item]] = []
-        rounds = steps = 0
-        error: type[BaseException] | None = None
-        driver = agent.astart(session_id="session", metadata={"script": True})
+    """Run a script with the asynchronous driver."""
+    agent, recorder, tool = make_agent(script, *extra)
+    views: list[list[Item]] = []
+    items: list[Item] = []
+
+    async def main() -> type[BaseException] | None:
+        nonlocal items
         try:
+            driver = agent.astart(session_id="session", metadata={"script": True})
+            attach(driver, extra)
+            items = driver.transcript.items
             async with driver:
+                rounds = 0
                 for prompt in script.prompts:
-                    if script.leave_at is not None and steps > script.leave_at:
-                        break
                     driver.submit(*prompt)
                     async for step in driver:
                         views.append(list(driver.transcript.items))
-                        steps += 1
-                        if script.leave_at is not None and steps > script.leave_at:
+                        if script.leave_at is not None and len(views) > script.leave_at:
                             raise_or_leave(script)
+                            await driver.close()
                             break
                         if isinstance(step, AfterToolResult):
                             if rounds in script.interject:
                                 step.submit("and another thing")
                             rounds += 1
-        except ModelError as caught:
-            error = type(caught)
-        except HostGoneError as caught:
-            error = type(caught)
-        return Outcome(recorder.events, list(driver.transcript.items), views, error, len(model.requests))
+                    if driver.is_closed:
+                        break
+        except EXPECTED as caught:
+            return type(caught)
+        return None
 
-    return asyncio.run(main())
+    error = asyncio.run(main())
+    tool.release_all()
+    return Outcome(recorder.events, items, views, error)
 
 
 def comparable(events: Sequence[AgentEvent]) -> list[dict[str, Any]]:
@@ -273,6 +313,8 @@ def comparable(events: Sequence[AgentEvent]) -> list[dict[str, Any]]:
     for event in events:
         fields = attrs.asdict(event, recurse=False)
         del fields["run_id"]
+        if fields.get("error") is not None:  # where the drivers' own frames are
+            fields["error"] = msgspec.structs.replace(fields["error"], frames=())
         if "observers" in fields:
             fields["observers"] = [(s.name, s.handled, s.failed) for s in fields["observers"]]
         result.append({"type": event.type, **msgspec.to_builtins(fields)})

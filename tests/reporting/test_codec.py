@@ -188,7 +188,10 @@ def test_the_version_of_a_line_can_be_asked_for() -> None:
         (changed(session_id=None), "expected `str`, got `null` - at `$.session_id`"),
         (changed(ts="2026-05-24T18:40:00"), "timezone"),
         (changed(ts="yesterday"), "invalid RFC3339"),
-        (changed(payload=[1]), "turn_started refused because expected `object`, got `array` - at `$.payload`"),
+        (
+            changed(payload=[1]),
+            "turn_started refused because expected `object`, got `array` - at `$.payload`",
+        ),
         (changed(payload={}), "missing required field `index` - at `$.payload`"),
         (changed(payload={"index": "x"}), "expected `int`, got `str` - at `$.payload.index`"),
         (changed(payload={"index": "x", "more": 1}), "expected `int`, got `str` - at `$.payload.index`"),

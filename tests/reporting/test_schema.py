@@ -43,7 +43,7 @@ def _holds(key: str, schema: dict[str, Any], value: Any) -> bool:  # noqa: C901,
         case "const":
             return bool(value == rule)
         case "enum":
-            return value in rule
+            return bool(value in rule)
         case "not":
             return not is_valid(value, rule)
         case "anyOf":
@@ -56,7 +56,7 @@ def _holds(key: str, schema: dict[str, Any], value: Any) -> bool:  # noqa: C901,
         case "minimum":
             return bool(value >= rule)
         case "required":
-            return set(rule) <= value.keys()
+            return bool(set(rule) <= value.keys())
         case "properties":
             return all(is_valid(value[name], each) for name, each in rule.items() if name in value)
         case "additionalProperties":
@@ -66,10 +66,11 @@ def _holds(key: str, schema: dict[str, Any], value: Any) -> bool:  # noqa: C901,
         case "prefixItems":
             return all(is_valid(each, inner) for each, inner in zip(value, rule, strict=False))
         case "minItems":
-            return len(value) >= rule
+            return bool(len(value) >= rule)
         case "maxItems":
-            return len(value) <= rule
-    raise AssertionError(f"the schema uses {key!r}; teach it to this test")
+            return bool(len(value) <= rule)
+        case _:
+            raise AssertionError(f"the schema uses {key!r}; teach it to this test")
 
 
 def _is_a(value: Any, name: str) -> bool:
