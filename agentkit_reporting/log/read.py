@@ -241,11 +241,15 @@ class _Input:
         except damages as error:
             self.damage = f"the rest cannot be read: {error}"
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise LogError(f"log cannot be read: {reason}", path=self.name) from error
+            raise _unreadable(self.name, error) from error
         finally:
             if self._stream is None and stream is not None:
                 stream.close()
+
+
+def _unreadable(name: str, error: OSError) -> LogError:
+    reason = error.strerror or str(error)
+    return LogError(f"log cannot be read: {reason[:1].lower()}{reason[1:]}", path=name)
 
 
 def _opened(name: str) -> tuple[Any, tuple[type[Exception], ...]]:
@@ -271,7 +275,7 @@ def _as_bytes(block: Any) -> bytes:
     return b"" if block is None else bytes(block)
 
 
-def _inputs(source: Source) -> list[_Input]:
+def _inputs(source: object) -> list[_Input]:
     if isinstance(source, (str, os.PathLike)):
         return _of_path(source)
     if callable(getattr(source, "read", None)):
@@ -299,7 +303,7 @@ def _of_path(path: str | os.PathLike[str]) -> list[_Input]:
         if place.exists():
             return [_readable(name)]
     except OSError as error:
-        raise LogError(f"log cannot be read: {error.strerror}", path=name) from error
+        raise _unreadable(name, error) from error
     if not glob.has_magic(name):
         raise LogError("log not found because there is no such file; check the path", path=name)
     matches = glob.glob(name, recursive=True)  # noqa: PTH207 - Path.glob() takes no absolute pattern

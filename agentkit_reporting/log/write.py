@@ -2,7 +2,8 @@
 
 `LogWriter` appends to a file that other threads and processes may append to as well. A line that could not
 be written whole (a full disk, a limit) is closed by a newline in front of the next one, and so is a torn
-line that a crash left at the end of the file: a reader then meets one bad line, never two glued ones.
+line that a crash left at the end of the file: a reader then meets one bad line, never two glued ones. Who
+opens a file while another process is in the middle of a line may add a newline too many, never a break.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ class LineWriter(Locked, ABC):
     system took less than it was given, so that a line went out in pieces.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, syncing: Syncing) -> None:
         super().__init__()
         self.name = name
+        self._syncing = syncing
         self.lines = 0
         self.short_writes = 0
         self._torn = False  # the last byte written is not a newline
@@ -63,6 +65,11 @@ class LineWriter(Locked, ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def syncs(self) -> int:
+        """How often lines were forced to the disk."""
+        return self._syncing.count
 
     @abstractmethod
     def write(self, line: bytes) -> None:
@@ -118,9 +125,9 @@ class LogWriter(LineWriter):
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
     ) -> None:
-        self._syncing = Syncing(fsync, fsync_interval_ms, clock)
+        syncing = Syncing(fsync, fsync_interval_ms, clock)
         self.path = writable_path(path)
-        super().__init__(str(self.path))
+        super().__init__(str(self.path), syncing)
         self._fd = -1
 
     def write(self, line: bytes) -> None:
@@ -197,8 +204,7 @@ class StreamWriter(LineWriter):
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
     ) -> None:
-        self._syncing = Syncing(fsync, fsync_interval_ms, clock)
-        super().__init__(_stream_name(stream))
+        super().__init__(_stream_name(stream), Syncing(fsync, fsync_interval_ms, clock))
         if not _takes_lines(stream):
             raise LogError(
                 "target refused because it is no open stream for writing; give one, or a path",
@@ -267,46 +273,43 @@ class StreamWriter(LineWriter):
 
 
 class Syncing:
-    """When the lines of one descriptor are forced to the disk. `possible`: whether it is a regular file."""
+    """When the lines of one descriptor are forced to the disk.
+
+    possible: whether it is a regular file. count: how often it was done.
+    """
 
     def __init__(self, fsync: FsyncPolicy, fsync_interval_ms: float, clock: Clock | None) -> None:
         if fsync not in get_args(FsyncPolicy):
-            raise ConfigurationError(
-                f"fsync={fsync!r} refused because it is no policy; "
-                f"use one of {', '.join(get_args(FsyncPolicy))}"
-            )
+            choices = ", ".join(get_args(FsyncPolicy))
+            raise ConfigurationError(f"fsync={fsync!r} refused because it is no policy; use one of {choices}")
         if not (fsync_interval_ms > 0 and math.isfinite(fsync_interval_ms)):
             raise ConfigurationError(
                 f"fsync_interval_ms={fsync_interval_ms!r} refused because it is no period; "
                 "give milliseconds above 0, or fsync='always'"
             )
         self.possible = False
-        self._policy = fsync
-        self._interval_s = fsync_interval_ms / 1_000
+        self.count = 0
+        self._wanted = fsync != "never"
+        self._interval_s = fsync_interval_ms / 1_000 if fsync == "interval" else 0.0
         self._monotonic = time.monotonic if clock is None else clock.monotonic
         self._due: float | None = None  # when the oldest unsynced line has waited long enough
 
     def written(self, fd: int) -> None:
         """Take note of a written line, and sync if that is due."""
-        if self._policy == "never" or not self.possible:
-            return
-        if self._policy == "always":
-            os.fsync(fd)
+        if not (self._wanted and self.possible):
             return
         now = self._monotonic()
         if self._due is None:
             self._due = now + self._interval_s
-        elif now >= self._due:
-            self._sync(fd)
+        if now >= self._due:
+            self.flush(fd)
 
     def flush(self, fd: int) -> None:
         """Sync if a line waits for it."""
         if self._due is not None:
-            self._sync(fd)
-
-    def _sync(self, fd: int) -> None:
-        os.fsync(fd)
-        self._due = None
+            os.fsync(fd)
+            self.count += 1
+            self._due = None
 
 
 def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:

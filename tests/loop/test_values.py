@@ -181,6 +181,7 @@ HOSTILE: dict[str, Callable[[], object]] = {
 }
 
 
+# The two that lie about their class would mislead hypothesis itself; they have their own test below.
 scalars = (
     st.none()
     | st.booleans()
@@ -199,7 +200,7 @@ scalars = (
     | st.uuids()
     | st.complex_numbers()
     | st.sampled_from([Colour.RED, Colour.NOTHING, Level.LOW, pathlib.PurePosixPath("/a")])
-    | st.sampled_from(sorted(HOSTILE)).map(lambda name: HOSTILE[name]())
+    | st.sampled_from(sorted(HOSTILE.keys() - {"shy", "liar"})).map(lambda name: HOSTILE[name]())
 )
 keys = (
     st.text(max_size=4) | st.integers() | st.floats() | st.none() | st.booleans() | st.tuples(st.integers())

@@ -1,0 +1,88 @@
+"""Server-sent events from bytes, split at any place: the incremental half of an SSE client.
+
+The rules are those of the HTML standard ("Interpreting an event stream"): a line ends at CR, LF or CRLF, an
+event at an empty line, several `data` lines are joined by LF, a line that begins with a colon is a comment,
+a byte order mark at the very start is dropped, and an event without data is none. `id` and `retry` mean
+nothing to a request that is not reconnected, so they are ignored. What is not ended by an empty line when
+the stream ends is no event.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+SSEvent: TypeAlias = tuple[bytes, bytes]
+"""The event's name, `b""` where it has none, and its data."""
+
+_BOM = b"\xef\xbb\xbf"
+_END = b"\n\n"
+
+
+class SSEDecoder:
+    """Give it the bytes as they come; it returns the events that they complete. Linear in the bytes."""
+
+    def __init__(self) -> None:
+        # Pieces of an event that has not ended; joined once it has, so that one long event is not copied
+        # for every chunk of it.
+        self._pieces: list[bytes] = []
+        self._after_cr = False  # the last chunk ended in CR: an LF that comes first belongs to it
+        self._at_start = True
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether bytes came that belong to no complete event."""
+        return any(piece.strip() for piece in self._pieces)
+
+    def feed(self, chunk: bytes) -> list[SSEvent]:
+        """Take the next bytes and return the events that they complete, in order."""
+        if self._after_cr or b"\r" in chunk:
+            chunk = self._with_plain_lines(chunk)
+        pieces = self._pieces
+        if _END not in chunk and not (chunk[:1] == b"\n" and pieces and pieces[-1][-1:] == b"\n"):
+            # An empty first line is an end too, but of nothing: it may stay in front of the next event.
+            if chunk:
+                pieces.append(chunk)
+            return []
+        if pieces:
+            pieces.append(chunk)
+            chunk = b"".join(pieces)
+            pieces.clear()
+        blocks = chunk.split(_END)
+        rest = blocks.pop()
+        if rest:
+            pieces.append(rest)
+        if self._at_start:
+            self._at_start = False
+            blocks[0] = blocks[0].removeprefix(_BOM)
+        events: list[SSEvent] = []
+        for block in blocks:
+            event = _parse(block)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _with_plain_lines(self, chunk: bytes) -> bytes:
+        """Return the chunk with every line end as LF."""
+        if not chunk:
+            return chunk
+        if self._after_cr and chunk[:1] == b"\n":
+            chunk = chunk[1:]
+        self._after_cr = chunk[-1:] == b"\r"
+        return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _parse(block: bytes) -> SSEvent | None:
+    """Return the event of its lines (LF only), None for one without data."""
+    if block[:7] == b"event: ":  # the form that servers send: a name, one line of data
+        name, _, rest = block.partition(b"\n")
+        if rest[:6] == b"data: " and b"\n" not in rest:
+            return name[7:], rest[6:]
+    event, data = b"", []
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            event = value
+    return (event, b"\n".join(data)) if data else None
