@@ -20,8 +20,8 @@ import attrs
 
 from agentkit_loop.closing import Ending
 from agentkit_loop.clock import Clock
-from agentkit_loop.content import AnyPart, AppendText, Item, TextPart, ToolResultPart
-from agentkit_loop.errors import HostError, IllegalMoveError, ModelError, ModelRequestError, ObserverError
+from agentkit_loop.content import AnyPart, AppendText, Item, Part, TextPart, ToolResultPart
+from agentkit_loop.errors import ConfigurationError, HostError, IllegalMoveError, ModelError, ModelRequestError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
     ModelRequestStarted,
@@ -148,7 +148,7 @@ class DriverBase:
 
     def emit(self, name: str, data: object = None) -> None:
         """Tell a CustomEvent of the host's own."""
-        self._signal(CustomFact(clean_text(name), to_json(data)))
+        self._signal(CustomFact(name, data))
 
     def add_observer(self, observer: Observer | Registration) -> None:
         """Register an observer from the next event on."""
@@ -197,6 +197,7 @@ class DriverBase:
     def _closed_call(self, event: ToolResultReceived) -> None:
         context = self._contexts.pop(event.call_id, None)
         if context is not None:
+            context.cancel()  # a body that is past its timeout may still look
             context.close()
         if not self._state.transcript.open_calls:
             count = len(self._state.calls)
@@ -549,7 +550,7 @@ def fault_of(error: Exception) -> RequestFault:
 
 
 def as_items(content: Iterable[str | AnyPart | Item]) -> tuple[Item, ...]:
-    """Make items of what a host gives: texts and parts in a row are one user item."""
+    """Make items of what a host gives: texts and parts in a row are one user item; refuses anything else."""
     items: list[Item] = []
     parts: list[AnyPart] = []
     for piece in content:
@@ -558,8 +559,10 @@ def as_items(content: Iterable[str | AnyPart | Item]) -> tuple[Item, ...]:
                 items.append(Item(kind="user", parts=tuple(parts)))
                 parts = []
             items.append(piece)
-        else:
+        elif isinstance(piece, (str, Part)):
             parts.append(TextPart(text=clean_text(piece)) if isinstance(piece, str) else piece)
+        else:
+            raise ConfigurationError(f"{piece!r} cannot be submitted; give text, parts or Items")
     if parts:
         items.append(Item(kind="user", parts=tuple(parts)))
     return tuple(items)

@@ -84,6 +84,7 @@ class _Call:
 
     name: str
     arguments: str
+    started: bool = False
 
 
 @attrs.define(eq=False)
@@ -92,7 +93,7 @@ class _Session:
 
     id: str
     tag: str
-    running: bool = True
+    running: bool = False  # from its RunStarted to the end of that run
     in_exchange: bool = False
     turns: int = 0  # of this exchange
     exchanges: int = 0  # finished in this run
@@ -195,10 +196,15 @@ class StdoutReporter(LoopObserver):
         session = self._sessions.get(event.session_id)
         if session is None:
             session = _Session(event.session_id, one_line(event.session_id[-4:], 12))
+            if isinstance(event, _Notice):  # needs no memory, and may come after the end of a run
+                return session
             self._sessions[event.session_id] = session
         if self._owner is None:
             self._owner = session
         return session
+
+    def _owns(self, session: _Session) -> bool:
+        return self._owner is session or self._owner is None
 
     def _print(self, session: _Session, event: AnyEvent) -> None:
         if isinstance(event, ev.ContentDelta):
@@ -226,6 +232,9 @@ class StdoutReporter(LoopObserver):
 
     def _begin_run(self, session: _Session, event: ev.RunStarted) -> None:
         session.tag = one_line(f"{event.agent_name[:20]} {session.id[-4:]}", 26, self._out.glyphs.cut)
+        if self._owner is None or not self._owner.running:
+            self._end_live()
+            self._owner = session
         session.running = True
         session.exchanges = 0
         session.run_usage = UsageReporter(keep_requests=False)
@@ -361,9 +370,9 @@ class StdoutReporter(LoopObserver):
                 told = (part.name, part.media_type, _size(part.data), part.url, part.file_id)
                 self._act(session, ("dim", "file"), self._tail(*told))
             case StructuredPart():
-                self._act(session, ("dim", "structured"), self._tail(self._short(part.value, 16)))
+                self._print_value(session, "structured", part.value)
             case CustomPart():
-                self._act(session, ("dim", part.provider), self._tail(self._short(part.value, 16)))
+                self._print_value(session, part.provider, part.value)
             case _:
                 pass  # a call has its own events, and a result does not come from the model
 
@@ -373,7 +382,7 @@ class StdoutReporter(LoopObserver):
         self._started_call = ""
         session.printed = True
         shown = visible(text).removesuffix("\n")
-        if session is self._owner:
+        if self._owns(session):
             self._page.put_after(kind, self._lead(kind) + self._out.styled(_style(kind), shown) + "\n")
             return
         prefix, lead = self._prefix(session), self._lead(kind)
@@ -413,7 +422,7 @@ class StdoutReporter(LoopObserver):
                 self._say(session, "warn", "retry", said, f"attempt {event.next_attempt}")
             case ev.ModelRequestFailed():
                 self._end_live_of(session)
-                said = f"request failed ({event.error_class.replace('_', ' ')}): {_error(event.error)}"
+                said = f"request failed ({event.error_class.replace('_', ' ')}): {event.error.message}"
                 dropped = "the text above was dropped" if session.printed else ""
                 self._say(session, "bad", "bad", said, dropped, duration_text(event.duration_ms))
                 self._print_frames(session, event.error)
@@ -435,6 +444,7 @@ class StdoutReporter(LoopObserver):
                 session.calls[event.call.id] = _Call(event.call.name, arguments)
             case ev.ToolExecutionStarted():
                 call = session.calls.setdefault(event.call_id, _Call(event.name, ""))
+                call.started = True
                 if event.edited and event.input is not None:
                     call.arguments = self._arguments(event.input)
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
@@ -464,14 +474,17 @@ class StdoutReporter(LoopObserver):
         )
         between = f" {self._out.glyphs.note} "
         facts = "".join(f"{state}{between}" for state in states if state)
-        pieces: tuple[Piece, ...] = (("", "  "), *self._sign(style, style))
+        pieces: tuple[Piece, ...] = (("", "  " if call.started else ""), *self._sign(style, style))
         if follows:
             pieces = (*pieces, ("dim", facts))
         else:  # other lines came in between: say which call
-            label = self._label(call, self._width(session) // 2)
+            label = self._label(call, self._width(session) * 2 // 5)
             pieces = (*pieces, *label, ("dim", between + facts))
         room = self._width(session) - 2 - sum(len(text) for _, text in pieces)
-        output = _error(event.error) if event.is_error and event.error is not None else event.output
+        output = event.output
+        if event.is_error:  # what went wrong is worth a second line, and a third
+            room += 2 * self._width(session)
+            output = output if event.error is None else _error(event.error)
         self._act(session, *pieces, ("" if event.is_error else "dim", self._output(output, room)))
         if event.error is not None:
             self._print_frames(session, event.error)
@@ -550,21 +563,27 @@ class StdoutReporter(LoopObserver):
                 said = f"{event.limit} used up: {_plain(event.used)} of {_plain(event.allowed)}"
                 self._say(session, "bad", "bad", said)
             case ev.Warning():
-                details = self._short(event.details, 0) if event.details and self._verbose else ""
+                details = (
+                    self._short(event.details, self._width(session))
+                    if event.details and self._verbose
+                    else ""
+                )
                 self._say(session, "warn", "warn", event.message, event.code, details)
             case ev.ObserverFailed():
                 said = f"observer {event.observer} failed on event {event.event_seq}: {_error(event.error)}"
                 self._say(session, "warn", "warn", said, event.disabled and "it gets no more events")
                 self._print_frames(session, event.error)
             case ev.CustomEvent():
-                room = self._width(session) - 7 - len(event.name)
-                shown = "" if event.data is None else self._short(event.data, room)
-                self._act(session, *self._sign("dim", "note"), ("dim", event.name), self._tail(shown))
+                self._print_value(session, event.name, event.data)
             case ev.UnknownEvent():
                 said = f"{event.type} (an event that this version does not know)"
                 self._act(session, *self._sign("dim", "note"), ("dim", said))
             case _:
                 assert_never(event)
+
+    def _print_value(self, session: _Session, name: str, value: JSON) -> None:
+        shown = "" if value is None else self._short(value, self._width(session) - 7 - len(name))
+        self._act(session, *self._sign("dim", "note"), ("dim", name), self._tail(shown))
 
     def _print_frames(self, session: _Session, error: ErrorInfo) -> None:
         if self._verbose:
@@ -592,7 +611,7 @@ class StdoutReporter(LoopObserver):
     def _tell(self, session: _Session, block: str, *pieces: Piece) -> None:
         self._started_call = ""
         line = self._out.line(pieces)
-        if session is self._owner:
+        if self._owns(session):
             self._page.put(block, line)
         else:
             self._page.put("others", self._prefix(session) + line)
@@ -602,7 +621,7 @@ class StdoutReporter(LoopObserver):
 
     def _width(self, session: _Session) -> int:
         """Return the columns of one of the session's lines."""
-        taken = 0 if session is self._owner else len(session.tag) + 3
+        taken = 0 if self._owns(session) else len(session.tag) + 3
         return max(self._out.width - taken, MIN_WIDTH)
 
     def _sign(self, style: str, glyph: str) -> tuple[Piece, ...]:
@@ -662,5 +681,6 @@ def _spent(usage: Usage, spent: UsageReporter) -> tuple[str, ...]:
     total = spent.total
     if usage.total_tokens is None and not total.requests:
         return ()
-    provisional = total.provisional_requests
-    return (*token_texts(usage), cost_text(total), f"{provisional} provisional" if provisional else "")
+    open_ones = total.provisional_requests
+    provisional = f"{_count(open_ones, 'request')} provisional" if open_ones else ""
+    return (*token_texts(usage), cost_text(total), provisional)

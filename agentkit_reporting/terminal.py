@@ -168,9 +168,11 @@ def duration_text(duration_ms: float | None) -> str:
     """Return a duration for people, `12 ms`, `4.2 s`, `2 min 05 s`; empty where nobody measured."""
     if duration_ms is None:
         return ""
-    if duration_ms < 1_000:  # noqa: PLR2004 - a second
+    if 0 < duration_ms < 0.5:  # noqa: PLR2004 - what would round to nothing
+        return "<1 ms"
+    if duration_ms < 999.5:  # noqa: PLR2004 - a second
         return f"{duration_ms:.0f} ms"
-    if duration_ms < 60_000:  # noqa: PLR2004 - a minute
+    if duration_ms < 59_950:  # noqa: PLR2004 - a minute
         return f"{duration_ms / 1_000:.1f} s"
     minutes, seconds = divmod(round(duration_ms / 1_000), 60)
     hours, minutes = divmod(minutes, 60)

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 import attrs
 
@@ -26,7 +26,15 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.codec import LINE_START, LOG_VERSION, DecodeError, decode_event, log_version
 
-Source: TypeAlias = str | os.PathLike[str] | IO[Any] | Iterable[str | os.PathLike[str] | IO[Any]]
+
+class Readable(Protocol):
+    """An open file, binary or text, or anything with its `read`."""
+
+    def read(self, size: int = -1, /) -> bytes | str | None:
+        """Return at most `size` bytes or characters, nothing at the end."""
+
+
+Source: TypeAlias = str | os.PathLike[str] | Readable | Iterable[str | os.PathLike[str] | Readable]
 """Where a log is: a file, a directory of logs, a glob pattern, "-" for standard input, an open file, or
 several of these in the order to read them."""
 

@@ -100,8 +100,7 @@ class LineWriter(Locked, ABC):
             raise LogError("event refused while the writer is closed; make a new one", path=self.name)
 
     def _failure(self, error: Exception) -> LogError:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return LogError(f"line could not be written: {reason[:1].lower()}{reason[1:]}", path=self.name)
+        return LogError(f"line could not be written: {_lower(error)}", path=self.name)
 
 
 class LogWriter(LineWriter):
@@ -326,7 +325,7 @@ def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> P
     except (FileNotFoundError, NotADirectoryError):
         is_directory = None
     except OSError as error:
-        raise LogError(f"log refused because of: {error.strerror}; give another path", path=name) from error
+        raise LogError(f"log refused because of: {_lower(error)}; give another path", path=name) from error
     if directory and is_directory is False:
         raise LogError("log refused because it is a file; give a directory for one log a session", path=name)
     if not directory and (is_directory or name.endswith("/")):
@@ -335,6 +334,11 @@ def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> P
         )
     _refuse_unwritable(place, name)
     return place
+
+
+def _lower(error: Exception) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{reason[:1].lower()}{reason[1:]}"
 
 
 def _refuse_unwritable(place: Path, name: str) -> None:

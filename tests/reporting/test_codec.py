@@ -137,6 +137,15 @@ def test_unknown_payload_fields_are_kept_and_written_back() -> None:
     assert encode_event(event) == line
 
 
+@given(events_of(*EVENT_TYPES.values()))
+def test_what_a_newer_writer_added_survives_every_class(event: AgentEvent) -> None:
+    line = encode_event(event)[:-2] + b',"new field":{"x":[1,null]}}}'
+    back = decode_event(line)
+    assert back.unknown_fields == {"new field": {"x": [1, None]}}
+    assert attrs.evolve(back, unknown_fields=None) == event
+    assert encode_event(back) == line
+
+
 def test_a_missing_field_takes_its_default() -> None:
     event = decode_event(LINE.replace(b"turn_started", b"custom_event").replace(b'"index":3', b'"name":"n"'))
     assert event == told(CustomEvent(name="n"))

@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -91,7 +92,9 @@ class Script:
     def request_id(self) -> str:
         return f"request-{self.requests}"
 
-    def start(self, name: str = "fixer", *, prompt: str = "Fix the bug", parent: Parent | None = None) -> None:
+    def start(
+        self, name: str = "fixer", *, prompt: str = "Fix the bug", parent: Parent | None = None
+    ) -> None:
         self.tell(RunStarted(agent_name=name, model=MODEL, parent=parent))
         self.tell(InputAccepted(items=(Item.user(prompt),)))
 
@@ -118,9 +121,7 @@ class Script:
             amount=Decimal(amount), currency="USD", components={}, source="test", priced_at=NOON
         )
         self.tell(
-            UsageUpdated(
-                request_id=self.request_id, model=MODEL, usage=usage, cost=cost or None, final=final
-            )
+            UsageUpdated(request_id=self.request_id, model=MODEL, usage=usage, cost=cost or None, final=final)
         )
 
     def begin(self, part_id: str, kind: PartKind = "text") -> None:
@@ -182,7 +183,9 @@ def two_turns(*observers: Callable[[AgentEvent], object]) -> None:
     )
     script.turn(2)
     script.request()
-    script.say("part-1", "The loop stopped one line early:\n\n", "    for line in lines[:-1]:\n\nIt is fixed.")
+    script.say(
+        "part-1", "The loop stopped one line early:\n\n", "    for line in lines[:-1]:\n\nIt is fixed."
+    )
     script.answer()
     script.finish()
     script.end()
@@ -228,7 +231,9 @@ def retries(*observers: Callable[[AgentEvent], object]) -> None:
     script.append("part-1", "The bug is in")
     cut = ErrorInfo(type="ModelRequestError", message="the stream ended early", retryable=True)
     script.tell(
-        ModelRequestFailed(request_id=script.request_id, error=cut, error_class="stream_cut", duration_ms=900.0),
+        ModelRequestFailed(
+            request_id=script.request_id, error=cut, error_class="stream_cut", duration_ms=900.0
+        ),
         ModelRequestRetrying(request_id=script.request_id, delay_ms=1_000.0, next_attempt=2),
     )
     script.request(2)
@@ -298,13 +303,15 @@ def decisions(*observers: Callable[[AgentEvent], object]) -> None:
             not_started=True,
         ),
         ToolExecutionStarted(call_id="call-3", name="open_issue"),
-        AuthRequired(auth_id="auth-1", call_id="call-3", provider="github", scopes=("repo",), purpose="to file"),
+        AuthRequired(
+            auth_id="auth-1", call_id="call-3", provider="github", scopes=("repo",), purpose="to file"
+        ),
         AuthResolved(auth_id="auth-1", call_id="call-3", outcome="resolved"),
         ToolExecutionStarted(call_id="call-3", name="open_issue", attempt=2),
         ToolResultReceived(call_id="call-3", name="open_issue", output="", interrupted=True, is_error=True),
         RunFinished(
             outcome="suspended",
-            usage=Usage(),
+            usage=Usage(input_tokens=1_200, cached_input_tokens=800, output_tokens=56),
             open_approvals=("approval-3",),
             observers=(ObserverStats(name="Log", handled=9, failed=2, dropped=1, time_ms=1.0),),
         ),
@@ -436,7 +443,8 @@ def test_what_is_told_by_other_lines_is_silent_and_everything_else_has_a_line() 
     for script in SCRIPTS:
         script(events.append)
     events.append(UnknownEvent(type="weather_changed", payload={"to": "rain"}, session_id="s", seq=1))
-    silent, told = set(), set()
+    silent: set[type[AgentEvent]] = set()
+    told: set[type[AgentEvent]] = set()
     for event in events:
         stream = io.StringIO()
         StdoutReporter(stream, colour=False).handle_event(event)
@@ -451,9 +459,64 @@ def test_what_is_told_by_other_lines_is_silent_and_everything_else_has_a_line() 
     }
 
 
-def test_no_line_but_the_texts_is_wider_than_asked_for() -> None:
-    for script in (parallel_tools, two_turns):
-        assert max(len(line) for line in printed(script, width=60).split("\n")) <= 60
+def test_arguments_results_and_input_are_cut_to_the_width() -> None:
+    events: list[AgentEvent] = []
+    for script in (two_turns, parallel_tools):
+        script(events.append)
+    shortened = (InputAccepted, ToolCallRequested, ToolExecutionStarted, ToolResultReceived)
+    for width in (40, 60, 133):
+        stream = io.StringIO()
+        reporter = StdoutReporter(stream, colour=False, width=width)
+        for event in events:
+            if isinstance(event, shortened) and not getattr(event, "is_error", False):
+                reporter.handle_event(event)
+        assert width - 15 <= max(len(line) for line in stream.getvalue().split("\n")) <= width
+
+
+def test_nothing_that_events_say_controls_the_terminal() -> None:
+    for shown in (printed(hostile), printed(hostile, verbose=True), printed(hostile, width=20)):
+        assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+def test_a_run_takes_the_stream_from_a_session_whose_run_has_ended() -> None:
+    stream = io.StringIO()
+    reporter = StdoutReporter(stream, colour=False)
+    first, second = Script("ses_0001", reporter.handle_event), Script("ses_0002", reporter.handle_event)
+    first.start()
+    first.end()
+    failure = ErrorInfo(type="OSError", message="disk full")
+    first.tell(ObserverFailed(observer="Log", event_seq=3, error=failure))
+    first.turn(2)
+    second.start()
+    second.request()
+    second.begin("part-1")
+    second.append("part-1", "live")
+    assert stream.getvalue().endswith("\n\nlive")
+    assert "[" not in stream.getvalue()
+
+
+def test_threads_do_not_tear_each_others_lines() -> None:
+    stream = io.StringIO()
+    reporter = StdoutReporter(stream, colour=False)
+
+    def run(number: int) -> None:
+        script = Script(f"ses_{number:04}", reporter.handle_event)
+        script.start(prompt=f"prompt {number}")
+        for turn in range(1, 20):
+            script.turn(turn)
+            script.request()
+            script.say("part-1", "one ", "whole ", "line\n", "and ", "another")
+            script.answer()
+        script.end()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = [line.partition("] ")[2] or line for line in stream.getvalue().split("\n")]
+    assert lines.count("one whole line") == lines.count("and another") == 4 * 19
+    assert sum(line.startswith("● run completed") for line in lines) == 4
 
 
 def test_chunks_are_written_and_flushed_as_they_come() -> None:
@@ -483,7 +546,7 @@ def test_a_part_that_was_never_previewed_is_printed_at_its_commit() -> None:
     assert stream.getvalue() == (
         "∴ thinking\n\nwhole text\n\n"
         "  media · image/png · 4 characters of base64\n"
-        '  anthropic · {"type": "web_search"}\n'
+        '  · anthropic · {"type": "web_search"}\n'
     )
 
 

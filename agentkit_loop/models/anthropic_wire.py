@@ -1,0 +1,256 @@
+"""A request of the loop as the body of a Messages API request.
+
+What the API refuses shapes the rules (its sentences are in `agentkit_loop.testing_server.check_messages`):
+roles alternate, so neighbours of one role are one message; results stand first in the message after their
+calls; no text is empty; ids of calls are unique and of plain characters. Blocks that the API gave come back
+as they came.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agentkit_loop.content import (
+    AnyPart,
+    CustomPart,
+    FilePart,
+    Item,
+    MediaPart,
+    ReasoningPart,
+    StructuredPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    ToolSpec,
+)
+from agentkit_loop.models.anthropic_stream import PROVIDER
+from agentkit_loop.models.protocol import ModelRequest
+from agentkit_loop.values import JSON
+
+Block: TypeAlias = dict[str, Any]
+"""A content block as the API has it."""
+
+NO_CONTENT = "(no content)"
+"""Stands where the API wants a text and there is none."""
+
+_ILLEGAL_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_decode_parts = msgspec.json.Decoder(list[AnyPart]).decode
+
+
+def wire_body(request: ModelRequest) -> dict[str, Any]:
+    """Return `messages`, and `system` and `tools` where there are any."""
+    body: dict[str, Any] = {"messages": wire_messages(request.items)}
+    system = _system(request)
+    if system:
+        body["system"] = system
+    if request.tools:
+        body["tools"] = [wire_tool(tool) for tool in request.tools]
+    return body
+
+
+def wire_tool(tool: ToolSpec) -> Block:
+    """Return a tool as the API is told of it."""
+    told: Block = {"name": tool.name, "input_schema": tool.input_schema}
+    if tool.description:
+        told["description"] = tool.description
+    return told
+
+
+def wire_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
+    """Return the transcript as messages; system and developer items are not among them."""
+    ids = _CallIds()
+    messages: list[dict[str, Any]] = []
+    for item in items:
+        if item.kind in {"system", "developer"}:
+            continue
+        role = "assistant" if item.kind == "assistant" else "user"
+        blocks = [block for part in item.parts if (block := _block(part, role, ids)) is not None]
+        if role == "assistant" and not blocks:
+            continue  # an assistant message without content is refused, and says nothing
+        if messages and messages[-1]["role"] == role:
+            messages[-1]["content"].extend(blocks)
+        else:
+            if not messages and role == "assistant":
+                messages.append({"role": "user", "content": []})  # the first message must be the user's
+            messages.append({"role": role, "content": blocks})
+    for message in messages or [{"role": "user", "content": []}]:
+        content = message["content"]
+        if not content:
+            content.append(_text(NO_CONTENT))
+        if message["role"] == "user":
+            content.sort(key=_after_results)
+    if not messages:
+        return [{"role": "user", "content": [_text(NO_CONTENT)]}]
+    _trim_prefill(messages[-1])
+    return messages
+
+
+def compact_json(value: JSON) -> str:
+    """Return a JSON value as text without spaces; for outputs and structured parts."""
+    return msgspec.json.encode(value).decode()
+
+
+class _CallIds:
+    """The ids of one request's calls: the provider's own where it can be, unique and legal in any case.
+
+    The provider may repeat an id over turns, and refuses to see it twice; then ours, which is unique, goes.
+    """
+
+    def __init__(self) -> None:
+        self._wire: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def of_call(self, part: ToolCallPart) -> str:
+        """Return the id of a call, and remember it for its result."""
+        wire = _ILLEGAL_ID.sub("_", part.wire_id or part.id) or "call"
+        if wire in self._taken:
+            wire = _ILLEGAL_ID.sub("_", part.id)
+        while wire in self._taken:
+            wire += "_"
+        self._taken.add(wire)
+        self._wire[part.id] = wire
+        return wire
+
+    def of_result(self, part: ToolResultPart) -> str:
+        """Return the id of the call that a result answers."""
+        return self._wire.get(part.call_id) or _ILLEGAL_ID.sub("_", part.call_id)
+
+
+def _system(request: ModelRequest) -> list[Block]:
+    texts = [request.system or ""]
+    for item in request.items:
+        if item.kind in {"system", "developer"}:
+            texts.extend(_plain(part) for part in item.parts)
+    return [_text(text) for text in texts if text.strip()]
+
+
+def _plain(part: AnyPart) -> str:
+    if isinstance(part, TextPart):
+        return part.text
+    return compact_json(part.value) if isinstance(part, StructuredPart) else ""
+
+
+def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
+    """Return the block of a part, None for one that is not sent."""
+    match part:
+        case TextPart():
+            return _text(part.text, part.extra) if part.text.strip() else None
+        case ReasoningPart():
+            return _reasoning(part) if role == "assistant" else None
+        case ToolCallPart():
+            return {"type": "tool_use", "id": ids.of_call(part), "name": part.name, "input": part.input}
+        case ToolResultPart():
+            return _result(part, ids)
+        case StructuredPart():
+            return _text(compact_json(part.value))
+        case CustomPart():
+            return part.value if part.provider == PROVIDER and isinstance(part.value, dict) else None
+        case MediaPart() | FilePart():
+            # Only users may show something; what an assistant made is named, so that the talk makes sense.
+            return _shown(part) if role == "user" else _not_shown(part)
+
+
+def _text(text: str, extra: dict[str, JSON] | None = None) -> Block:
+    return {"type": "text", "text": text, **(extra or {})}
+
+
+def _reasoning(part: ReasoningPart) -> Block | None:
+    if part.redacted is not None:
+        return {"type": "redacted_thinking", "data": part.redacted}
+    if part.signature is not None:
+        return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    return None
+
+
+def _result(part: ToolResultPart, ids: _CallIds) -> Block:
+    block: Block = {"type": "tool_result", "tool_use_id": ids.of_result(part)}
+    content = _output(part.output)
+    if content:
+        block["content"] = content
+    elif part.is_error:
+        block["content"] = NO_CONTENT  # an error without content is refused
+    if part.is_error:
+        block["is_error"] = True
+    return block
+
+
+def _output(output: JSON) -> str | list[Block]:
+    if isinstance(output, str):
+        return output if output.strip() else ""
+    match output:
+        case {"$parts": list(told)} if len(output) == 1:
+            try:
+                parts = _decode_parts(msgspec.json.encode(told))
+            except msgspec.MsgspecError:
+                return compact_json(output)
+            return [block for part in parts if (block := _in_result(part)) is not None]
+        case _:
+            return compact_json(output)
+
+
+def _in_result(part: AnyPart) -> Block | None:
+    match part:
+        case TextPart():
+            return _text(part.text) if part.text.strip() else None
+        case MediaPart() | FilePart():
+            return _shown(part)
+        case StructuredPart():
+            return _text(compact_json(part.value))
+        case CustomPart(provider="anthropic", value={"type": str()}):
+            return dict(part.value)
+        case _:
+            return _text(compact_json(msgspec.to_builtins(part)))
+
+
+def _shown(part: MediaPart | FilePart) -> Block:
+    """Return an image or document block, or a text that names what cannot be shown."""
+    media_type = part.media_type.lower()
+    kind = "image" if media_type.startswith("image/") else "document"
+    source = _source(part, media_type)
+    if source is None:
+        return _not_shown(part)
+    block: Block = {"type": kind, "source": source}
+    if isinstance(part, FilePart) and part.name and kind == "document":
+        block["title"] = part.name
+    return block
+
+
+def _source(part: MediaPart | FilePart, media_type: str) -> Block | None:
+    if isinstance(part, FilePart) and part.file_id is not None:
+        return {"type": "file", "file_id": part.file_id}
+    is_image, is_pdf = media_type.startswith("image/"), media_type == "application/pdf"
+    if part.url is not None:
+        return {"type": "url", "url": part.url} if is_image or is_pdf else None
+    if part.data is None:
+        return None
+    if is_image or is_pdf:
+        return {"type": "base64", "media_type": media_type, "data": part.data}
+    if media_type.startswith("text/") or media_type == "application/json":
+        try:
+            text = base64.b64decode(part.data, validate=True).decode("utf-8", "replace")
+        except binascii.Error:
+            return None
+        return {"type": "text", "media_type": "text/plain", "data": text} if text.strip() else None
+    return None
+
+
+def _not_shown(part: MediaPart | FilePart) -> Block:
+    name = f" {part.name!r}" if isinstance(part, FilePart) else ""
+    return _text(f"({part.media_type}{name} is not shown here)")
+
+
+def _after_results(block: Block) -> bool:
+    return block.get("type") != "tool_result"
+
+
+def _trim_prefill(message: dict[str, Any]) -> None:
+    """Take white space off the end of a last assistant message: the API refuses to continue from it."""
+    block = message["content"][-1]
+    if message["role"] == "assistant" and block.get("type") == "text":
+        message["content"][-1] = {**block, "text": block["text"].rstrip()}

@@ -1,0 +1,181 @@
+"""Untrusted text never controls a terminal, and printable text is never changed."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit_reporting.terminal import (
+    TerminalStream,
+    VisibleChunks,
+    brief,
+    brief_arguments,
+    clipped,
+    colour_wanted,
+    duration_text,
+    one_line,
+    visible,
+)
+
+ATTACKS = {
+    "window title": "\x1b]0;owned\x07",
+    "clipboard": "\x1b]52;c;cm0gLXJmIC8=\x07",
+    "hyperlink": "\x1b]8;;http://evil.example\x1b\\click\x1b]8;;\x1b\\",
+    "clear screen": "\x1b[2J\x1b[H",
+    "device control string": "\x1bP+q544e\x1b\\",
+    "full reset": "\x1bc",
+    "C1 CSI": "\x9b2J",
+    "C1 OSC": "\x9d0;owned\x9c",
+    "bell, backspace, vertical tab, form feed": "\x07\x08\x0b\x0c",
+    "carriage return over a line": "safe\rEVIL",
+    "bidi override": "\u202egpj.exe\u202c",
+    "bidi isolate": "\u2066x\u2069",
+    "zero width": "pass\u200bword\ufeff",
+    "tags": "\U000e0041\U000e0042",
+    "line separators": "a\u2028b\u2029c\x85d",
+    "private use": "\ue000\U000f0000",
+    "surrogate": "\udcff",
+    "nul and delete": "\x00\x7f",
+}
+anything = st.text(st.characters()) | st.text(st.sampled_from("ab\r\n\t\x1b\u202e\u200dé漢\u00a0"))
+
+
+def harmless(text: str) -> bool:
+    return all(c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" for c in text)
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_an_attack_on_the_terminal_is_shown_instead_of_carried_out(attack: str) -> None:
+    shown = visible(f"before {attack} after")
+    assert harmless(shown)
+    assert "\\" in shown
+
+
+def test_every_code_point_is_shown_or_stays_by_its_category() -> None:
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+        if hidden and character not in "\n\t":
+            digits = "x" if code < 0x100 else "u" if code < 0x10000 else "U"
+            assert visible(character) == f"\\{digits}{code:0{ {'x': 2, 'u': 4, 'U': 8}[digits] }x}"
+        else:
+            assert visible(character) == character
+
+
+def test_escapes_read_as_python_writes_them() -> None:
+    assert visible("\x1b \x9b \u202e \U000e0041") == r"\x1b \x9b \u202e \U000e0041"
+
+
+def test_printable_text_stays_as_it_is() -> None:
+    text = "naïve\tcafé e\u0301 漢字 🙂\ufe0f עברית \u00a0 \\x1b\n"
+    assert visible(text) == text
+
+
+def test_an_emoji_that_is_joined_of_several_falls_apart_visibly() -> None:
+    assert visible("👩\u200d💻") == "👩\\u200d💻"
+
+
+def test_a_carriage_return_before_a_newline_is_a_newline_and_alone_it_is_shown() -> None:
+    assert visible("a\r\nb\rc\r\r\nd\r") == "a\nb\\x0dc\\x0d\nd\\x0d"
+
+
+@given(anything)
+def test_whatever_comes_in_nothing_harmful_comes_out(text: str) -> None:
+    assert harmless(visible(text))
+    assert visible(visible(text)) == visible(text)
+
+
+@given(anything, st.lists(st.integers(0, 20)))
+def test_text_in_chunks_is_shown_as_the_whole(text: str, cuts: list[int]) -> None:
+    edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+    chunks = VisibleChunks()
+    pieces = [chunks.add(text[start:end]) for start, end in itertools.pairwise(edges)]
+    assert "".join(pieces) + chunks.end() == visible(text)
+
+
+@given(anything, st.integers(20, 60))
+def test_one_line_is_one_line_that_fits(text: str, columns: int) -> None:
+    line = one_line(text, columns)
+    assert harmless(line)
+    assert "\n" not in line
+    assert "\t" not in line
+    wide = sum(
+        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in line
+    )
+    assert wide <= columns
+
+
+def test_one_line_says_where_it_was_cut() -> None:
+    assert one_line("one\n  two\r\n three", 40) == "one two three"
+    assert one_line("x" * 30, 20) == "x" * 19 + "…"
+    assert one_line(" " * 10_000_000 + "x", 20) == "…"
+    assert one_line("x" * 30, 20, "...") == "x" * 17 + "..."
+    assert clipped("漢" * 20, 20) == "漢" * 9 + "…"
+
+
+def test_values_are_shown_by_their_beginning() -> None:
+    assert brief({"a": [1, 2.5, None, True], "b": "x"}, 80) == '{"a": [1, 2.5, null, true], "b": "x"}'
+    assert brief_arguments({"path": "a.py", "limit": 3}, 80) == '(path="a.py", limit=3)'
+    assert brief_arguments({}, 80) == "()"
+    assert len(brief({"k" * 1_000_000: "v" * 1_000_000}, 40)) < 200
+    assert len(brief([[["x" * 1_000_000] * 1_000] * 1_000], 40)) < 200
+
+
+@pytest.mark.parametrize(
+    ("duration_ms", "text"),
+    [
+        (None, ""),
+        (0.0, "0 ms"),
+        (0.2, "<1 ms"),
+        (12.4, "12 ms"),
+        (999.6, "1.0 s"),
+        (4_240.0, "4.2 s"),
+        (59_970.0, "1 min 00 s"),
+        (125_000.0, "2 min 05 s"),
+        (3_725_000.0, "1 h 02 min"),
+    ],
+)
+def test_durations_are_told_in_the_unit_that_people_would_use(duration_ms: float | None, text: str) -> None:
+    assert duration_text(duration_ms) == text
+
+
+@pytest.mark.parametrize(
+    ("argument", "environ", "terminal", "wanted"),
+    [
+        (None, {}, True, True),
+        (None, {}, False, False),
+        (None, {"NO_COLOR": ""}, True, True),
+        (None, {"NO_COLOR": "1"}, True, False),
+        (None, {"NO_COLOR": "1", "FORCE_COLOR": "1"}, True, False),
+        (None, {"FORCE_COLOR": "1"}, False, True),
+        (None, {"FORCE_COLOR": "0"}, False, False),
+        (None, {"FORCE_COLOR": ""}, False, False),
+        (None, {"TERM": "dumb"}, True, False),
+        (None, {"TERM": "dumb", "FORCE_COLOR": "1"}, True, False),
+        (None, {"TTY_COMPATIBLE": "1"}, False, True),
+        (None, {"TTY_COMPATIBLE": "0"}, True, False),
+        (True, {"NO_COLOR": "1", "TERM": "dumb"}, False, True),
+        (False, {"FORCE_COLOR": "1"}, True, False),
+    ],
+)
+def test_an_argument_wins_over_the_environment_and_that_over_the_terminal(
+    argument: bool | None,  # noqa: FBT001 - a row of the table
+    environ: dict[str, str],
+    terminal: bool,  # noqa: FBT001 - a row of the table
+    wanted: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    assert colour_wanted(argument, environ, is_terminal=terminal) is wanted
+
+
+def test_a_piece_of_a_line_stays_on_its_line_and_is_bounded() -> None:
+    out = TerminalStream(io.StringIO(), colour=True, width=None)
+    out.open()
+    line = out.line((("bad", "a\nb\tc\x1b[0m"), ("", "x" * 5_000)))
+    assert line == f"\x1b[31ma b c\\x1b[0m\x1b[0m{'x' * 4_000}… (5,000 characters)\n"
