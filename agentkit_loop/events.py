@@ -34,7 +34,8 @@ class AgentEvent:
 
     session_id: the conversation. run_id: one driver over it. turn_id: `turn-1`, … or None outside a turn.
     seq: 1, 2, 3 … within the session, without gaps. timestamp: when it was told, aware, UTC.
-    unknown_fields: payload fields that a newer writer added, kept so that they are written back.
+    unknown_fields: payload fields that a newer writer added, kept so that they are written back; under a
+    known key, the whole value as it stood where a record inside it has keys of a newer writer.
     """
 
     type: ClassVar[str] = ""

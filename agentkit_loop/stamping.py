@@ -32,8 +32,10 @@ def _twin(cls: type[AgentEvent]) -> type[Any]:
     return type(f"_Mutable{cls.__name__}", (AgentEvent,), namespace)
 
 
-_TWINS: dict[type[AgentEvent], type[Any]] = {cls: _twin(cls) for cls in PAYLOAD_FIELDS}
-_MutableDelta: type[Any] = _TWINS[ContentDelta]
+TWINS: dict[type[AgentEvent], type[Any]] = {cls: _twin(cls) for cls in PAYLOAD_FIELDS}
+"""The mutable twin of each event class; for those who make stamped events: the emitter and the codec."""
+
+_MutableDelta: type[Any] = TWINS[ContentDelta]
 _new = object.__new__
 
 
@@ -42,7 +44,7 @@ def stamp(
 ) -> None:
     """Write the header of an event that was not told yet."""
     cls = event.__class__
-    _set(event, "__class__", _TWINS[cls])
+    _set(event, "__class__", TWINS[cls])
     event.session_id = session_id  # type: ignore[misc] # the twin is mutable
     event.run_id = run_id  # type: ignore[misc]
     event.turn_id = turn_id  # type: ignore[misc]
@@ -76,7 +78,7 @@ def make_delta(
 
 def make_event(cls: type[AgentEvent], header: tuple[Any, ...], payload: tuple[Any, ...]) -> AgentEvent:
     """Make a stamped event of header and payload values in the order of their fields; for the codec."""
-    event = _new(_TWINS[cls])
+    event = _new(TWINS[cls])
     (
         event.session_id,
         event.run_id,
@@ -109,5 +111,5 @@ def convert_payload(event: AgentEvent) -> None:
 
 def is_emittable(event: AgentEvent) -> bool:
     """Whether the event is one of ours and was not told yet."""
-    return type(event) in _TWINS and event.seq == 0
+    return type(event) in TWINS and event.seq == 0
 

@@ -23,7 +23,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import EVENT_TYPES, PAYLOAD_FIELDS, AgentEvent, UnknownEvent
-from agentkit_loop.stamping import _TWINS, make_event
+from agentkit_loop.stamping import TWINS, make_event
 
 LOG_VERSION = 1
 """The `v` of every line written here."""
@@ -146,7 +146,7 @@ def _generate(cls: type[AgentEvent]) -> tuple[_Encode, _Build]:
         "Envelope": _Envelope,
         "Event": cls,
         "Payload": PAYLOAD_STRUCTS[cls.type],
-        "Twin": _TWINS[cls],
+        "Twin": TWINS[cls],
         "encode_rare": _encode_rare,
         "new": object.__new__,
         "write": _write,

@@ -68,6 +68,7 @@ AnyEvent: TypeAlias = (
 
 MIN_WIDTH = 20
 
+_SHORTEST = 8  # columns that a short form gets even where there is no room
 _LONG_OUTPUT = 1_000  # characters from which on the length of a tool's output is worth a word
 
 _ENDS = {  # style and glyph of a finish reason; a warning where it is not here
@@ -493,7 +494,9 @@ class StdoutReporter(LoopObserver):
         if not isinstance(output, str):
             return self._short(output, room)
         size = f" ({len(output):,} characters)" if len(output) >= _LONG_OUTPUT else ""
-        shown = one_line(output, max(room - len(size), MIN_WIDTH), self._out.glyphs.cut)
+        if room - len(size) < _SHORTEST:
+            size = ""
+        shown = one_line(output, max(room - len(size), _SHORTEST), self._out.glyphs.cut)
         return f"{shown}{size}" if output else "empty"
 
     def _arguments(self, arguments: dict[str, JSON]) -> str:
@@ -501,7 +504,7 @@ class StdoutReporter(LoopObserver):
 
     def _label(self, call: _Call, columns: int) -> tuple[Piece, ...]:
         cut = self._out.glyphs.cut
-        name = one_line(call.name, max(columns - 10, MIN_WIDTH), cut)
+        name = one_line(call.name, max(columns - 10, _SHORTEST), cut)
         room = max(columns - len(name), 5)
         return ("strong", name), ("", clipped(visible(call.arguments), room, cut))
 
@@ -636,7 +639,7 @@ class StdoutReporter(LoopObserver):
         return f" {self._out.glyphs.note} ".join(str(text) for text in texts if text)
 
     def _short(self, value: JSON, room: int) -> str:
-        room = max(room, MIN_WIDTH)
+        room = max(room, _SHORTEST)
         return one_line(brief(value, room), room, self._out.glyphs.cut)
 
 

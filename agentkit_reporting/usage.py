@@ -8,6 +8,7 @@ is unknown (None), not zero; each currency is a total of its own.
 from __future__ import annotations
 
 import decimal
+import operator
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ _COUNTS = (
     "output_tokens",
     "reasoning_tokens",
 )
+
+_counts_of = operator.attrgetter(*_COUNTS)
+_ZERO = Decimal(0)
 
 # Wide enough that taking back what was added leaves exactly what was there before.
 _EXACT = decimal.Context(prec=200)
@@ -88,7 +92,7 @@ class RequestUsage:
 class UsageReporter(LoopObserver):
     """Adds up every token kind and cost; may be shared by sessions and threads.
 
-    keep_requests: keep each finished request for `request()` and `by_turn`, about 450 bytes each, 450 MB a
+    keep_requests: keep each finished request for `request()` and `by_turn`, about 600 bytes each, 600 MB a
     million. False forgets them: memory then grows with sessions and models only, and `request()` and
     `by_turn` know the requests that are not finished.
 
@@ -138,7 +142,7 @@ class UsageReporter(LoopObserver):
         """A sum for each `(session_id, turn_id)`, over the requests that are kept."""
         turns: dict[tuple[str, str | None], _Sum] = {}
         for request in self.requests():
-            turns.setdefault((request.session_id, request.turn_id), _Sum()).add(request)
+            turns.setdefault((request.session_id, request.turn_id), _Sum()).apply(_Change(None, request))
         return {turn: spent.totals() for turn, spent in turns.items()}
 
     def request(self, session_id: str, request_id: str) -> RequestUsage | None:
@@ -178,21 +182,19 @@ class UsageReporter(LoopObserver):
         requests = self._requests.setdefault(request.session_id, {})
         earlier = requests.get(request.request_id)
         requests[request.request_id] = request
-        self._total.add(request)
-        self._sessions.setdefault(request.session_id, _Sum()).add(request)
-        self._models.setdefault(request.model, _Sum()).add(request)
-        if earlier is not None:
-            self._take_back(earlier)
+        if earlier is not None and earlier.model != request.model:  # it is billed to another model after all
+            self._apply(earlier, _Change(earlier, None))
+            if self._models[earlier.model].requests == 0:
+                del self._models[earlier.model]
+            earlier = None
+        self._apply(request, _Change(earlier, request))
         if request.final and not self._keep:
             self._forget(request.session_id, request.request_id)
 
-    def _take_back(self, request: RequestUsage) -> None:
-        self._total.add(request, -1)
-        self._sessions[request.session_id].add(request, -1)
-        model = self._models[request.model]
-        model.add(request, -1)
-        if model.requests == 0:  # the request turned out to be billed to another model
-            del self._models[request.model]
+    def _apply(self, request: RequestUsage, change: _Change) -> None:
+        self._total.apply(change)
+        self._sessions.setdefault(request.session_id, _Sum()).apply(change)
+        self._models.setdefault(request.model, _Sum()).apply(change)
 
     def _forget(self, session_id: str, request_id: str) -> None:
         requests = self._requests.get(session_id, {})
@@ -210,9 +212,45 @@ class UsageReporter(LoopObserver):
             )
 
 
+class _Change:
+    """What a sum has to add when `before` gives way to `after`; only what differs."""
+
+    __slots__ = ("amounts", "counts", "provisional", "requests", "unpriced")
+
+    def __init__(self, before: RequestUsage | None, after: RequestUsage | None) -> None:
+        old, new = before or _NOTHING, after or _NOTHING
+        self.requests = (after is not None) - (before is not None)
+        self.unpriced = (after is not None and after.amount is None) - (
+            before is not None and before.amount is None
+        )
+        self.provisional = (not new.final) - (not old.final)
+        self.counts: list[tuple[int, int, int]] = []  # place in _COUNTS, the difference, how many told it
+        for place, (was, is_now) in enumerate(zip(_counts_of(old.usage), _counts_of(new.usage), strict=True)):
+            if was != is_now:
+                told = (is_now is not None) - (was is not None)
+                self.counts.append((place, (is_now or 0) - (was or 0), told))
+        self.amounts: list[tuple[str, Decimal, int]] = []  # currency, the difference, how many were priced
+        if old.currency is not None and old.amount is not None:
+            self.amounts.append((old.currency, _EXACT.minus(old.amount), -1))
+        if new.currency is not None and new.amount is not None:
+            self.amounts.append((new.currency, new.amount, 1))
+
+
+_NOTHING = RequestUsage(
+    session_id="",
+    request_id="",
+    turn_id=None,
+    model="",
+    usage=Usage(),
+    amount=None,
+    currency=None,
+    final=True,
+)
+
+
 @attrs.define
 class _Sum:
-    """A sum from which a request can be taken back: each figure knows how many requests told it."""
+    """A sum that can be changed back: each figure knows how many requests told it."""
 
     requests: int = 0
     unpriced: int = 0
@@ -221,24 +259,20 @@ class _Sum:
     told: list[int] = attrs.field(factory=lambda: [0] * len(_COUNTS))
     amounts: dict[str, tuple[Decimal, int]] = attrs.field(factory=dict)  # with the number of requests
 
-    def add(self, request: RequestUsage, sign: int = 1) -> None:
-        """Add a request, or take it back with -1."""
-        self.requests += sign
-        self.provisional += 0 if request.final else sign
-        for place, name in enumerate(_COUNTS):
-            count = getattr(request.usage, name)
-            if count is not None:
-                self.counts[place] += sign * count
-                self.told[place] += sign
-        if request.amount is None or request.currency is None:
-            self.unpriced += sign
-            return
-        amount, priced = self.amounts.get(request.currency, (Decimal(0), 0))
-        combine = _EXACT.add if sign > 0 else _EXACT.subtract
-        if priced + sign:
-            self.amounts[request.currency] = (combine(amount, request.amount), priced + sign)
-        else:
-            del self.amounts[request.currency]
+    def apply(self, change: _Change) -> None:
+        """Add the differences."""
+        self.requests += change.requests
+        self.unpriced += change.unpriced
+        self.provisional += change.provisional
+        for place, difference, told in change.counts:
+            self.counts[place] += difference
+            self.told[place] += told
+        for currency, more, priced in change.amounts:
+            amount, known = self.amounts.get(currency, (_ZERO, 0))
+            if known + priced:
+                self.amounts[currency] = (_EXACT.add(amount, more), known + priced)
+            else:
+                del self.amounts[currency]
 
     def totals(self) -> UsageTotals:
         """Return the sum as it is now."""

@@ -8,15 +8,18 @@ off, since the loop retries and tells.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import importlib
 import inspect
+import sys
 import threading
 import weakref
-from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
-from agentkit_loop.models.anthropic_failures import not_a_stream, request_error, tells_secret, without_secrets
+from agentkit_loop.models.anthropic_failures import check_stream, request_error, tells_secret, without_secrets
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
@@ -31,7 +34,11 @@ CONNECT_TIMEOUT_S = 5.0
 """Seconds for a connection, also where an answer may take longer; the SDK's own default."""
 
 _OURS = frozenset({"messages", "model", "stream", "system"})
-_UNSENDABLE_KEY = "the API key holds a space, a line break or another character that no header can carry; set it again"
+"""Parameters that the loop's request holds."""
+
+UNSENDABLE_KEY = "the API key holds a space, a line break or another character that no header carries; set it anew"
+
+MIN_SECRET = 4
 
 
 class AnthropicModel:
@@ -68,7 +75,6 @@ class AnthropicModel:
             raise ConfigurationError(f"timeout_s={timeout_s!r} refused; give seconds above 0")
         _refuse_ours(parameters)
         self._name = name
-        self._given = given
         self._given_client, self._given_async_client = client, async_client
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url}
         self._timeout_s = timeout_s
@@ -77,9 +83,10 @@ class AnthropicModel:
         self._lock = threading.Lock()
         self._client: anthropic.Anthropic | None = None
         # An event loop's connections are of use to no other, so each has its client.
-        self._async_clients: weakref.WeakKeyDictionary[AbstractEventLoop, anthropic.AsyncAnthropic] = (
+        self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = (
             weakref.WeakKeyDictionary()
         )
+        self._known: frozenset[str] | None = None  # the parameters of the SDK's `messages.create`
 
     def __repr__(self) -> str:
         return f"AnthropicModel({self._name!r})"  # its options hold a key
@@ -91,28 +98,155 @@ class AnthropicModel:
 
     def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
         """Make the request and yield what comes; raises ModelRequestError."""
-        reader, secrets = AnswerReader(), ()
+        reader, client, request_id = AnswerReader(), None, None
         try:
             client = self._sync_client()
-            secrets = _secrets(client)
             create = client.messages.with_streaming_response.create
-            with create(**self._arguments(request, client.messages.create)) as response:
-                refused = not_a_stream(response.http_response)
-                if refused is not None:
-                    raise refused
-                answer: list[ModelSignal] = []
+            with create(**self._arguments(request, client)) as response:
+                request_id = check_stream(response.http_response)
+                # To the end of the response, past the end of the answer: only then is its connection kept.
                 for chunk in response.http_response.iter_bytes():
-                    signals = reader.feed(chunk)
-                    if reader.finished:
-                        # The answer waits for the end of the response, so that its connection is kept.
-                        answer = answer or [signals.pop()]
-                    yield from signals
+                    yield from reader.feed(chunk)
                     if reader.failure is not None:
                         raise reader.failure
-                yield from answer or _ended(reader)
+            reader.end()
         except Exception as error:
-            yield from _told_before(reader, error)
-            if reader.finished:
-                yield from _late(error, answer)
-                return
-            _raise(error, secrets)
+            if reader.answer is None:
+                yield from reader.unreported()
+                _raise(error, _secrets(client), request_id)
+        yield reader.result()
+
+    async def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
+        """Make the request on an event loop and yield what comes; raises ModelRequestError."""
+        reader, client, request_id = AnswerReader(), None, None
+        try:
+            if "anthropic" not in sys.modules:  # seconds, in which the event loop shall go on
+                await asyncio.to_thread(importlib.import_module, "anthropic")
+            client = self._async_client()
+            create = client.messages.with_streaming_response.create
+            async with create(**self._arguments(request, client)) as response:
+                request_id = check_stream(response.http_response)
+                async with contextlib.aclosing(response.http_response.aiter_bytes()) as chunks:
+                    async for chunk in chunks:
+                        for signal in reader.feed(chunk):
+                            yield signal
+                        if reader.failure is not None:
+                            raise reader.failure
+            reader.end()
+        except Exception as error:
+            if reader.answer is None:
+                for signal in reader.unreported():
+                    yield signal
+                _raise(error, _secrets(client), request_id)
+        yield reader.result()
+
+    def close(self) -> None:
+        """Let the connections of synchronous requests go; a later request makes new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and self._given_client is None:
+            client.close()
+
+    async def aclose(self) -> None:
+        """Let the connections of this event loop go, and the synchronous ones."""
+        self.close()
+        with self._lock:
+            client = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if client is not None and self._given_async_client is None:
+            await client.close()
+
+    def _sync_client(self) -> anthropic.Anthropic:
+        with self._lock:
+            if self._client is None:
+                import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
+
+                if self._given_client is not None:
+                    self._client = self._given_client.with_options(**self._settings())
+                elif self._given_async_client is not None:
+                    raise ConfigurationError("stream refused with only an async_client=; pass a client= too")
+                else:
+                    self._client = anthropic.Anthropic(**self._options, **self._settings())
+            return _with_sendable_key(self._client)
+
+    def _async_client(self) -> anthropic.AsyncAnthropic:
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            client = self._async_clients.get(loop)
+            if client is None:
+                import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
+
+                if self._given_async_client is not None:
+                    client = self._given_async_client.with_options(**self._settings())
+                elif self._given_client is not None:
+                    raise ConfigurationError("astream refused with only a client=; pass an async_client= too")
+                else:
+                    client = anthropic.AsyncAnthropic(**self._options, **self._settings())
+                self._async_clients[loop] = client
+            return _with_sendable_key(client)
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = {"max_retries": 0, "open_telemetry": False}
+        if self._timeout_s is not None:
+            import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
+
+            connect = min(CONNECT_TIMEOUT_S, self._timeout_s)
+            settings["timeout"] = anthropic.Timeout(self._timeout_s, connect=connect)
+        return settings
+
+    def _arguments(
+        self, request: ModelRequest, client: anthropic.Anthropic | anthropic.AsyncAnthropic
+    ) -> dict[str, Any]:
+        """Return the arguments of `messages.create`; what it does not know goes into the body as it is."""
+        _refuse_ours(request.parameters)
+        parameters = {"max_tokens": self._max_tokens, **self._parameters, **request.parameters}
+        body = wire_body(request)
+        tools = parameters.pop("tools", None)
+        if tools:
+            body["tools"] = [*body.get("tools", ()), *tools]
+        if self._known is None:
+            self._known = frozenset(inspect.signature(client.messages.create).parameters)
+        arguments = {"model": self._name, "stream": True, **body}
+        unknown: dict[str, Any] = {}
+        for name, value in parameters.items():
+            if value is not None:
+                (arguments if name in self._known else unknown)[name] = value
+        if unknown:
+            arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
+        return arguments
+
+
+_Client = TypeVar("_Client", "anthropic.Anthropic", "anthropic.AsyncAnthropic")
+
+
+def _with_sendable_key(client: _Client) -> _Client:
+    """Return the client; raises ModelRequestError for a key that would fail, and be shown, as a header."""
+    for key in _secrets(client):
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ModelRequestError(UNSENDABLE_KEY, error_class="auth")
+    return client
+
+
+def _secrets(client: anthropic.Anthropic | anthropic.AsyncAnthropic | None) -> tuple[str, ...]:
+    """Return what no error may tell. A key of a few letters is none, and masking it would garble the text."""
+    if client is None:
+        return ()
+    keys = (client.api_key, client.auth_token)
+    return tuple(key for key in keys if isinstance(key, str) and len(key) >= MIN_SECRET)
+
+
+def _refuse_ours(parameters: dict[str, Any]) -> None:
+    for name in parameters:
+        if name in _OURS:
+            raise ConfigurationError(f"parameter {name!r} refused; the agent gives it with each request")
+
+
+def _raise(error: Exception, secrets: tuple[str, ...], request_id: str | None) -> NoReturn:
+    """Raise what the error means to the loop; one that is not the SDK's goes on as it is."""
+    failure = error if isinstance(error, ModelRequestError) else request_error(error)
+    if failure is None:
+        raise error
+    told = without_secrets(failure, secrets)
+    told.request_id = told.request_id or request_id
+    if told is error:
+        raise error
+    raise told from (None if tells_secret(error, secrets) else error)

@@ -121,14 +121,14 @@ def stream_error(told: object, request_id: object) -> ModelRequestError:
     )
 
 
-def not_a_stream(response: httpx2.Response) -> ModelRequestError | None:
-    """Return what is wrong with a 200 whose body is plainly no event stream, None where it may be one."""
-    media_type = response.headers.get("content-type", "").lower()
-    found = _NO_STREAM.match(media_type)
-    if found is None:
-        return None
-    text = f"{_place(response.url)} answered 200 with {found[1]}, not with {_EVENT_STREAM}; check base_url"
-    return ModelRequestError(text, error_class="other", request_id=response.headers.get("request-id"))
+def check_stream(response: httpx2.Response) -> str | None:
+    """Return the provider's id of the request; raises ModelRequestError for a 200 that is plainly no stream."""
+    request_id: str | None = response.headers.get("request-id")
+    found = _NO_STREAM.match(response.headers.get("content-type", "").lower())
+    if found is not None:
+        text = f"{_place(response.url)} answered 200 with {found[1]} where {_EVENT_STREAM} was due; check base_url"
+        raise ModelRequestError(text, error_class="other", request_id=request_id)
+    return request_id
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> float | None:

@@ -169,10 +169,14 @@ def _part_kind(begun: dict[str, JSON]) -> PartKind:
 
 
 class AnswerReader:
-    """Reads one answer. `feed` it chunks until `finished` or `failure`; call `end` when the bytes end."""
+    """Reads one answer: `feed` it every chunk, call `end` when the bytes end, then ask for the `result`.
+
+    answer: the end of the stream, None before it. failure: what went wrong inside the stream; to be raised
+    after the signals of the chunk that it came in.
+    """
 
     def __init__(self) -> None:
-        self.finished = False
+        self.answer: Answer | None = None
         self.failure: ModelRequestError | None = None
         self._sse = SSEDecoder()
         self._blocks: dict[int, _Block] = {}
@@ -188,7 +192,7 @@ class AnswerReader:
         """Take the next bytes and return what they say; after the end or a failure nothing any more."""
         signals: list[ModelSignal] = []
         for _, raw in self._sse.feed(chunk):
-            if self.finished or self.failure is not None:
+            if self.answer is not None or self.failure is not None:
                 break
             try:
                 event = _decode_delta(raw)
@@ -197,7 +201,7 @@ class AnswerReader:
                 continue
             block = self._blocks.get(event.index)
             if block is None:
-                self._fail(_malformed(f"a delta for block {event.index}, which is not open"), signals)
+                self.failure = _malformed(f"a delta for block {event.index}, which is not open")
                 break
             delta = event.delta
             if delta.__class__ is _Text:
@@ -216,21 +220,24 @@ class AnswerReader:
                 signals.append(AppendText(block.part_id, text))
         return signals
 
-    def end(self) -> list[ModelSignal]:
-        """Take note that no more bytes come, whatever the reason."""
-        signals: list[ModelSignal] = []
-        if self.finished or self.failure is not None:
-            return signals
+    def end(self) -> None:
+        """Take note that no more bytes come; raises ModelRequestError where the answer is not whole."""
+        if self.answer is not None:
+            return
         if self._heard:
-            self._fail(ModelRequestError(CUT, error_class="stream_cut"), signals)
-        elif self._sse.unfinished:
-            self._fail(ModelRequestError(NOT_A_STREAM, error_class="other"), signals)
-        else:
-            self._fail(ModelRequestError(EMPTY, error_class="stream_cut"), signals)
-        return signals
+            raise ModelRequestError(CUT, error_class="stream_cut")
+        if self._sse.unfinished:
+            raise ModelRequestError(NOT_A_STREAM, error_class="other")
+        raise ModelRequestError(EMPTY, error_class="stream_cut")
 
-    def last_usage(self) -> list[ModelSignal]:
-        """Return the usage that was heard of and not told; for a stream that breaks outside of here."""
+    def result(self) -> Answer:
+        """Return the answer; raises ModelRequestError as `end` does."""
+        self.end()
+        assert self.answer is not None  # noqa: S101 - `end` has looked
+        return self.answer
+
+    def unreported(self) -> list[ModelSignal]:
+        """Return the usage that came and was not told yet; for a stream that breaks."""
         if self._usage == self._reported:
             return []
         self._reported = self._usage
@@ -243,14 +250,10 @@ class AnswerReader:
             if kind in _ON_EVENT:
                 self._heard = True
                 _ON_EVENT[kind](self, event, signals)
-        except _MalformedError as error:
-            self._fail(_malformed(str(error)), signals)
+        except ModelRequestError as error:
+            self.failure = error
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-            self._fail(_malformed(f"an event that is none of the Messages API's, {_shown(raw)!r}"), signals)
-
-    def _fail(self, failure: ModelRequestError, signals: list[ModelSignal]) -> None:
-        signals.extend(self.last_usage())
-        self.failure = failure
+            self.failure = _malformed(f"an event that is none of the Messages API's, {_shown(raw)!r}")
 
     def _model(self) -> str | None:
         model = self._message.get("model")
@@ -260,19 +263,19 @@ class AnswerReader:
 
     def _on_message_start(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         if self._started:
-            raise _MalformedError("a second message_start")
+            raise _malformed("a second message_start")
         self._started = True
         message = event["message"]
         self._message = {key: message.get(key) for key in ("id", "model")}
         self._usage = merge_usage({}, message.get("usage"))
-        signals.extend(self.last_usage())
+        signals.extend(self.unreported())
 
     def _on_block_start(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         index, begun = event["index"], event["content_block"]
         if not isinstance(index, int) or not isinstance(begun, dict):
-            raise _MalformedError(f"a block without an index or content, {index!r}")
+            raise _malformed(f"a block without an index or content, {index!r}")
         if index in self._begun:
-            raise _MalformedError(f"block {index} twice")
+            raise _malformed(f"block {index} twice")
         self._begun.add(index)
         block = self._blocks[index] = _Block(index, begun)
         signals.append(BeginPart(block.part_id, block.kind))
@@ -283,7 +286,7 @@ class AnswerReader:
     def _on_block_delta(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         block = self._blocks.get(event["index"])
         if block is None:
-            raise _MalformedError(f"a delta for block {event['index']!r}, which is not open")
+            raise _malformed(f"a delta for block {event['index']!r}, which is not open")
         delta = event["delta"]
         block.fold(delta)
         text = delta.get(_PREVIEWED.get(block.kind, ""))
@@ -293,7 +296,7 @@ class AnswerReader:
     def _on_block_stop(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         block = self._blocks.pop(event["index"], None)
         if block is None:
-            raise _MalformedError(f"the end of block {event['index']!r}, which is not open")
+            raise _malformed(f"the end of block {event['index']!r}, which is not open")
         signals.append(CommitPart(block.part_id, block.part(ended=True)))
 
     def _on_message_delta(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
@@ -308,20 +311,18 @@ class AnswerReader:
         for block in self._blocks.values():  # cut by max_tokens, in the order of their beginning
             signals.append(CommitPart(block.part_id, block.part(ended=False)))
         self._blocks.clear()
-        self.finished = True
         response_id = self._message.get("id")
         reason = self._stop_reason or "end_turn"
-        signals.append(
-            Answer(
-                finish_reason=FINISH_REASONS.get(reason, reason),
-                usage=read_usage(self._usage) if self._usage else None,
-                response_id=response_id if isinstance(response_id, str) else None,
-                response_model=self._model(),
-            )
+        self.answer = Answer(
+            finish_reason=FINISH_REASONS.get(reason, reason),
+            usage=read_usage(self._usage) if self._usage else None,
+            response_id=response_id if isinstance(response_id, str) else None,
+            response_model=self._model(),
         )
 
     def _on_error(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
-        self._fail(stream_error(event.get("error"), event.get("request_id")), signals)
+        del signals
+        raise stream_error(event.get("error"), event.get("request_id"))
 
     def _on_ping(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         """Do nothing: it keeps the connection alive."""
@@ -355,10 +356,6 @@ def _shown(raw: bytes) -> str:
     return raw[:120].decode("utf-8", "replace")
 
 
-class _MalformedError(Exception):
-    """An event that cannot stand where it stands; the text completes `the provider's stream held …`."""
-
-
 def _loads(raw: bytes) -> JSON:
     """Decode JSON; what msgspec refuses and the grammar allows (a lone surrogate) is mended."""
     try:
@@ -375,7 +372,7 @@ def _salvage(raw: bytes) -> dict[str, Any]:
     """Decode an event of any type; bytes that are not UTF-8 become U+FFFD, the rest is kept."""
     event = _loads(raw)
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-        raise _MalformedError(f"an event without a type, {_shown(raw)!r}")
+        raise _malformed(f"an event without a type, {_shown(raw)!r}")
     return event
 
 

@@ -1,0 +1,82 @@
+"""The command line: `agentkit COMMAND`.
+
+Data goes to stdout, chatter to stderr. Exit 0 ok, 1 a check failed, 2 usage, 130 interrupted; a closed pipe
+is quiet. Commands import what they need when they run, so that `agentkit --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from agentkit_loop.errors import AgentKitError
+from agentkit_loop.usage import error_text
+
+_COMMANDS = {"demo": "demo", "schema": "schema", "show": "show"}
+"""Command: the module of this package that has it, as `command`."""
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        from importlib import import_module  # noqa: PLC0415 - only when a command runs
+
+        found: click.Command = import_module(f"agentkit_reporting.cli.{_COMMANDS[cmd_name]}").command
+        return found
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="agentkit-loop", prog_name="agentkit")
+@click.pass_context
+def agentkit(context: click.Context, *, debug: bool) -> None:
+    """Run agents that tell everything they do, and look at what they told."""
+    context.obj = debug
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit; the console script `agentkit`."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        code: Any = agentkit.main(given, prog_name="agentkit", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        _forget_stdout()
+        raise SystemExit(0) from None
+    except AgentKitError as error:
+        if "--debug" in given:
+            raise
+        _say(error_text(error))
+        raise SystemExit(2) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _say(text: str) -> None:
+    from agentkit_reporting.terminal import visible  # noqa: PLC0415 - only for an error
+
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"agentkit: {visible(text)}\n")
+
+
+def _forget_stdout() -> None:
+    """Point stdout nowhere, so that nothing is said of the closed pipe at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

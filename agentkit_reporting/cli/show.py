@@ -1,0 +1,64 @@
+"""`agentkit show`: a log as people read it."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from agentkit_reporting.log.read import LogReader, read_events
+from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
+from agentkit_reporting.terminal import visible
+
+_MAX_TOLD = 5  # bad lines that are named; the rest is counted
+
+
+@click.command("show")
+@click.argument("logs", nargs=-1, required=True, metavar="LOG…")
+@click.option("--session", "session_id", metavar="ID", help="Only this session; the end of an id is enough.")
+@click.option("--width", type=click.IntRange(min=MIN_WIDTH), help="Columns; default: the terminal's.")
+@click.option("--colour/--no-colour", "colour", default=None, help="Default: as NO_COLOR, FORCE_COLOR and the terminal say.")
+@click.option("--reasoning/--no-reasoning", default=True, show_default=True, help="Show the model's reasoning.")
+@click.option("-v", "--verbose", is_flag=True, help="Also turns, requests and the frames of errors.")
+@click.option("--strict", is_flag=True, help="Stop at the first bad line.")
+def command(
+    logs: tuple[str, ...],
+    *,
+    session_id: str | None,
+    width: int | None,
+    colour: bool | None,
+    reasoning: bool,
+    verbose: bool,
+    strict: bool,
+) -> int:
+    """Show runs from LOG… as they were on the terminal: files, directories, globs, or - for stdin."""
+    reader = read_events(list(logs), strict=strict)
+    reporter = StdoutReporter(width=width, colour=colour, show_reasoning=reasoning, verbose=verbose)
+    shown = 0
+    for event in reader:
+        if session_id is None or event.session_id.endswith(session_id):
+            reporter.handle_event(event)
+            shown += 1
+            if reporter.stopped:
+                return 0  # the pipe is closed: nobody reads on
+    reporter.close()
+    _tell_of_bad_lines(reader)
+    if shown:
+        return 0
+    place = ", ".join(logs)
+    wanted = "no event" if session_id is None else f"no event of session {session_id}"
+    _chat(f"{wanted} in {place}; give a log written by JsonlReporter or `agentkit demo`")
+    return 1
+
+
+def _tell_of_bad_lines(reader: LogReader) -> None:
+    for bad in reader.bad[:_MAX_TOLD]:
+        _chat(f"skipped {bad.path}:{bad.line}: {bad.reason}")
+    if reader.bad_count > _MAX_TOLD:
+        _chat(f"skipped {reader.bad_count} bad lines in all")
+    if reader.newer_version is not None:
+        _chat(f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name")
+
+
+def _chat(text: str) -> None:
+    sys.stderr.write(f"agentkit: {visible(text)}\n")
