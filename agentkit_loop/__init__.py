@@ -4,8 +4,9 @@ Nothing heavy is loaded here: the provider's SDK is imported when an AnthropicMo
 Helpers for tests are in `agentkit_loop.testing`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from agentkit_loop.agent import Agent
-from agentkit_loop.aio import AsyncLoopDriver
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import (
     AnyDelta,
@@ -90,12 +91,17 @@ from agentkit_loop.tools import Tool, ToolContext, tool
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 
+if TYPE_CHECKING:
+    from agentkit_loop.aio import AsyncLoopDriver
+    from agentkit_loop.models.anthropic import AnthropicModel
+
 __all__ = [
     "AfterToolResult",
     "Agent",
     "AgentEvent",
     "AgentKitError",
     "Answer",
+    "AnthropicModel",
     "AnyDelta",
     "AnyPart",
     "AppendBytes",
@@ -186,3 +192,14 @@ __all__ = [
     "new_id",
     "tool",
 ]
+
+_LATER = {"AnthropicModel": "agentkit_loop.models.anthropic", "AsyncLoopDriver": "agentkit_loop.aio"}
+"""What is loaded when it is first asked for, by name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only for these names
+
+    return getattr(import_module(_LATER[name]), name)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import collections
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from agentkit_loop.aio import AsyncLoopDriver
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyPart, Item
 from agentkit_loop.driver import DriverSettings, LoopDriver
@@ -21,6 +20,9 @@ from agentkit_loop.retry import Retry
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult
 from agentkit_loop.tools import Tool, check_catalog
 from agentkit_loop.values import JSON, clean_text, to_json
+
+if TYPE_CHECKING:
+    from agentkit_loop.aio import AsyncLoopDriver
 
 
 class Agent:
@@ -105,6 +107,8 @@ class Agent:
         metadata: Mapping[str, object] | None = None,
     ) -> AsyncLoopDriver:
         """Start a run on the running event loop; see `start`."""
+        from agentkit_loop.aio import AsyncLoopDriver  # noqa: PLC0415 - brings asyncio, for async runs only
+
         driver = AsyncLoopDriver(self._settings(metadata), session_id=session_id, items=items)
         if content:
             driver.submit(*content)
@@ -148,6 +152,8 @@ class Agent:
         self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None
     ) -> AsyncIterator[AgentEvent]:
         """Run one exchange and yield its events as they are told; leaving early cancels the run."""
+        from agentkit_loop.aio import AsyncLoopDriver  # noqa: PLC0415 - brings asyncio, for async runs only
+
         told: collections.deque[AgentEvent] = collections.deque()
         driver = AsyncLoopDriver(self._settings(metadata), tap=told.append)
         try:

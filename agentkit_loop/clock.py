@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import functools
 import queue
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Clock:
@@ -37,6 +39,8 @@ class Clock:
 
     async def await_change(self, changed: asyncio.Event, seconds: float | None, *, busy: bool) -> None:
         """Return when `changed` is set, or after `seconds` (None: no bound)."""
+        import asyncio  # noqa: PLC0415 - a third of what this package takes to import; only async runs need it
+
         del busy
         try:
             async with asyncio.timeout(seconds):
@@ -50,4 +54,6 @@ class Clock:
 
     async def asleep(self, seconds: float) -> None:
         """Wait on the event loop."""
+        import asyncio  # noqa: PLC0415 - as above
+
         await asyncio.sleep(seconds)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from agentkit_loop.clock import Clock
@@ -47,6 +45,8 @@ def _returned(context: ToolContext, output: object, duration_ms: float, tool: To
 def _failed(
     context: ToolContext, error: BaseException, duration_ms: float, tool: Tool[..., Any]
 ) -> ToolReturned:
+    import asyncio  # noqa: PLC0415 - a third of what this package takes to import; only errors ask for it
+
     info = ErrorInfo.of(error)
     # The model gets the message; the frames go to the event only.
     text = info.message if info.message == info.type else f"{info.type}: {info.message}"
@@ -65,6 +65,3 @@ def _failed(
 def _elapsed(clock: Clock, started: float) -> float:
     return max(0.0, round((clock.monotonic() - started) * 1e3, 3))
 
-
-Post = Callable[[object], None]
-"""Hands a signal to the driving thread, from any thread."""

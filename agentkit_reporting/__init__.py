@@ -1,0 +1,60 @@
+"""Reporters for agentkit's events: a terminal, a JSONL log, usage and cost, the transcript.
+
+Each name is loaded when it is first asked for, so that a program pays only for what it uses.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentkit_reporting.codec import DecodeError, decode_event, encode_event
+    from agentkit_reporting.jsonl import JsonlReporter
+    from agentkit_reporting.log.read import BadLine, LogReader, read_events
+    from agentkit_reporting.schema import event_schema
+    from agentkit_reporting.stdout import StdoutReporter
+    from agentkit_reporting.transcript import TranscriptReporter
+    from agentkit_reporting.usage import RequestUsage, UsageReporter, UsageTotals
+
+__all__ = [
+    "BadLine",
+    "DecodeError",
+    "JsonlReporter",
+    "LogReader",
+    "RequestUsage",
+    "StdoutReporter",
+    "TranscriptReporter",
+    "UsageReporter",
+    "UsageTotals",
+    "decode_event",
+    "encode_event",
+    "event_schema",
+    "read_events",
+]
+
+_HOMES = {
+    "BadLine": "log.read",
+    "DecodeError": "codec",
+    "JsonlReporter": "jsonl",
+    "LogReader": "log.read",
+    "RequestUsage": "usage",
+    "StdoutReporter": "stdout",
+    "TranscriptReporter": "transcript",
+    "UsageReporter": "usage",
+    "UsageTotals": "usage",
+    "decode_event": "codec",
+    "encode_event": "codec",
+    "event_schema": "schema",
+    "read_events": "log.read",
+}
+"""Name: the module of this package that it lives in."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - only for these names
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

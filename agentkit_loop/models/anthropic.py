@@ -36,7 +36,9 @@ CONNECT_TIMEOUT_S = 5.0
 _OURS = frozenset({"messages", "model", "stream", "system"})
 """Parameters that the loop's request holds."""
 
-UNSENDABLE_KEY = "the API key holds a space, a line break or another character that no header carries; set it anew"
+UNSENDABLE_KEY = (
+    "the API key holds a space, a line break or another character that no header carries; set it anew"
+)
 
 MIN_SECRET = 4
 
@@ -68,7 +70,9 @@ class AnthropicModel:
     ) -> None:
         given = client is not None or async_client is not None
         if given and (api_key is not None or base_url is not None):
-            raise ConfigurationError("api_key= and base_url= refused beside a client; give them to the client")
+            raise ConfigurationError(
+                "api_key= and base_url= refused beside a client; give them to the client"
+            )
         if max_tokens < 1:
             raise ConfigurationError(f"max_tokens={max_tokens!r} refused; give a number of at least 1")
         if timeout_s is not None and timeout_s <= 0:
@@ -83,9 +87,9 @@ class AnthropicModel:
         self._lock = threading.Lock()
         self._client: anthropic.Anthropic | None = None
         # An event loop's connections are of use to no other, so each has its client.
-        self._async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._async_clients: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, anthropic.AsyncAnthropic
+        ] = weakref.WeakKeyDictionary()
         self._known: frozenset[str] | None = None  # the parameters of the SDK's `messages.create`
 
     def __repr__(self) -> str:
@@ -107,10 +111,9 @@ class AnthropicModel:
                 # To the end of the response, past the end of the answer: only then is its connection kept.
                 for chunk in response.http_response.iter_bytes():
                     yield from reader.feed(chunk)
-                    if reader.failure is not None:
-                        raise reader.failure
+                    reader.check()
             reader.end()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
                 yield from reader.unreported()
                 _raise(error, _secrets(client), request_id)
@@ -130,10 +133,9 @@ class AnthropicModel:
                     async for chunk in chunks:
                         for signal in reader.feed(chunk):
                             yield signal
-                        if reader.failure is not None:
-                            raise reader.failure
+                        reader.check()
             reader.end()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
                 for signal in reader.unreported():
                     yield signal

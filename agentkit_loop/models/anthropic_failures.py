@@ -52,16 +52,15 @@ _BY_TYPE = {
 }
 
 # The API has no type of its own for it. The last two are what servers that speak its wire say.
-_CONTEXT = re.compile(
-    r"prompt is too long|exceeds? (?:the )?(?:model'?s? )?context|context (?:window|length|limit)|maximum context",
-    re.IGNORECASE,
-)
+_CONTEXT = re.compile(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
 
 _EVENT_STREAM = "text/event-stream"
-_NO_STREAM = re.compile(r"(text/html|application/(?:\w+\+)?json|application/(?:\w+\+)?xml|text/xml)\b", re.ASCII)
+_NO_STREAM = re.compile(
+    r"(text/html|application/(?:\w+\+)?json|application/(?:\w+\+)?xml|text/xml)\b", re.ASCII
+)
 
 
-def request_error(error: Exception) -> ModelRequestError | None:
+def request_error(error: Exception) -> ModelRequestError | None:  # noqa: PLR0911 - one for each family
     """Return what an exception of the SDK or its transport means, None for one that is neither's."""
     import anthropic  # noqa: PLC0415 - see the module's docstring
     import httpx2  # noqa: PLC0415 - the same
@@ -122,11 +121,11 @@ def stream_error(told: object, request_id: object) -> ModelRequestError:
 
 
 def check_stream(response: httpx2.Response) -> str | None:
-    """Return the provider's id of the request; raises ModelRequestError for a 200 that is plainly no stream."""
+    """Return the provider's id of the request; raises ModelRequestError for a 200 that is no stream."""
     request_id: str | None = response.headers.get("request-id")
     found = _NO_STREAM.match(response.headers.get("content-type", "").lower())
     if found is not None:
-        text = f"{_place(response.url)} answered 200 with {found[1]} where {_EVENT_STREAM} was due; check base_url"
+        text = f"{_place(response.url)} answered 200 with {found[1]}, not {_EVENT_STREAM}; check base_url"
         raise ModelRequestError(text, error_class="other", request_id=request_id)
     return request_id
 
@@ -175,7 +174,9 @@ def _connection_error(error: anthropic.APIConnectionError) -> ModelRequestError:
 
     cause = error.__cause__ or error
     # A URL or a header that cannot be sent stays so: asking again is of no use.
-    ours = isinstance(cause, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError, ValueError))
+    ours = isinstance(
+        cause, (httpx2.UnsupportedProtocol, httpx2.InvalidURL, httpx2.LocalProtocolError, ValueError)
+    )
     return ModelRequestError(
         f"no connection to {_place(error.request.url)}: {_short(_said(cause))}",
         error_class="invalid_request" if ours else "connection",

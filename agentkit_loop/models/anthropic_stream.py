@@ -12,7 +12,6 @@ pieces of JSON are parsed at the block's end, other values replace).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -203,13 +202,13 @@ class AnswerReader:
             if block is None:
                 self.failure = _malformed(f"a delta for block {event.index}, which is not open")
                 break
-            delta = event.delta
+            delta: Any = event.delta  # of one class out of three, so that there is no other attribute to fear
             if delta.__class__ is _Text:
-                field, text = "text", delta.text  # type: ignore[union-attr] # the class says so
+                field, text = "text", delta.text
             elif delta.__class__ is _InputJson:
-                field, text = "partial_json", delta.partial_json  # type: ignore[union-attr] # the same
+                field, text = "partial_json", delta.partial_json
             else:
-                field, text = "thinking", delta.thinking  # type: ignore[union-attr] # the same
+                field, text = "thinking", delta.thinking
             if not text:
                 continue
             pieces = block.pieces.get(field)
@@ -219,6 +218,11 @@ class AnswerReader:
             if _PREVIEWED.get(block.kind) == field:
                 signals.append(AppendText(block.part_id, text))
         return signals
+
+    def check(self) -> None:
+        """Raise the failure that came inside the stream, if one did."""
+        if self.failure is not None:
+            raise self.failure
 
     def end(self) -> None:
         """Take note that no more bytes come; raises ModelRequestError where the answer is not whole."""
@@ -246,20 +250,35 @@ class AnswerReader:
     def _guarded(self, raw: bytes, signals: list[ModelSignal]) -> None:
         try:
             event = _salvage(raw)
-            kind = event["type"]
-            if kind in _ON_EVENT:
-                self._heard = True
-                _ON_EVENT[kind](self, event, signals)
+            self._heard = True
+            self._take(event, signals)
         except ModelRequestError as error:
             self.failure = error
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             self.failure = _malformed(f"an event that is none of the Messages API's, {_shown(raw)!r}")
 
+    def _take(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
+        match event["type"]:
+            case "message_start":
+                self._on_message_start(event, signals)
+            case "content_block_start":
+                self._on_block_start(event, signals)
+            case "content_block_delta":
+                self._on_block_delta(event, signals)
+            case "content_block_stop":
+                self._on_block_stop(event, signals)
+            case "message_delta":
+                self._on_message_delta(event)
+            case "message_stop":
+                self._on_message_stop(signals)
+            case "error":
+                raise stream_error(event.get("error"), event.get("request_id"))
+            case _:
+                pass  # a ping, or an event that this version does not know: nothing that it could say
+
     def _model(self) -> str | None:
         model = self._message.get("model")
         return model if isinstance(model, str) and model else None
-
-    # One method an event; each takes the event and the list of what is to be told.
 
     def _on_message_start(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         if self._started:
@@ -299,17 +318,16 @@ class AnswerReader:
             raise _malformed(f"the end of block {event['index']!r}, which is not open")
         signals.append(CommitPart(block.part_id, block.part(ended=True)))
 
-    def _on_message_delta(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
-        del signals  # the usage is told with the answer, or before a failure
+    def _on_message_delta(self, event: dict[str, Any]) -> None:
+        # Its usage is told with the answer, or before a failure.
         reason = (event.get("delta") or {}).get("stop_reason")
         if isinstance(reason, str):
             self._stop_reason = reason
         self._usage = merge_usage(self._usage, event.get("usage"))
 
-    def _on_message_stop(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
-        del event
-        for block in self._blocks.values():  # cut by max_tokens, in the order of their beginning
-            signals.append(CommitPart(block.part_id, block.part(ended=False)))
+    def _on_message_stop(self, signals: list[ModelSignal]) -> None:
+        # Blocks that are open still were cut by max_tokens.
+        signals.extend(CommitPart(block.part_id, block.part(ended=False)) for block in self._blocks.values())
         self._blocks.clear()
         response_id = self._message.get("id")
         reason = self._stop_reason or "end_turn"
@@ -320,28 +338,9 @@ class AnswerReader:
             response_model=self._model(),
         )
 
-    def _on_error(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
-        del signals
-        raise stream_error(event.get("error"), event.get("request_id"))
-
-    def _on_ping(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
-        """Do nothing: it keeps the connection alive."""
-
 
 _PREVIEWED: dict[PartKind | str, str] = {"text": "text", "reasoning": "thinking", "tool_call": "partial_json"}
 """Which field of a block is streamed to observers, by kind of part."""
-
-_ON_EVENT: dict[str, Callable[[AnswerReader, dict[str, Any], list[ModelSignal]], None]] = {
-    "message_start": AnswerReader._on_message_start,
-    "content_block_start": AnswerReader._on_block_start,
-    "content_block_delta": AnswerReader._on_block_delta,
-    "content_block_stop": AnswerReader._on_block_stop,
-    "message_delta": AnswerReader._on_message_delta,
-    "message_stop": AnswerReader._on_message_stop,
-    "error": AnswerReader._on_error,
-    "ping": AnswerReader._on_ping,
-}
-"""Every other event is one that this version does not know, and says nothing to it."""
 
 CUT = "the stream ended before its message_stop; another attempt may succeed"
 EMPTY = "the server answered 200 without a single event; another attempt may succeed"

@@ -136,7 +136,7 @@ def _plain(part: AnyPart) -> str:
     return compact_json(part.value) if isinstance(part, StructuredPart) else ""
 
 
-def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
+def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:  # noqa: PLR0911 - one for each kind
     """Return the block of a part, None for one that is not sent."""
     match part:
         case TextPart():
@@ -221,7 +221,7 @@ def _shown(part: MediaPart | FilePart) -> Block:
     return block
 
 
-def _source(part: MediaPart | FilePart, media_type: str) -> Block | None:
+def _source(part: MediaPart | FilePart, media_type: str) -> Block | None:  # noqa: PLR0911 - one a source
     if isinstance(part, FilePart) and part.file_id is not None:
         return {"type": "file", "file_id": part.file_id}
     is_image, is_pdf = media_type.startswith("image/"), media_type == "application/pdf"
