@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from agentkit_loop.models.anthropic import AnthropicModel
 
 __all__ = [
+    "EVENT_TYPES",
     "AfterToolResult",
     "Agent",
     "AgentEvent",
@@ -125,7 +126,6 @@ __all__ = [
     "Cost",
     "CustomEvent",
     "CustomPart",
-    "EVENT_TYPES",
     "ErrorInfo",
     "EventEmitter",
     "FailurePolicy",

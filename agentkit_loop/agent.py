@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyPart, Item
-from agentkit_loop.driver import DriverSettings, LoopDriver
+from agentkit_loop.driver import LoopDriver
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
-from agentkit_loop.machine import LoopSettings
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, Registration
 from agentkit_loop.pricing import Pricing
 from agentkit_loop.retry import Retry
+from agentkit_loop.settings import LoopSettings
+from agentkit_loop.shell import DriverSettings
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult
 from agentkit_loop.tools import Tool, check_catalog
 from agentkit_loop.values import JSON, clean_text, to_json
@@ -114,9 +115,7 @@ class Agent:
             driver.submit(*content)
         return driver
 
-    def run(
-        self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None
-    ) -> RunResult:
+    def run(self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None) -> RunResult:
         """Run one exchange in a session of its own. Raises ModelError, ObserverError."""
         with self.start(metadata=metadata) as driver:
             return driver.run(*content)

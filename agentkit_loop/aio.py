@@ -16,13 +16,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
-from agentkit_loop.driver import STREAM_ENDED, DriverBase, DriverSettings, fault_of
 from agentkit_loop.errors import IllegalMoveError, ModelRequestError
 from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
 from agentkit_loop.execution import arun_body, run_body
-from agentkit_loop.machine import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.models.protocol import ModelSignal
+from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
+from agentkit_loop.shell import STREAM_ENDED, DriverBase, DriverSettings, fault_of
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
 
 

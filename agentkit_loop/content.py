@@ -12,9 +12,7 @@ import msgspec
 
 from agentkit_loop.values import JSON, clean_text, scrub_json
 
-ItemKind: TypeAlias = Literal[
-    "system", "developer", "user", "assistant", "tool", "context", "notification"
-]
+ItemKind: TypeAlias = Literal["system", "developer", "user", "assistant", "tool", "context", "notification"]
 ITEM_KINDS: tuple[str, ...] = get_args(ItemKind)
 
 FINISH_REASONS = (

@@ -11,23 +11,28 @@ from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, to_json
 
 
-def run_body(tool: Tool[..., Any], context: ToolContext, input: dict[str, JSON], clock: Clock) -> ToolReturned:  # noqa: A002 - the event's word
+def run_body(
+    tool: Tool[..., Any], context: ToolContext, arguments: dict[str, JSON], clock: Clock
+) -> ToolReturned:
     """Run the body on this thread and report what came of it; never raises."""
     started = clock.monotonic()
     try:
-        output = invoke(tool, input, context)
+        output = invoke(tool, arguments, context)
     except BaseException as error:  # noqa: BLE001 - whatever a tool raises is reported, the fatal to be raised again
         return _failed(context, error, _elapsed(clock, started), tool)
     return _returned(context, output, _elapsed(clock, started), tool)
 
 
 async def arun_body(
-    tool: Tool[..., Any], context: ToolContext, input: dict[str, JSON], clock: Clock  # noqa: A002 - the event's word
+    tool: Tool[..., Any],
+    context: ToolContext,
+    arguments: dict[str, JSON],
+    clock: Clock,
 ) -> ToolReturned:
     """Run an async body on this event loop and report what came of it; never raises."""
     started = clock.monotonic()
     try:
-        output = await ainvoke(tool, input, context)
+        output = await ainvoke(tool, arguments, context)
     except BaseException as error:  # noqa: BLE001 - as above; a cancelled body is an error result too
         return _failed(context, error, _elapsed(clock, started), tool)
     return _returned(context, output, _elapsed(clock, started), tool)
@@ -64,4 +69,3 @@ def _failed(
 
 def _elapsed(clock: Clock, started: float) -> float:
     return max(0.0, round((clock.monotonic() - started) * 1e3, 3))
-

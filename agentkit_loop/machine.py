@@ -4,53 +4,35 @@
 step for the host. `take` turns a signal into events, one at a time. The state changes only by the events
 that the driver tells in between. No I/O, no clock: the time comes with each call, in seconds, monotonic.
 
-What a signal may do depends on the phase (state.py). `MOVES` is the whole table: a signal is taken, comes
-too late and changes nothing, or is illegal and raises IllegalMoveError; then nothing has changed.
+What a signal may do depends on the phase (state.py); moves.py has the table. What the open request says is
+in streaming.py, what becomes of its calls in calls.py, how everything is closed in closing.py.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
 
-import attrs
 import msgspec
 
+from agentkit_loop.calls import STOPPING_REASONS, Calls
 from agentkit_loop.closing import Durations, Ending, closing_event
-from agentkit_loop.content import (
-    AppendBytes,
-    AppendText,
-    BeginPart,
-    CommitPart,
-    Item,
-    ToolCallPart,
-    clean_item,
-    clean_part,
-)
+from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item, clean_item
 from agentkit_loop.digest import MessageChain, fixed_digests
-from agentkit_loop.errors import ConfigurationError, IllegalMoveError, RETRYABLE_CLASSES
+from agentkit_loop.errors import RETRYABLE_CLASSES, ConfigurationError, IllegalMoveError
 from agentkit_loop.events import (
     AgentEvent,
-    ContentDelta,
     CustomEvent,
     InputAccepted,
-    ModelRequestFailed,
-    ModelRequestFinished,
     ModelRequestRetrying,
     ModelRequestStarted,
     RunStarted,
-    ToolCallRequested,
-    ToolExecutionProgress,
-    ToolExecutionStarted,
-    ToolResultReceived,
     TurnFinished,
     TurnStarted,
-    UsageUpdated,
     Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.models.protocol import ModelRequest
-from agentkit_loop.retry import Retry
+from agentkit_loop.moves import MOVES, Ended, GiveUp, Move, Stream, Verdict, Wait, Yield, verdict
+from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import (
     Answered,
     RequestFault,
@@ -60,112 +42,10 @@ from agentkit_loop.signals import (
     UsageReported,
     WarningNoted,
 )
-from agentkit_loop.state import Call, Failure, LoopState, Phase
-from agentkit_loop.tools import CustomFact, Tool, ToolInputError, ToolProgressed
-from agentkit_loop.usage import ErrorInfo, Usage
-from agentkit_loop.values import JSON, clean_text
-
-
-class Verdict(enum.Enum):
-    """What the table says of a signal in a phase."""
-
-    TAKEN = "taken"
-    LATE = "late"
-    ILLEGAL = "illegal"
-
-
-_ANYWHERE_OPEN = frozenset(Phase) - {Phase.CLOSED}
-
-MOVES: dict[type[Any], tuple[frozenset[Phase], frozenset[Phase], str]] = {
-    Submit: (_ANYWHERE_OPEN, frozenset(), "start a new run"),
-    BeginPart: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
-    AppendText: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
-    AppendBytes: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
-    CommitPart: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
-    UsageReported: (frozenset({Phase.STREAMING}), frozenset(), "a model may report only on its open request"),
-    Answered: (frozenset({Phase.STREAMING}), frozenset(), "a model may answer only its open request"),
-    RequestFault: (frozenset({Phase.STREAMING}), frozenset(), "only an open request can fail"),
-    ToolProgressed: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
-    ToolReturned: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
-    CustomFact: (_ANYWHERE_OPEN, frozenset({Phase.CLOSED}), ""),
-    WarningNoted: (_ANYWHERE_OPEN, frozenset({Phase.CLOSED}), ""),
-}
-"""For each signal: the phases in which it is taken, those in which it is late, and what would work."""
-
-STOPPING_REASONS = frozenset({"max_tokens", "refusal", "context_window_exceeded"})
-"""Finish reasons after which none of the answer's calls runs and the exchange ends."""
-
-
-def verdict(signal: type[Any], phase: Phase) -> Verdict:
-    """Look a signal up in the table."""
-    taken, late, _ = MOVES[signal]
-    if phase in taken:
-        return Verdict.TAKEN
-    return Verdict.LATE if phase in late else Verdict.ILLEGAL
-
-
-@attrs.frozen(kw_only=True)
-class LoopSettings:
-    """The machine's configuration.
-
-    tools: by name. parameters: further request parameters, JSON. max_parallel_tools: bodies at once.
-    """
-
-    agent_name: str
-    model: str
-    system: str | None
-    tools: dict[str, Tool[..., Any]]
-    parameters: dict[str, JSON]
-    retry: Retry
-    max_parallel_tools: int
-    metadata: dict[str, JSON]
-
-
-@attrs.frozen
-class Stream:
-    """The open request's signals are to be read."""
-
-
-@attrs.frozen
-class Wait:
-    """Nothing can be told before a signal comes or the moment `until` (seconds, None: no bound)."""
-
-    until: float | None
-
-
-@attrs.frozen
-class GiveUp:
-    """The request failed for good; the driver ends the run and raises ModelError."""
-
-    failure: Failure
-
-
-@attrs.frozen
-class Ended:
-    """The run is closed."""
-
-
-class Yield(enum.Enum):
-    """The host is to be asked or told something; see steps.py."""
-
-    AWAITING_INPUT = "awaiting input"
-    AFTER_TOOL_RESULT = "after a round of tool results"
-    FINISHED = "finished"
-
-
-Move: TypeAlias = AgentEvent | Stream | Wait | GiveUp | Ended | Yield
-
-
-@attrs.define
-class _Marks:
-    """Moments that the machine saw, in seconds; not part of the state, since a log has its own times."""
-
-    run: float | None = None
-    exchange: float | None = None
-    request: float | None = None
-    first_content: float | None = None
-    retry_at: float | None = None
-    tools: dict[str, float] = attrs.Factory(dict)  # call id: start of its running attempt
+from agentkit_loop.state import LoopState, Phase
+from agentkit_loop.streaming import OpenRequest, since
+from agentkit_loop.tools import CustomFact, ToolProgressed
+from agentkit_loop.values import clean_text
 
 
 class Machine:
@@ -174,11 +54,14 @@ class Machine:
     def __init__(self, settings: LoopSettings, state: LoopState) -> None:
         self.settings = settings
         self.state = state
-        self.previews: dict[str, list[str]] = {}  # what came of the parts that have begun, for a cut
-        self._text_parts: set[str] = set()  # those of them that are text
-        self._open_texts: dict[str, str] = {}  # of the request that an ending cuts
         self.finished: TurnFinished | None = None  # told, and not yet shown to the host
-        self._marks = _Marks()
+        self._open = OpenRequest(state)
+        self._calls = Calls(settings, state)
+        # Moments that the machine saw, in seconds; not part of the state, since a log has its own times.
+        self._run_started: float | None = None
+        self._exchange_started: float | None = None
+        self._retry_at: float | None = None
+        self._open_texts: dict[str, str] = {}  # of the request that an ending cuts
         self._ending: Ending | None = None
         self._yielded_turn: str | None = state.turn_id
         self._chain = MessageChain()
@@ -191,7 +74,7 @@ class Machine:
 
     def run_started(self, items: Sequence[Item], now: float) -> RunStarted:
         """Return the event that opens the run."""
-        self._marks.run = now
+        self._run_started = now
         return RunStarted(
             agent_name=self.settings.agent_name,
             model=self.settings.model,
@@ -222,19 +105,20 @@ class Machine:
             case Phase.BACKING_OFF:
                 return self._back_off(now)
             case Phase.WORKING:
-                return self._work(now)
+                return self._calls.decide(now)
             case Phase.ANSWERED:
                 return self._after_answer(now)
+
+    @property
+    def previews(self) -> dict[str, list[str]]:
+        """What came of the open request's parts; the drivers append to it on the fast way."""
+        return self._open.previews
 
     def end(self, ending: Ending) -> None:
         """From now on, `decide` closes what is open; the first ending counts."""
         if self._ending is None:
             self._ending = ending
-            self._open_texts = {
-                part_id: "".join(chunks)
-                for part_id, chunks in self.previews.items()
-                if part_id in self._text_parts
-            }
+            self._open_texts = self._open.open_texts()
 
     def show_finished(self) -> TurnFinished:
         """Return the end of the exchange, once, as the host is shown it."""
@@ -259,13 +143,13 @@ class Machine:
 
     def _ask(self, now: float) -> AgentEvent:
         if not self.state.exchange_is_open:
-            self._marks.exchange = now
+            self._exchange_started = now
             return TurnStarted(index=1)
         return self._request(1, now)
 
     def _request(self, attempt: int, now: float) -> ModelRequestStarted:
-        self._marks.request, self._marks.first_content, self._marks.retry_at = now, None, None
-        self.previews, self._text_parts = {}, set()
+        self._open.begin(now)
+        self._retry_at = None
         items = self.state.transcript.items
         return ModelRequestStarted(
             request_id=f"request-{self.state.requests + 1}",
@@ -284,7 +168,7 @@ class Machine:
             return GiveUp(failure)
         seed = f"{self.state.session_id}/{failure.request_id}"
         delay = retry.delay_ms(failure.attempt, failure.retry_after_ms, seed)
-        self._marks.retry_at = now + delay / 1e3
+        self._retry_at = now + delay / 1e3
         return ModelRequestRetrying(
             request_id=failure.request_id, delay_ms=delay, next_attempt=failure.attempt + 1
         )
@@ -292,7 +176,7 @@ class Machine:
     def _back_off(self, now: float) -> AgentEvent | Wait:
         failure = self.state.failure
         assert failure is not None  # noqa: S101 - the phase says so
-        retry_at = self._marks.retry_at
+        retry_at = self._retry_at
         if retry_at is not None and now < retry_at:
             return Wait(retry_at)
         return self._request(failure.attempt + 1, now)
@@ -313,71 +197,16 @@ class Machine:
             finish_reason=reason,
             usage=self.state.exchange_spent.usage,
             item_count=len(self.state.transcript.items),
-            duration_ms=_since(self._marks.exchange, now),
+            duration_ms=since(self._exchange_started, now),
         )
         return self.finished
 
     def _durations(self, now: float) -> Durations:
-        marks = self._marks
-        first = marks.first_content
         return Durations(
-            first_content_ms=None if first is None else _since(marks.request, first),
-            request_ms=_since(marks.request, now),
-            exchange_ms=_since(marks.exchange, now),
-            run_ms=_since(marks.run, now),
-        )
-
-    # --- the tools of an answer
-
-    def _work(self, now: float) -> AgentEvent | Wait:
-        calls = [call for call in self.state.calls.values() if not call.answered]
-        for call in calls:
-            if not call.requested:
-                return ToolCallRequested(request_id=call.request_id, call=call.part)
-        running = [call for call in calls if call.is_running]
-        for call in running:
-            if now >= self._deadline(call):
-                return self._timed_out(call, now)
-        for call in calls:
-            if call.attempts == 0:
-                refusal = self._refusal(call.part)
-                if refusal is not None:
-                    return _not_started(call, refusal)
-                if len(running) < self.settings.max_parallel_tools:
-                    self._marks.tools[call.part.id] = now
-                    return ToolExecutionStarted(call_id=call.part.id, name=call.part.name)
-        until = min((self._deadline(call) for call in running), default=float("inf"))
-        return Wait(None if until == float("inf") else until)
-
-    def _refusal(self, part: ToolCallPart) -> str | None:
-        """Return why the call cannot run, in the words that the model is told; None if it can."""
-        if self.state.finish_reason in STOPPING_REASONS:
-            return f"The call was not started: the answer ended with {self.state.finish_reason}."
-        if part.cut is not None:
-            return "The call was not started: its input is not a whole JSON object."
-        tool = self.settings.tools.get(part.name)
-        if tool is None:
-            known = ", ".join(sorted(self.settings.tools)) or "none"
-            return f"The call was not started: there is no tool named {part.name!r}; the tools are: {known}."
-        try:
-            tool.bind(part.input)
-        except ToolInputError as error:
-            return f"The call was not started: {error}."
-        return None
-
-    def _deadline(self, call: Call) -> float:
-        timeout = self.settings.tools[call.part.name].timeout_s
-        started = self._marks.tools.get(call.part.id)
-        return float("inf") if timeout is None or started is None else started + timeout
-
-    def _timed_out(self, call: Call, now: float) -> ToolResultReceived:
-        timeout = self.settings.tools[call.part.name].timeout_s
-        return ToolResultReceived(
-            call_id=call.part.id,
-            name=call.part.name,
-            output=f"The tool did not finish within {timeout:g} seconds; what it did is not known.",
-            is_error=True,
-            duration_ms=_since(self._marks.tools.get(call.part.id), now),
+            first_content_ms=self._open.first_content_ms,
+            request_ms=since(self._open.started, now),
+            exchange_ms=since(self._exchange_started, now),
+            run_ms=since(self._run_started, now),
         )
 
     # --- signals
@@ -402,17 +231,17 @@ class Machine:
             case Submit(items):
                 return iter((InputAccepted(items=self._numbered(items)),) if items else ())
             case BeginPart() | AppendText() | AppendBytes() | CommitPart():
-                return self._delta(signal, now)
+                return self._open.delta(signal, now)
             case UsageReported():
-                return self._usage(signal)
+                return self._open.report(signal)
             case Answered():
-                return self._answer(signal, now)
+                return self._open.answer(signal, now)
             case RequestFault():
-                return iter((self._fault(signal, now),))
+                return iter((self._open.fault(signal, now),))
             case ToolProgressed():
-                return self._progress(signal)
+                return self._calls.progress(signal)
             case ToolReturned():
-                return self._result(signal)
+                return self._calls.result(signal)
             case CustomFact(name, data):
                 return iter((CustomEvent(name=clean_text(name), data=data),))
             case WarningNoted(code, message, details):
@@ -436,112 +265,3 @@ class Machine:
             taken.add(item.id)
             result.append(clean_item(item))
         return tuple(result)
-
-    def _delta(
-        self, delta: BeginPart | AppendText | AppendBytes | CommitPart, now: float
-    ) -> Iterator[AgentEvent]:
-        request = self.state.request
-        assert request is not None  # noqa: S101 - the phase says so
-        begun = delta.part_id in self.previews
-        if begun is isinstance(delta, BeginPart):
-            word = "began twice" if begun else "was told before it began"
-            message = f"the model adapter broke the protocol: part {delta.part_id!r} {word}"
-            error = ErrorInfo(type="ModelRequestError", message=message)
-            yield self._fault(RequestFault(error=error, error_class="other"), now)
-            return
-        if self._marks.first_content is None:
-            self._marks.first_content = now
-        if isinstance(delta, BeginPart):
-            self.previews[delta.part_id] = []
-            if delta.kind == "text":
-                self._text_parts.add(delta.part_id)
-        elif isinstance(delta, AppendText):
-            delta = AppendText(delta.part_id, clean_text(delta.chunk))
-            self.previews[delta.part_id].append(delta.chunk)
-        elif isinstance(delta, CommitPart):
-            del self.previews[delta.part_id]
-            delta = CommitPart(delta.part_id, self._own(clean_part(delta.part)))
-        yield ContentDelta(request_id=request.id, delta=delta)
-
-    def _own(self, part: Any) -> Any:
-        """Rename a call whose id the session has seen."""
-        if not isinstance(part, ToolCallPart) or part.id not in self.state.seen_calls:
-            return part
-        number = 2
-        while f"{part.id}~{number}" in self.state.seen_calls:
-            number += 1
-        return msgspec.structs.replace(part, id=f"{part.id}~{number}", wire_id=part.wire_id or part.id)
-
-    def _usage(self, report: UsageReported) -> Iterator[AgentEvent]:
-        request = self.state.request
-        assert request is not None  # noqa: S101 - the phase says so
-        if request.usage is None or request.usage.usage != report.usage:
-            model = report.model or request.model
-            yield UsageUpdated(
-                request_id=request.id, model=model, usage=report.usage, cost=report.cost, final=False
-            )
-
-    def _answer(self, answered: Answered, now: float) -> Iterator[AgentEvent]:
-        request = self.state.request
-        assert request is not None  # noqa: S101 - the phase says so
-        answer, last = answered.answer, request.usage
-        said = answer.usage is not None
-        yield UsageUpdated(
-            request_id=request.id,
-            model=last.model if last else answer.response_model or request.model,
-            usage=answer.usage or (last.usage if last else Usage()),
-            cost=answered.cost if said or last is None else last.cost,
-            final=True,
-        )
-        durations = self._durations(now)
-        yield ModelRequestFinished(
-            request_id=request.id,
-            finish_reason=clean_text(answer.finish_reason),
-            response_id=answer.response_id,
-            response_model=answer.response_model,
-            first_content_ms=durations.first_content_ms,
-            duration_ms=durations.request_ms,
-        )
-
-    def _fault(self, fault: RequestFault, now: float) -> ModelRequestFailed:
-        request = self.state.request
-        assert request is not None  # noqa: S101 - the phase says so
-        return ModelRequestFailed(
-            request_id=request.id,
-            error=fault.error,
-            error_class=fault.error_class,
-            retry_after_ms=fault.retry_after_ms,
-            duration_ms=_since(self._marks.request, now),
-        )
-
-    def _progress(self, progress: ToolProgressed) -> Iterator[AgentEvent]:
-        call = self.state.calls.get(progress.call_id)
-        if call is not None and call.is_running:
-            yield ToolExecutionProgress(
-                call_id=progress.call_id, message=progress.message, fraction=progress.fraction
-            )
-
-    def _result(self, returned: ToolReturned) -> Iterator[AgentEvent]:
-        call = self.state.calls.get(returned.call_id)
-        if call is None or not call.is_running or call.attempts != returned.attempt:
-            return  # closed by its timeout or an ending: a late answer changes nothing
-        self._marks.tools.pop(returned.call_id, None)
-        yield ToolResultReceived(
-            call_id=returned.call_id,
-            name=call.part.name,
-            output=returned.output,
-            is_error=returned.is_error,
-            duration_ms=returned.duration_ms,
-            error=returned.error,
-        )
-
-
-def _not_started(call: Call, text: str) -> ToolResultReceived:
-    return ToolResultReceived(
-        call_id=call.part.id, name=call.part.name, output=text, is_error=True, not_started=True
-    )
-
-
-def _since(start: float | None, now: float) -> float | None:
-    return None if start is None else max(0.0, round((now - start) * 1e3, 3))
-

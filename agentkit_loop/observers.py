@@ -27,7 +27,7 @@ import attrs
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyDelta
 from agentkit_loop.errors import ConfigurationError, ObserverError
-from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
+from agentkit_loop.events import AgentEvent, ObserverFailed
 from agentkit_loop.ids import new_id
 from agentkit_loop.stamping import convert_payload, is_emittable, make_delta, stamp
 from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
@@ -432,9 +432,9 @@ def _bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
         for step in work:
             try:
                 step()
-            except Exception as error:  # noqa: BLE001 - one observer's flush must not stop the others'
+            except Exception as error:
                 failed.append(error)
-                logger.error("%r failed: %s", step, error_text(error), exc_info=error)
+                logger.exception("%r failed: %s", step, error_text(error))
 
     worker = threading.Thread(target=run, name="agentkit-flush", daemon=True)
     worker.start()

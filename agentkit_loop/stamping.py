@@ -112,4 +112,3 @@ def convert_payload(event: AgentEvent) -> None:
 def is_emittable(event: AgentEvent) -> bool:
     """Whether the event is one of ours and was not told yet."""
     return type(event) in TWINS and event.seq == 0
-

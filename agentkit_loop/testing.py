@@ -18,7 +18,6 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.observers import LoopObserver
-
 from agentkit_loop.tools import Tool, ToolContext, tool
 from agentkit_loop.values import JSON
 
@@ -138,7 +137,9 @@ class ScriptedTool:
     started: the ids of the calls whose body began, in order. Give `tool` to the agent.
     """
 
-    def __init__(self, name: str = "work", *, timeout_s: float | None = None, asynchronous: bool = False) -> None:
+    def __init__(
+        self, name: str = "work", *, timeout_s: float | None = None, asynchronous: bool = False
+    ) -> None:
         self.name = name
         self.started: list[str] = []
         self._condition = threading.Condition()

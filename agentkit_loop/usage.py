@@ -51,7 +51,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __add__(self, other: Usage) -> Usage:
         """Add field by field; a count that only one side knows is that side's."""
-        return Usage(**{name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTS})
+        sums: dict[str, Any] = {name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTS}
+        return Usage(**sums)
 
     @classmethod
     def total(cls, usages: Any) -> Usage:
@@ -117,7 +118,9 @@ def _first_frames(error: BaseException) -> tuple[str, ...]:
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     # The last two components say which file; the rest of the path is a fact about the machine.
     return tuple(
-        clean_text(f"{'/'.join(frame.filename.replace(chr(92), '/').split('/')[-2:])}:{frame.lineno} in {frame.name}")
+        clean_text(
+            f"{'/'.join(frame.filename.replace(chr(92), '/').split('/')[-2:])}:{frame.lineno} in {frame.name}"
+        )
         for frame in reversed(frames)
     )
 

@@ -134,7 +134,9 @@ def _plain(part: AnyPart) -> str:  # noqa: PLR0911 - one a kind of part
         case ReasoningPart():
             return f"[reasoning] {part.text}" if part.redacted is None else "[reasoning, redacted]"
         case ToolCallPart():
-            return f"[call {part.id}] {part.name}({part.cut if part.cut is not None else _compact(part.input)})"
+            return (
+                f"[call {part.id}] {part.name}({part.cut if part.cut is not None else _compact(part.input)})"
+            )
         case ToolResultPart():
             return f"[{'error' if part.is_error else 'result'} {part.call_id}] {_shown(part.output)}"
         case MediaPart():

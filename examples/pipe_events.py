@@ -11,7 +11,11 @@ def today(zone: str = "UTC") -> str:
 
 model = ScriptedModel(
     [
-        Reply(text="Let me look. ", calls=(ScriptedCall(name="today"),), usage=Usage(input_tokens=64, output_tokens=18)),
+        Reply(
+            text="Let me look. ",
+            calls=(ScriptedCall(name="today"),),
+            usage=Usage(input_tokens=64, output_tokens=18),
+        ),
         Reply(text="It is the 24th of May.", usage=Usage(input_tokens=96, output_tokens=11)),
     ]
 )

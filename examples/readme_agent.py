@@ -19,6 +19,8 @@ model = ScriptedModel(  # or AnthropicModel("claude-sonnet-5"), with ANTHROPIC_A
     ]
 )
 usage = UsageReporter()
-with Agent(model, tools=[read_file], observers=[StdoutReporter(), JsonlReporter("logs/run.jsonl"), usage]) as agent:
+with Agent(
+    model, tools=[read_file], observers=[StdoutReporter(), JsonlReporter("logs/run.jsonl"), usage]
+) as agent:
     result = agent.run("What is in this file?")
 print(result.text, usage.total.usage.total_tokens)

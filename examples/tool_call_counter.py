@@ -1,6 +1,14 @@
 """A custom observer: counts tool calls. `wants` makes the other events cost nothing."""
 
-from agentkit_loop import Agent, AgentEvent, LoopObserver, Reply, ScriptedCall, ScriptedModel, ToolCallRequested
+from agentkit_loop import (
+    Agent,
+    AgentEvent,
+    LoopObserver,
+    Reply,
+    ScriptedCall,
+    ScriptedModel,
+    ToolCallRequested,
+)
 
 
 class ToolCallCounter(LoopObserver):

@@ -91,13 +91,17 @@ class Rules:
                 self._need(event, all(ids) and len(set(ids)) == len(ids), "items without ids of their own")
             case TurnStarted() | TurnFinished():
                 self._turn(event)
-            case ModelRequestStarted() | ModelRequestFinished() | ModelRequestFailed() | ModelRequestRetrying():
+            case (
+                ModelRequestStarted() | ModelRequestFinished() | ModelRequestFailed() | ModelRequestRetrying()
+            ):
                 self._request(event)
             case UsageUpdated():
                 self._usage(event)
             case ContentDelta():
                 self._delta(event)
-            case ToolCallRequested() | ToolExecutionStarted() | ToolExecutionProgress() | ToolResultReceived():
+            case (
+                ToolCallRequested() | ToolExecutionStarted() | ToolExecutionProgress() | ToolResultReceived()
+            ):
                 self._call(event)
             case CompactionStarted() | CompactionFinished():
                 self._need(event, self._compacting is isinstance(event, CompactionFinished), "unpaired")
@@ -187,7 +191,9 @@ class Rules:
             case ToolExecutionProgress():
                 self._need(event, known == "started", f"call is {known}")
             case ToolResultReceived():
-                self._need(event, known == ("requested" if event.not_started else "started"), f"call is {known}")
+                self._need(
+                    event, known == ("requested" if event.not_started else "started"), f"call is {known}"
+                )
                 self._calls[call_id] = "answered"
 
     def _open_calls(self) -> list[str]:
@@ -223,7 +229,9 @@ def is_json(value: object) -> bool:
         case list():
             return all(is_json(member) for member in value)
         case dict():
-            return all(isinstance(key, str) and is_json(key) and is_json(member) for key, member in value.items())
+            return all(
+                isinstance(key, str) and is_json(key) and is_json(member) for key, member in value.items()
+            )
         case _:
             return False
 

@@ -1,0 +1,1 @@
+"""Models: the protocol, the provider's, the scripted one."""

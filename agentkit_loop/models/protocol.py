@@ -83,4 +83,4 @@ class Model(Protocol):
         """Make the request and yield what comes."""
 
     def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
-        """The same on an event loop."""
+        """Do the same on an event loop."""

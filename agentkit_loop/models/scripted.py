@@ -132,7 +132,9 @@ class ScriptedModel:
         if fail is not None and fail.after_chunks is None:
             raise _error(fail)
         if reply.usage is not None:
-            yield UsageReport(usage=msgspec.structs.replace(reply.usage, output_tokens=0, reasoning_tokens=None))
+            yield UsageReport(
+                usage=msgspec.structs.replace(reply.usage, output_tokens=0, reasoning_tokens=None)
+            )
         chunks = 0
         for beat in self._content(reply):
             if isinstance(beat, AppendText):
@@ -197,9 +199,7 @@ def as_reply(reply: AnyReply) -> Reply:
 
 
 def _error(fail: ScriptedFailure) -> ModelRequestError:
-    return ModelRequestError(
-        fail.message, error_class=fail.error_class, retry_after_ms=fail.retry_after_ms
-    )
+    return ModelRequestError(fail.message, error_class=fail.error_class, retry_after_ms=fail.retry_after_ms)
 
 
 def _preview(part: AnyPart) -> str:

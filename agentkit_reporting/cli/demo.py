@@ -29,8 +29,20 @@ PRICES = PriceTable(
 )
 PROMPT = "Which region sold more in the first quarter? Write the answer to report.md."
 ORDERS = {
-    "north.csv": ("1001,jan,1250.00", "1002,jan,310.50", "1003,feb,975.25", "1004,mar,2210.00", "1005,mar,89.90"),
-    "south.csv": ("2001,jan,640.00", "2002,feb,1830.75", "2003,feb,415.00", "2004,mar,1122.40", "2005,mar,560.10"),
+    "north.csv": (
+        "1001,jan,1250.00",
+        "1002,jan,310.50",
+        "1003,feb,975.25",
+        "1004,mar,2210.00",
+        "1005,mar,89.90",
+    ),
+    "south.csv": (
+        "2001,jan,640.00",
+        "2002,feb,1830.75",
+        "2003,feb,415.00",
+        "2004,mar,1122.40",
+        "2005,mar,560.10",
+    ),
 }
 
 
@@ -42,7 +54,12 @@ ORDERS = {
     show_default=True,
     help="Where the files and the log go; made if it is not there.",
 )
-@click.option("--colour/--no-colour", "colour", default=None, help="Default: as NO_COLOR, FORCE_COLOR and the terminal say.")
+@click.option(
+    "--colour/--no-colour",
+    "colour",
+    default=None,
+    help="Default: as NO_COLOR, FORCE_COLOR and the terminal say.",
+)
 @click.option("--fast", is_flag=True, help="Do not wait between chunks, as without a terminal.")
 def command(*, folder: Path, colour: bool | None, fast: bool) -> None:
     """Run a scripted agent on real files: no key, no network."""
@@ -68,7 +85,9 @@ def command(*, folder: Path, colour: bool | None, fast: bool) -> None:
     with agent:
         result = agent.run(PROMPT, metadata={"environment": "demo"})
     path = log.path_of(result.session_id)
-    click.echo(f"\n{usage.render()}\n\nreport  {folder / 'report.md'}\nlog     {path}\nnext    agentkit show {path}")
+    click.echo(
+        f"\n{usage.render()}\n\nreport  {folder / 'report.md'}\nlog     {path}\nnext    agentkit show {path}"
+    )
 
 
 def make_orders(folder: Path) -> None:
@@ -79,7 +98,9 @@ def make_orders(folder: Path) -> None:
             (folder / name).write_text("\n".join(("order,month,amount", *lines)) + "\n", encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise LogError(f"cannot make the demo's files ({reason}); give another --folder", path=str(folder)) from error
+        raise LogError(
+            f"cannot make the demo's files ({reason}); give another --folder", path=str(folder)
+        ) from error
 
 
 def tools(folder: Path) -> list[object]:
@@ -164,7 +185,9 @@ def _call(name: str, **arguments: str) -> ScriptedCall:
 def _usage(request: ModelRequest, reply: Reply) -> Usage:
     """Count as a provider would, roughly: four characters a token, what was sent before from the cache."""
     sent = [sum(len(_text_of(part)) for part in item.parts) // 4 + 4 for item in request.items]
-    written = (len(reply.text) + len(reply.reasoning) + sum(len(str(call.input)) for call in reply.calls)) // 4
+    written = (
+        len(reply.text) + len(reply.reasoning) + sum(len(str(call.input)) for call in reply.calls)
+    ) // 4
     return Usage(
         input_tokens=sum(sent[-2:]) + (180 if len(sent) == 1 else 0),
         cached_input_tokens=sum(sent[:-2]) + (180 if len(sent) > 1 else 0),

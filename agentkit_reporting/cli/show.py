@@ -17,8 +17,15 @@ _MAX_TOLD = 5  # bad lines that are named; the rest is counted
 @click.argument("logs", nargs=-1, required=True, metavar="LOG…")
 @click.option("--session", "session_id", metavar="ID", help="Only this session; the end of an id is enough.")
 @click.option("--width", type=click.IntRange(min=MIN_WIDTH), help="Columns; default: the terminal's.")
-@click.option("--colour/--no-colour", "colour", default=None, help="Default: as NO_COLOR, FORCE_COLOR and the terminal say.")
-@click.option("--reasoning/--no-reasoning", default=True, show_default=True, help="Show the model's reasoning.")
+@click.option(
+    "--colour/--no-colour",
+    "colour",
+    default=None,
+    help="Default: as NO_COLOR, FORCE_COLOR and the terminal say.",
+)
+@click.option(
+    "--reasoning/--no-reasoning", default=True, show_default=True, help="Show the model's reasoning."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Also turns, requests and the frames of errors.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad line.")
 def command(
@@ -57,7 +64,9 @@ def _tell_of_bad_lines(reader: LogReader) -> None:
     if reader.bad_count > _MAX_TOLD:
         _chat(f"skipped {reader.bad_count} bad lines in all")
     if reader.newer_version is not None:
-        _chat(f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name")
+        _chat(
+            f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name"
+        )
 
 
 def _chat(text: str) -> None:

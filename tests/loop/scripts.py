@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.content import CustomPart, Item
-from agentkit_loop.driver import DriverBase
 from agentkit_loop.errors import ModelError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
@@ -22,6 +21,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.observers import FailurePolicy, LoopObserver, Registration
 from agentkit_loop.retry import Retry
+from agentkit_loop.shell import DriverBase
 from agentkit_loop.steps import AfterToolResult
 from agentkit_loop.testing import (
     EventRecorder,
@@ -34,7 +34,7 @@ from agentkit_loop.testing import (
 )
 from agentkit_loop.usage import Usage
 
-texts = st.text(alphabet="ab é\n\u2028\u0085{\"", max_size=30)
+texts = st.text(alphabet='ab é\n\u2028\u0085{"', max_size=30)
 counts = st.none() | st.integers(0, 10_000)
 usages = st.none() | st.builds(
     Usage,
@@ -46,13 +46,17 @@ usages = st.none() | st.builds(
 calls = st.builds(
     ScriptedCall,
     name=st.sampled_from(["work", "work", "work", "add", "missing"]),
-    input=st.sampled_from([{}, {"note": "x"}, {"a": 1, "b": 2}, {"a": "one"}, {"note": {"$ref": [1.5, None]}}]),
+    input=st.sampled_from(
+        [{}, {"note": "x"}, {"a": 1, "b": 2}, {"a": "one"}, {"note": {"$ref": [1.5, None]}}]
+    ),
     id=st.sampled_from(["", "", "", "same", "other"]),
     cut=st.sampled_from([None, None, None, None, '{"a": 1']),
 )
 failures = st.builds(
     ScriptedFailure,
-    error_class=st.sampled_from(["overloaded", "rate_limited", "stream_cut", "server", "other", "invalid_request"]),
+    error_class=st.sampled_from(
+        ["overloaded", "rate_limited", "stream_cut", "server", "other", "invalid_request"]
+    ),
     after_chunks=st.none() | st.integers(0, 3),
     retry_after_ms=st.none() | st.integers(0, 5_000).map(float),
 )
@@ -216,7 +220,11 @@ def make_agent(script: Script, *extra: Any) -> tuple[Agent, EventRecorder, Scrip
     recorder = EventRecorder()
     left = iter(script.replies)
     model = ScriptedModel(lambda _: next(left, Reply(text="that is all")), clock=clock)
-    breaker = [] if script.breaks is None else [Registration(Breaker(*script.breaks), policy=FailurePolicy.FAIL_FAST)]
+    breaker = (
+        []
+        if script.breaks is None
+        else [Registration(Breaker(*script.breaks), policy=FailurePolicy.FAIL_FAST)]
+    )
     agent = Agent(
         model,
         tools=[tool.tool, add],
@@ -319,5 +327,3 @@ def comparable(events: Sequence[AgentEvent]) -> list[dict[str, Any]]:
             fields["observers"] = [(s.name, s.handled, s.failed) for s in fields["observers"]]
         result.append({"type": event.type, **msgspec.to_builtins(fields)})
     return result
-
-

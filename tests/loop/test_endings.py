@@ -91,7 +91,9 @@ class FailOn(LoopObserver):
             raise ValueError("broken on purpose")
 
 
-@pytest.mark.parametrize("cls", [TurnStarted, ContentDelta, ModelRequestFinished, ToolExecutionStarted, ToolResultReceived])
+@pytest.mark.parametrize(
+    "cls", [TurnStarted, ContentDelta, ModelRequestFinished, ToolExecutionStarted, ToolResultReceived]
+)
 def test_fail_fast_closes_what_is_open_and_raises_the_original_as_cause(cls: type[AgentEvent]) -> None:
     ran: list[int] = []
 
@@ -100,7 +102,9 @@ def test_fail_fast_closes_what_is_open_and_raises_the_original_as_cause(cls: typ
         ran.append(1)
         return "done"
 
-    run = Run([Reply(text="now", calls=(ScriptedCall(name="work"), ScriptedCall(name="work"))), "ok"], tools=[work])
+    run = Run(
+        [Reply(text="now", calls=(ScriptedCall(name="work"), ScriptedCall(name="work"))), "ok"], tools=[work]
+    )
     run.agent.observers = (Registration(FailOn(cls), policy=FailurePolicy.FAIL_FAST), *run.agent.observers)
     with pytest.raises(ObserverError, match="FailOn failed on event") as caught:
         run.agent.run("go")
@@ -114,7 +118,10 @@ def test_fail_fast_closes_what_is_open_and_raises_the_original_as_cause(cls: typ
 
 def test_fail_fast_at_the_start_and_at_submit_raises_there() -> None:
     run = Run([])
-    run.agent.observers = (Registration(FailOn(InputAccepted), policy=FailurePolicy.FAIL_FAST), *run.agent.observers)
+    run.agent.observers = (
+        Registration(FailOn(InputAccepted), policy=FailurePolicy.FAIL_FAST),
+        *run.agent.observers,
+    )
     driver = run.agent.start()
     with pytest.raises(ObserverError):
         driver.submit("hi")
@@ -150,7 +157,11 @@ def test_what_an_observer_submits_is_told_after_the_current_event() -> None:
     with run.agent.start() as driver:
 
         def ask_once(event: AgentEvent) -> None:
-            if isinstance(event, TurnFinished) and event.finish_reason == "completed" and len(run.of(InputAccepted)) == 1:
+            if (
+                isinstance(event, TurnFinished)
+                and event.finish_reason == "completed"
+                and len(run.of(InputAccepted)) == 1
+            ):
                 driver.submit("again")
 
         driver.add_observer(ask_once)
@@ -176,7 +187,9 @@ def test_next_from_inside_an_observer_is_refused_and_becomes_its_failure() -> No
 def test_what_an_observer_emits_is_told_even_while_the_run_closes() -> None:
     run = Run(["first"])
     with run.agent.start() as driver:
-        driver.add_observer(lambda event: driver.emit("seen", event.seq) if isinstance(event, TurnFinished) else None)
+        driver.add_observer(
+            lambda event: driver.emit("seen", event.seq) if isinstance(event, TurnFinished) else None
+        )
         driver.run("hi")
     assert [event.type for event in run.recorder.events[-2:]] == ["custom_event", "run_finished"]
     assert faults(run.recorder.events) == []
@@ -288,9 +301,12 @@ def test_astream_yields_the_events_and_cancels_when_left() -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_cancelled_task_closes_everything_and_propagates(asynchronous: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_a_cancelled_task_closes_everything_and_propagates(asynchronous: bool) -> None:
     scripted = ScriptedTool(asynchronous=asynchronous)
-    run = Run([Reply(text="now", calls=(ScriptedCall(name="work"), ScriptedCall(name="work")))], tools=[scripted.tool])
+    run = Run(
+        [Reply(text="now", calls=(ScriptedCall(name="work"), ScriptedCall(name="work")))],
+        tools=[scripted.tool],
+    )
 
     async def main() -> None:
         task = asyncio.current_task()
@@ -376,7 +392,11 @@ def test_ctrl_c_in_a_tool_closes_everything(tmp_path: Path) -> None:
         assert output.readline() == "interrupted\n"
     assert process.wait() == 130
     told = _events(log)
-    assert [event["type"] for event in told[-3:]] == ["tool_result_received", "turn_finished", "run_cancelled"]
+    assert [event["type"] for event in told[-3:]] == [
+        "tool_result_received",
+        "turn_finished",
+        "run_cancelled",
+    ]
     assert told[-3]["payload"]["interrupted"] is True
     assert [event["seq"] for event in told] == list(range(1, len(told) + 1))
 

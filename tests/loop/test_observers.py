@@ -131,7 +131,10 @@ def test_a_failure_while_handling_a_failure_tells_none() -> None:
     emitter = EventEmitter([first, second, recorder], policy=FailurePolicy.ACCUMULATE)
     emitter.emit(note())
     assert [event.type for event in recorder.events] == ["custom_event", "observer_failed"]
-    assert [(kept.observer, kept.event_seq) for kept in emitter.take_errors()] == [("Failing", 1), ("Failing#2", 2)]
+    assert [(kept.observer, kept.event_seq) for kept in emitter.take_errors()] == [
+        ("Failing", 1),
+        ("Failing#2", 2),
+    ]
     assert emitter.take_errors() == ()
 
 
@@ -147,7 +150,9 @@ def test_accumulated_errors_are_bounded() -> None:
 
 def test_an_observer_is_disabled_after_n_failures_and_that_is_told() -> None:
     failing, recorder = Failing(*range(1, 100)), EventRecorder()
-    emitter = EventEmitter([Registration(failing, policy=FailurePolicy.ACCUMULATE, disable_after=2), recorder])
+    emitter = EventEmitter(
+        [Registration(failing, policy=FailurePolicy.ACCUMULATE, disable_after=2), recorder]
+    )
     for _ in range(4):
         emitter.emit(note())
     assert [event.disabled for event in recorder.of(ObserverFailed)] == [False, True]
@@ -192,7 +197,11 @@ def test_what_an_observer_emits_is_told_after_the_current_event() -> None:
     emitter.add_observer(echo)
     emitter.add_observer(recorder)
     emitter.emit(note("ping"))
-    assert [(event.seq, event.name) for event in recorder.of(CustomEvent)] == [(1, "ping"), (2, "pong"), (3, "pong again")]
+    assert [(event.seq, event.name) for event in recorder.of(CustomEvent)] == [
+        (1, "ping"),
+        (2, "pong"),
+        (3, "pong again"),
+    ]
 
 
 def test_adding_and_removing_takes_effect_from_the_next_event() -> None:

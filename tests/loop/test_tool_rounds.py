@@ -51,7 +51,9 @@ async def slow_add(a: int, b: int) -> int:
 
 @either
 @pytest.mark.parametrize("function", [add, slow_add])
-def test_one_call_is_requested_started_and_answered_before_the_next_request(drive: Drive, function: Any) -> None:
+def test_one_call_is_requested_started_and_answered_before_the_next_request(
+    drive: Drive, function: Any
+) -> None:
     run = Run([asking(call(function.__name__, a=1, b=2)), "3"], tools=[function])
     assert drive(run, "add").text == "3"
     wanted = (ToolCallRequested, ToolExecutionStarted, ToolResultReceived, ModelRequestStarted)
@@ -64,7 +66,9 @@ def test_one_call_is_requested_started_and_answered_before_the_next_request(driv
         "model_request_started",
     ]
     assert run.of(ToolResultReceived)[0].output == 3
-    assert {getattr(e, "call_id", None) or e.call.id for e in run.recorder.events if "tool_" in e.type} == {"call-1"}
+    assert {getattr(e, "call_id", None) or e.call.id for e in run.recorder.events if "tool_" in e.type} == {
+        "call-1"
+    }
 
 
 class EndInReverse(LoopObserver):
@@ -87,13 +91,16 @@ class EndInReverse(LoopObserver):
 
 @either
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_results_are_told_as_they_come_and_join_in_call_order(drive: Drive, asynchronous: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_results_are_told_as_they_come_and_join_in_call_order(drive: Drive, asynchronous: bool) -> None:
     scripted = ScriptedTool(asynchronous=asynchronous)
     run = Run([asking(call("work"), call("work")), "done"], tools=[scripted.tool])
     run.agent.observers = (EndInReverse(scripted), *run.agent.observers)
     result = drive(run, "go")
     assert [event.output for event in run.of(ToolResultReceived)] == ["second", "first"]
-    assert [part.output for item in result.items if item.kind == "tool" for part in item.parts] == ["first", "second"]  # type: ignore[union-attr] # tool items hold results
+    assert [part.output for item in result.items if item.kind == "tool" for part in item.parts] == [
+        "first",
+        "second",
+    ]  # type: ignore[union-attr] # tool items hold results
     assert faults(run.recorder.events) == []
 
 
@@ -142,7 +149,9 @@ def test_a_tool_that_raises_is_an_error_result_and_the_run_goes_on(drive: Drive)
 
 @either
 @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt])
-def test_a_tool_that_exits_closes_everything_and_propagates(drive: Drive, raised: type[BaseException]) -> None:
+def test_a_tool_that_exits_closes_everything_and_propagates(
+    drive: Drive, raised: type[BaseException]
+) -> None:
     def leave() -> None:
         """Leave."""
         raise raised
@@ -154,7 +163,9 @@ def test_a_tool_that_exits_closes_everything_and_propagates(drive: Drive, raised
     scripted.release_all()
     assert isinstance(run.recorder.events[-1], RunCancelled)
     assert run.recorder.events[-1].reason == raised.__name__
-    assert [(event.interrupted, event.not_started) for event in run.of(ToolResultReceived)] == [(True, False)] * 2
+    assert [(event.interrupted, event.not_started) for event in run.of(ToolResultReceived)] == [
+        (True, False)
+    ] * 2
     assert [event.finish_reason for event in run.of(TurnFinished)] == ["cancelled"]
     assert faults(run.recorder.events) == []
 
@@ -172,9 +183,13 @@ def test_a_cancelled_error_that_nobody_here_caused_is_an_error_result(drive: Dri
 
 @either
 def test_twenty_calls_are_one_round(drive: Drive) -> None:
-    run = Run([asking(*[call("add", a=n, b=1) for n in range(20)]), "done"], tools=[add], max_parallel_tools=3)
+    run = Run(
+        [asking(*[call("add", a=n, b=1) for n in range(20)]), "done"], tools=[add], max_parallel_tools=3
+    )
     result = drive(run, "go")
-    assert [part.output for item in result.items if item.kind == "tool" for part in item.parts] == list(range(1, 21))  # type: ignore[union-attr] # tool items hold results
+    assert [part.output for item in result.items if item.kind == "tool" for part in item.parts] == list(
+        range(1, 21)
+    )  # type: ignore[union-attr] # tool items hold results
     assert len(run.of(ModelRequestStarted)) == 2
 
 
@@ -202,7 +217,11 @@ def test_no_more_bodies_run_at_once_than_allowed() -> None:
 @either
 def test_a_repeated_call_id_is_renamed_and_the_original_goes_back_on_the_wire(drive: Drive) -> None:
     run = Run(
-        [asking(call("add", "same", a=1, b=1), call("add", "same", a=2, b=2)), asking(call("add", "same", a=3, b=3)), "ok"],
+        [
+            asking(call("add", "same", a=1, b=1), call("add", "same", a=2, b=2)),
+            asking(call("add", "same", a=3, b=3)),
+            "ok",
+        ],
         tools=[add],
     )
     result = drive(run, "go")
@@ -214,7 +233,9 @@ def test_a_repeated_call_id_is_renamed_and_the_original_goes_back_on_the_wire(dr
 
 
 @either
-def test_a_tool_that_outlives_its_timeout_is_answered_and_its_late_answer_changes_nothing(drive: Drive) -> None:
+def test_a_tool_that_outlives_its_timeout_is_answered_and_its_late_answer_changes_nothing(
+    drive: Drive,
+) -> None:
     scripted = ScriptedTool(timeout_s=5)
     run = Run([asking(call("work")), asking(call("work")), "done"], tools=[scripted.tool])
 
@@ -278,7 +299,15 @@ def test_a_tool_cannot_change_the_transcript_through_its_input(drive: Drive) -> 
 
 @either
 @pytest.mark.parametrize(
-    "value", ['a "quoted"\nline \u2028 é', {"rows": [{"text": "x" * 12_000}]}, object(), {1, 2}, b"\x00\xff", float("nan")]
+    "value",
+    [
+        'a "quoted"\nline \u2028 é',
+        {"rows": [{"text": "x" * 12_000}]},
+        object(),
+        {1, 2},
+        b"\x00\xff",
+        float("nan"),
+    ],
 )
 def test_any_result_reaches_event_transcript_and_model_alike(drive: Drive, value: object) -> None:
     run = Run([asking(call("give")), "ok"], tools=[tool(lambda: value, name="give")])  # type: ignore[call-overload] # a lambda needs a name

@@ -157,7 +157,9 @@ def test_a_retry_that_succeeds_leaves_one_clean_item(drive: Drive, after_chunks:
 
 
 def test_back_off_grows_is_capped_and_honours_what_the_provider_asks() -> None:
-    fails = [ScriptedFailure(error_class="rate_limited", retry_after_ms=ms) for ms in (None, None, 1_500.0, 9e9)]
+    fails = [
+        ScriptedFailure(error_class="rate_limited", retry_after_ms=ms) for ms in (None, None, 1_500.0, 9e9)
+    ]
     run = Run(
         [*[Reply(fail=fail) for fail in fails], "done"],
         retry=Retry(max_attempts=5, base_ms=100, max_delay_ms=2_000, jitter=0.0),

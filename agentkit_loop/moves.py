@@ -1,0 +1,88 @@
+"""The machine's moves: what it may decide, and what a signal may do in each phase, as one table.
+
+A signal is taken, comes too late and changes nothing, or is illegal: then IllegalMoveError is raised and
+nothing has changed. A test walks the whole table.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, TypeAlias
+
+import attrs
+
+from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
+from agentkit_loop.events import AgentEvent
+from agentkit_loop.signals import Answered, RequestFault, Submit, ToolReturned, UsageReported, WarningNoted
+from agentkit_loop.state import Failure, Phase
+from agentkit_loop.tools import CustomFact, ToolProgressed
+
+
+class Verdict(enum.Enum):
+    """What the table says of a signal in a phase."""
+
+    TAKEN = "taken"
+    LATE = "late"
+    ILLEGAL = "illegal"
+
+
+_ANYWHERE_OPEN = frozenset(Phase) - {Phase.CLOSED}
+
+MOVES: dict[type[Any], tuple[frozenset[Phase], frozenset[Phase], str]] = {
+    Submit: (_ANYWHERE_OPEN, frozenset(), "start a new run"),
+    BeginPart: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
+    AppendText: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
+    AppendBytes: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
+    CommitPart: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
+    UsageReported: (frozenset({Phase.STREAMING}), frozenset(), "a model may report only on its open request"),
+    Answered: (frozenset({Phase.STREAMING}), frozenset(), "a model may answer only its open request"),
+    RequestFault: (frozenset({Phase.STREAMING}), frozenset(), "only an open request can fail"),
+    ToolProgressed: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
+    ToolReturned: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
+    CustomFact: (_ANYWHERE_OPEN, frozenset({Phase.CLOSED}), ""),
+    WarningNoted: (_ANYWHERE_OPEN, frozenset({Phase.CLOSED}), ""),
+}
+"""For each signal: the phases in which it is taken, those in which it is late, and what would work."""
+
+
+def verdict(signal: type[Any], phase: Phase) -> Verdict:
+    """Look a signal up in the table."""
+    taken, late, _ = MOVES[signal]
+    if phase in taken:
+        return Verdict.TAKEN
+    return Verdict.LATE if phase in late else Verdict.ILLEGAL
+
+
+@attrs.frozen
+class Stream:
+    """The open request's signals are to be read."""
+
+
+@attrs.frozen
+class Wait:
+    """Nothing can be told before a signal comes or the moment `until` (seconds, None: no bound)."""
+
+    until: float | None
+
+
+@attrs.frozen
+class GiveUp:
+    """The request failed for good; the driver ends the run and raises ModelError."""
+
+    failure: Failure
+
+
+@attrs.frozen
+class Ended:
+    """The run is closed."""
+
+
+class Yield(enum.Enum):
+    """The host is to be asked or told something; see steps.py."""
+
+    AWAITING_INPUT = "awaiting input"
+    AFTER_TOOL_RESULT = "after a round of tool results"
+    FINISHED = "finished"
+
+
+Move: TypeAlias = AgentEvent | Stream | Wait | GiveUp | Ended | Yield

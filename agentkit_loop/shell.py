@@ -1,0 +1,386 @@
+"""What both drivers share: they perform what the machine decides.
+
+No decision is made here. A driver tells the event that the machine decided (the emitter stamps it, folds it
+into the state, gives it to the observers) and then performs it: `ModelRequestStarted` opens the stream,
+`ToolExecutionStarted` runs the body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+
+from agentkit_loop.clock import Clock
+from agentkit_loop.closing import Ending
+from agentkit_loop.content import AnyPart, Item, Part, TextPart, ToolResultPart
+from agentkit_loop.errors import (
+    ConfigurationError,
+    HostError,
+    IllegalMoveError,
+    ModelError,
+    ModelRequestError,
+    ObserverError,
+)
+from agentkit_loop.events import (
+    AgentEvent,
+    ObserverFailed,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    ToolResultReceived,
+    TurnFinished,
+    TurnStarted,
+)
+from agentkit_loop.ids import new_id
+from agentkit_loop.interrupts import InterruptGuard
+from agentkit_loop.machine import Machine
+from agentkit_loop.models.protocol import Answer, Model, UsageReport
+from agentkit_loop.moves import Ended, Yield
+from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, ObserverFailure, Registration, Slot
+from agentkit_loop.pricing import Pricing
+from agentkit_loop.settings import LoopSettings
+from agentkit_loop.signals import (
+    Answered,
+    RequestFault,
+    Signal,
+    Submit,
+    ToolReturned,
+    UsageReported,
+    WarningNoted,
+)
+from agentkit_loop.state import Failure, LoopState
+from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult, Step
+from agentkit_loop.tools import CustomFact, ToolContext
+from agentkit_loop.transcript import Transcript
+from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage, error_text
+from agentkit_loop.values import clean_text
+
+_CLOSING = (RunFinished, RunFailed, RunCancelled)
+STREAM_ENDED = "the model's stream ended without its final event"
+
+
+@attrs.frozen(kw_only=True)
+class DriverSettings:
+    """What both drivers are made with. loop: the machine's part. prices: None for no costs."""
+
+    loop: LoopSettings
+    model: Model
+    observers: tuple[Observer | Registration, ...]
+    failure_policy: FailurePolicy
+    prices: Pricing | None
+    clock: Clock
+
+
+class DriverBase:
+    """What the synchronous and the asynchronous driver share; use one of those."""
+
+    def __init__(
+        self,
+        settings: DriverSettings,
+        *,
+        session_id: str | None = None,
+        items: Iterable[Item] = (),
+        tap: Callable[[AgentEvent], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = settings.clock
+        self._state = LoopState()
+        self._machine = Machine(settings.loop, self._state)
+        self._emitter = EventEmitter(
+            settings.observers,
+            session_id=session_id or new_id("ses"),
+            policy=settings.failure_policy,
+            clock=settings.clock,
+            fold=self._state.apply,
+        )
+        if tap is not None:
+            self._emitter.tap(tap)
+        self._contexts: dict[str, ToolContext] = {}
+        self._round: list[ToolResultPart] = []
+        self._lock = threading.RLock()
+        self._working = False  # inside next() or a closing
+        self._guard = InterruptGuard()
+        self._first_items = tuple(items)
+
+    # --- what a host may look at
+
+    @property
+    def session_id(self) -> str:
+        """The session."""
+        return self._emitter.session_id
+
+    @property
+    def run_id(self) -> str:
+        """This driver's run."""
+        return self._emitter.run_id
+
+    @property
+    def state(self) -> LoopState:
+        """The fold of the events so far; to look at, not to change."""
+        return self._state
+
+    @property
+    def transcript(self) -> Transcript:
+        """The transcript; `transcript.items` is what the model is shown."""
+        return self._state.transcript
+
+    @property
+    def open_round(self) -> tuple[ToolResultPart, ...]:
+        """Results of the open round, which are in no transcript yet."""
+        return self._state.transcript.open_round
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended."""
+        return not self._state.run_is_open
+
+    def observer_stats(self) -> tuple[ObserverStats, ...]:
+        """Return what was counted for each observer so far."""
+        return self._emitter.stats()
+
+    def take_errors(self) -> tuple[ObserverFailure, ...]:
+        """Return and forget the observers' failures kept under ACCUMULATE."""
+        return self._emitter.take_errors()
+
+    # --- what a host may do, from any thread and from inside an observer
+
+    def submit(self, *content: str | AnyPart | Item) -> None:
+        """Give input: texts and parts make one user item, Items stay as they are.
+
+        Told at once as InputAccepted; from inside an observer or another thread, when its turn comes.
+        Raises IllegalMoveError on a closed run.
+        """
+        self._signal(Submit(as_items(content)))
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Tell a CustomEvent of the host's own."""
+        self._signal(CustomFact(name, data))
+
+    def add_observer(self, observer: Observer | Registration) -> None:
+        """Register an observer from the next event on."""
+        self._emitter.add_observer(observer)
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Forget an observer from the next event on."""
+        self._emitter.remove_observer(observer)
+
+    def _signal(self, signal: Signal) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._post((None, signal))  # another thread drives
+            return
+        try:
+            if self._emitter.telling is not None or self._working:
+                self._post((self._emitter.telling, signal))
+                return
+            with self._guard:
+                try:
+                    self._take(signal)
+                except HostError:
+                    raise  # refused, with nothing changed
+                except BaseException as error:
+                    self._break(error)
+                    raise
+        finally:
+            self._lock.release()
+
+    @abstractmethod
+    def _post(self, entry: tuple[Slot | None, Any]) -> None:
+        """Put a signal where the driving thread finds it; safe from any thread."""
+
+    # --- telling
+
+    def _tell(self, event: AgentEvent) -> None:
+        if isinstance(event, TurnStarted):
+            self._emitter.turn_id = f"turn-{self._state.turns + 1}"
+        try:
+            self._emitter.tell(event)
+        finally:
+            if isinstance(event, TurnFinished):
+                self._emitter.turn_id = None
+            elif isinstance(event, ToolResultReceived):
+                self._closed_call(event)
+
+    def _closed_call(self, event: ToolResultReceived) -> None:
+        context = self._contexts.pop(event.call_id, None)
+        if context is not None:
+            context.cancel()  # a body that is past its timeout may still look
+            context.close()
+        if not self._state.transcript.open_calls:
+            count = len(self._state.calls)
+            items = [item for item in self._state.transcript.items if item.kind == "tool"]
+            self._round = [part for item in items[-count:] for part in item.parts]  # type: ignore[misc] # tool items hold results
+
+    def _take(self, signal: Signal) -> None:
+        now = self._clock.monotonic()
+        if isinstance(signal, UsageReport):
+            cost = self._cost(signal.model, signal.usage)
+            signal = UsageReported(usage=signal.usage, model=signal.model, cost=cost)
+        elif isinstance(signal, Answer):
+            signal = Answered(signal, self._cost(signal.response_model, signal.usage))
+        elif isinstance(signal, ToolReturned) and signal.fatal is not None:
+            call = self._state.calls.get(signal.call_id)
+            if call is not None and call.is_running:
+                raise signal.fatal
+        for event in self._machine.take(signal, now):
+            self._tell(event)
+
+    def _take_posted(self, entry: tuple[Slot | None, Any]) -> None:
+        """Judge a signal that came from a thread, a tool or an observer."""
+        slot, signal = entry
+        try:
+            self._take(signal)
+        except HostError as error:
+            if slot is None:
+                self._take(
+                    WarningNoted("signal_refused", error_text(error), {"signal": type(signal).__name__})
+                )
+            else:
+                self._tell(
+                    ObserverFailed(observer=slot.name, event_seq=self._state.seq, error=ErrorInfo.of(error))
+                )
+
+    def _cost(self, model: str | None, usage: Usage | None) -> Cost | None:
+        prices, request = self._settings.prices, self._state.request
+        if prices is None or usage is None or request is None:
+            return None
+        told = request.usage.model if request.usage is not None else None
+        return prices.cost(told or model or request.model, usage, self._clock.now())
+
+    # --- performing
+
+    def _context(self, call_id: str) -> ToolContext:
+        call = self._state.calls[call_id]
+        context = ToolContext(
+            call_id=call_id,
+            session_id=self.session_id,
+            run_id=self.run_id,
+            turn_id=self._state.turn_id or "",
+            attempt=call.attempts,
+            send=lambda signal: self._post((None, signal)),
+        )
+        self._contexts[call_id] = context
+        return context
+
+    def _step(self, move: Yield) -> Step:
+        match move:
+            case Yield.AWAITING_INPUT:
+                return AwaitingInput()
+            case Yield.AFTER_TOOL_RESULT:
+                return AfterToolResult(tuple(self._round), self.submit)
+            case Yield.FINISHED:
+                finished = self._machine.show_finished()
+                return Finished(RunResult.of(self._state, finished.finish_reason))
+
+    # --- the end
+
+    def _break(self, error: BaseException) -> None:
+        """Close everything because of an exception, which the caller lets through."""
+        info = error.error if isinstance(error, ModelError) else ErrorInfo.of(error)
+        if isinstance(error, Exception):
+            self._machine.end(Ending(kind="failed", error=info))
+        else:
+            self._machine.end(Ending(kind="cancelled", reason=info.type))
+        self._release()
+        with contextlib.suppress(ObserverError):  # the first error is the one that propagates
+            self._close_run()
+
+    def _model_error(self, failure: Failure) -> ModelError:
+        attempts = "attempt" if failure.attempt == 1 else "attempts"
+        return ModelError(
+            f"{failure.error.message} ({failure.error_class}, {failure.attempt} {attempts}); "
+            f"the input stays unanswered in session {self.session_id}",
+            error=failure.error,
+            error_class=failure.error_class,
+            items=tuple(self._state.transcript.items),
+            usage=self._state.run_spent.usage,
+            session_id=self.session_id,
+        )
+
+    @abstractmethod
+    def _take_waiting(self) -> bool:
+        """Judge the signals that wait; return whether there was one."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the stream and the running bodies."""
+
+    def _close_run(self) -> None:
+        """Tell what the machine says until the run is closed; the first ObserverError is raised at the end."""
+        first: ObserverError | None = None
+        self._working = True
+        try:
+            while not isinstance(move := self._machine.decide(self._clock.monotonic()), Ended):
+                if not isinstance(move, AgentEvent):  # an ending decides nothing else
+                    raise IllegalMoveError("close", self._state.phase.value, "this is a bug of the machine")
+                if isinstance(move, _CLOSING):
+                    if self._take_waiting():
+                        continue  # what observers and tools caused meanwhile is told before the end
+                    self._emitter.flush()
+                if isinstance(move, RunFinished):
+                    move = attrs.evolve(move, observers=self._emitter.stats())
+                try:
+                    self._tell(move)
+                except ObserverError as error:
+                    first = first or error
+            self._emitter.flush()
+        finally:
+            self._working = False
+        if first is not None:
+            raise first
+
+    def _start(self) -> None:
+        """Tell RunStarted."""
+        try:
+            self._tell(self._machine.run_started(self._first_items, self._clock.monotonic()))
+        except BaseException as error:
+            if self._state.run_is_open:  # it was told, and an observer broke the run
+                self._break(error)
+            raise
+
+    def _leave(self, error: BaseException | None) -> None:
+        """End the run as its `with` is left: suspended or completed, or by the exception."""
+        if self.is_closed:
+            return
+        if error is not None:
+            self._break(error)
+            return
+        self._machine.end(Ending(kind="left"))
+        self._release()
+        self._close_run()
+
+    def _refuse_reentry(self) -> None:
+        if self._emitter.telling is not None:
+            raise IllegalMoveError("next()", "an event is being told", "observers watch; submit instead")
+
+
+def fault_of(error: Exception) -> RequestFault:
+    """Return the signal for what a model raised."""
+    if isinstance(error, ModelRequestError):
+        # Its text says what happened; where our own adapter stood then is no news to anybody.
+        told = ErrorInfo(type="ModelRequestError", message=error_text(error), retryable=error.retryable)
+        return RequestFault(error=told, error_class=error.error_class, retry_after_ms=error.retry_after_ms)
+    return RequestFault(error=ErrorInfo.of(error), error_class="other")
+
+
+def as_items(content: Iterable[str | AnyPart | Item]) -> tuple[Item, ...]:
+    """Make items of what a host gives: texts and parts in a row are one user item; refuses anything else."""
+    items: list[Item] = []
+    parts: list[AnyPart] = []
+    for piece in content:
+        if isinstance(piece, Item):
+            if parts:
+                items.append(Item(kind="user", parts=tuple(parts)))
+                parts = []
+            items.append(piece)
+        elif isinstance(piece, (str, Part)):
+            parts.append(TextPart(text=clean_text(piece)) if isinstance(piece, str) else piece)
+        else:
+            raise ConfigurationError(f"{piece!r} cannot be submitted; give text, parts or Items")
+    if parts:
+        items.append(Item(kind="user", parts=tuple(parts)))
+    return tuple(items)

@@ -1,0 +1,146 @@
+"""The open request: its fragments, its usage, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from agentkit_loop.content import (
+    AppendBytes,
+    AppendText,
+    BeginPart,
+    CommitPart,
+    ToolCallPart,
+    clean_part,
+)
+from agentkit_loop.events import (
+    AgentEvent,
+    ContentDelta,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    UsageUpdated,
+)
+from agentkit_loop.signals import Answered, RequestFault, UsageReported
+from agentkit_loop.state import LoopState
+from agentkit_loop.usage import ErrorInfo, Usage
+from agentkit_loop.values import clean_text
+
+
+class OpenRequest:
+    """Makes events of what the model says. Holds what came of the parts that are not committed.
+
+    previews: the chunks of each part that has begun, by part id; the drivers append to it on the fast way.
+    started, first_content: seconds, monotonic; None where they did not happen here.
+    """
+
+    def __init__(self, state: LoopState) -> None:
+        self._state = state
+        self._text_parts: set[str] = set()
+        self.previews: dict[str, list[str]] = {}
+        self.started: float | None = None
+        self.first_content: float | None = None
+
+    def begin(self, now: float) -> None:
+        """Forget the last request; a new one is about to be told."""
+        self.previews, self._text_parts = {}, set()
+        self.started, self.first_content = now, None
+
+    @property
+    def first_content_ms(self) -> float | None:
+        """From the start to the first content; None where there was none."""
+        return None if self.first_content is None else since(self.started, self.first_content)
+
+    def open_texts(self) -> dict[str, str]:
+        """Return what came of the text parts that are not committed."""
+        return {
+            part_id: "".join(chunks)
+            for part_id, chunks in self.previews.items()
+            if part_id in self._text_parts
+        }
+
+    def delta(
+        self, delta: BeginPart | AppendText | AppendBytes | CommitPart, now: float
+    ) -> Iterator[AgentEvent]:
+        """Return the event of a fragment; a fragment out of order fails the request."""
+        request = self._state.request
+        assert request is not None  # noqa: S101 - the phase says so
+        begun = delta.part_id in self.previews
+        if begun is isinstance(delta, BeginPart):
+            word = "began twice" if begun else "was told before it began"
+            message = f"the model adapter broke the protocol: part {delta.part_id!r} {word}"
+            error = ErrorInfo(type="ModelRequestError", message=message)
+            yield self.fault(RequestFault(error=error, error_class="other"), now)
+            return
+        if self.first_content is None:
+            self.first_content = now
+        if isinstance(delta, BeginPart):
+            self.previews[delta.part_id] = []
+            if delta.kind == "text":
+                self._text_parts.add(delta.part_id)
+        elif isinstance(delta, AppendText):
+            delta = AppendText(delta.part_id, clean_text(delta.chunk))
+            self.previews[delta.part_id].append(delta.chunk)
+        elif isinstance(delta, CommitPart):
+            del self.previews[delta.part_id]
+            delta = CommitPart(delta.part_id, self._own(clean_part(delta.part)))
+        yield ContentDelta(request_id=request.id, delta=delta)
+
+    def _own(self, part: Any) -> Any:
+        """Rename a call whose id the session has seen."""
+        if not isinstance(part, ToolCallPart) or part.id not in self._state.seen_calls:
+            return part
+        number = 2
+        while f"{part.id}~{number}" in self._state.seen_calls:
+            number += 1
+        return msgspec.structs.replace(part, id=f"{part.id}~{number}", wire_id=part.wire_id or part.id)
+
+    def report(self, report: UsageReported) -> Iterator[AgentEvent]:
+        """Return the event of what was used so far; none where it says nothing new."""
+        request = self._state.request
+        assert request is not None  # noqa: S101 - the phase says so
+        if request.usage is None or request.usage.usage != report.usage:
+            model = report.model or request.model
+            yield UsageUpdated(
+                request_id=request.id, model=model, usage=report.usage, cost=report.cost, final=False
+            )
+
+    def answer(self, answered: Answered, now: float) -> Iterator[AgentEvent]:
+        """Return the last word on usage, and the end of the request."""
+        request = self._state.request
+        assert request is not None  # noqa: S101 - the phase says so
+        answer, last = answered.answer, request.usage
+        said = answer.usage is not None
+        yield UsageUpdated(
+            request_id=request.id,
+            model=last.model if last else answer.response_model or request.model,
+            usage=answer.usage or (last.usage if last else Usage()),
+            cost=answered.cost if said or last is None else last.cost,
+            final=True,
+        )
+        yield ModelRequestFinished(
+            request_id=request.id,
+            finish_reason=clean_text(answer.finish_reason),
+            response_id=answer.response_id,
+            response_model=answer.response_model,
+            first_content_ms=self.first_content_ms,
+            duration_ms=since(self.started, now),
+        )
+
+    def fault(self, fault: RequestFault, now: float) -> ModelRequestFailed:
+        """Return the event of the request's failure."""
+        request = self._state.request
+        assert request is not None  # noqa: S101 - the phase says so
+        return ModelRequestFailed(
+            request_id=request.id,
+            error=fault.error,
+            error_class=fault.error_class,
+            retry_after_ms=fault.retry_after_ms,
+            duration_ms=since(self.started, now),
+        )
+
+
+def since(start: float | None, now: float) -> float | None:
+    """Return the milliseconds from `start` to `now`, both in seconds; None without a start."""
+    return None if start is None else max(0.0, round((now - start) * 1e3, 3))

@@ -1,0 +1,142 @@
+"""Imports go down only (ARCHITECTURE.md, "The floors"), and importing stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# From the ground up: a module may import those of lower floors only.
+LOOP_FLOORS = (
+    {"errors", "ids"},
+    {"values"},
+    {"usage", "content", "clock", "interrupts"},
+    {"events", "retry", "pricing"},
+    {"stamping", "transcript", "models.protocol"},
+    {"observers", "digest", "state", "tool_arguments", "models"},
+    {"tool_schema", "tool_context"},
+    {"tools", "models.sse", "models.anthropic_usage"},
+    {"signals", "models.scripted", "models.anthropic_wire", "models.anthropic_failures"},
+    {"closing", "execution", "models.anthropic_stream"},
+    {"steps", "moves", "calls", "models.anthropic"},
+    {"machine"},
+    {"driver"},
+    {"aio"},
+    {"agent"},
+    {"__init__", "testing_messages"},
+    {"testing_server"},
+    {"testing"},
+)
+REPORTING_FLOORS = (
+    {"__init__", "terminal", "log"},
+    {"codec", "page", "log.write"},
+    {"schema", "log.read", "usage", "transcript"},
+    {"jsonl", "wording"},
+    {"stdout"},
+    {"cli"},
+    {"cli.demo", "cli.schema", "cli.show", "cli.__main__"},
+)
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Return the modules of a package by their dotted name within it."""
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT / package).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imported(path: Path, *, lazily: bool) -> set[str]:
+    """Return the project's modules that a file imports: at its top, or anywhere but for types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    nodes = ast.walk(tree) if lazily else iter(tree.body)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("agentkit_"):
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names if alias.name.startswith("agentkit_"))
+    return names
+
+
+@pytest.mark.parametrize(
+    ("package", "floors"), [("agentkit_loop", LOOP_FLOORS), ("agentkit_reporting", REPORTING_FLOORS)]
+)
+def test_imports_go_down_only(package: str, floors: tuple[set[str], ...]) -> None:
+    height = {name: number for number, floor in enumerate(floors) for name in floor}
+    known = modules(package)
+    assert sorted(set(known) - set(height)) == [], "modules that stand on no floor"
+    assert sorted(set(height) - set(known)) == [], "floors that name no module"
+    for name, path in known.items():
+        for target in imported(path, lazily=False):
+            inner = target.removeprefix(f"{package}.")
+            if target.startswith(f"{package}.") and inner in known and inner != name:
+                assert height[inner] < height[name], f"{name} imports {inner}, which is not below it"
+
+
+def test_the_loop_never_imports_reporting() -> None:
+    for path in modules("agentkit_loop").values():
+        assert not any(name.startswith("agentkit_reporting") for name in imported(path, lazily=True)), path
+
+
+HEAVY = (
+    "anthropic",
+    "httpx2",
+    "httpx",
+    "pydantic",
+    "genai_prices",
+    "rich",
+    "asyncio",
+    "ssl",
+    "http",
+    "opentelemetry",
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import agentkit_loop, agentkit_reporting",
+        "from agentkit_loop import *; from agentkit_loop import Agent, ScriptedModel",
+        "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
+        "import agentkit_reporting.cli.show, agentkit_reporting.cli.schema",
+    ],
+)
+def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:
+    statement = statement.replace("from agentkit_loop import *; ", "")
+    check = (
+        f"{statement}\nimport sys, threading\n"
+        f"print(sorted(name for name in {HEAVY!r} if name in sys.modules), threading.active_count())"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[] 1"
+
+
+def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:
+    check = "import sys\nfrom agentkit_loop import AnthropicModel\nAnthropicModel('m')\nprint('anthropic' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "agentkit_loop").rglob("*.py")) + sorted((ROOT / "agentkit_reporting").rglob("*.py")),
+    ids=str,
+)
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    bound = 520 if path.name == "events.py" else 450  # one class for each event, each with its text
+    assert text.count("\n") <= bound
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 60, node.name

@@ -1,0 +1,106 @@
+"""The public API as a user's type checker sees it: checked by mypy, never run."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import assert_type
+
+from agentkit_loop import (
+    AfterToolResult,
+    Agent,
+    AgentEvent,
+    AnthropicModel,
+    AsyncLoopDriver,
+    AwaitingInput,
+    EventEmitter,
+    FailurePolicy,
+    Finished,
+    LoopDriver,
+    LoopObserver,
+    Registration,
+    Retry,
+    RunResult,
+    ScriptedModel,
+    ToolCallRequested,
+    ToolContext,
+    Usage,
+    tool,
+)
+from agentkit_reporting import JsonlReporter, StdoutReporter, TranscriptReporter, UsageReporter, read_events
+
+
+@tool
+def read_file(path: str) -> str:
+    """Read a file."""
+    return path
+
+
+@tool(timeout_s=5, idempotent=True)
+async def fetch(context: ToolContext, url: str) -> bytes:
+    """Fetch a page."""
+    context.progress(url, 0.5)
+    return b""
+
+
+class Counter(LoopObserver):
+    """Counts."""
+
+    wants = (ToolCallRequested,)
+
+    def handle_event(self, event: AgentEvent) -> None:
+        """Count."""
+
+
+def use() -> None:
+    """Use everything once."""
+    assert_type(read_file("x"), str)
+    events: list[AgentEvent] = []
+    usage = UsageReporter()
+    agent = Agent(
+        AnthropicModel("claude-sonnet-5"),
+        tools=[read_file, fetch, print],
+        system="…",
+        observers=[
+            StdoutReporter(),
+            JsonlReporter("run.jsonl"),
+            usage,
+            TranscriptReporter(),
+            events.append,
+            Registration(Counter(), policy=FailurePolicy.FAIL_FAST, disable_after=3),
+        ],
+        failure_policy=FailurePolicy.LOG,
+        retry=Retry(max_attempts=2),
+    )
+    result = agent.run("hi")
+    assert_type(result, RunResult)
+    assert_type(result.cost, Decimal | None)
+    assert_type(result.usage, Usage)
+    with agent.start(metadata={"tier": 1}) as driver:
+        assert_type(driver, LoopDriver)
+        driver.submit("hi")
+        for step in driver:
+            match step:
+                case AwaitingInput():
+                    driver.submit("more")
+                case AfterToolResult(results=results):
+                    step.submit(f"{len(results)} are in")
+                case Finished(result=result):
+                    assert_type(result, RunResult)
+    for event in agent.stream("hi"):
+        assert_type(event, AgentEvent)
+    for event in read_events("run.jsonl"):
+        usage.handle_event(event)
+    EventEmitter([usage]).emit(events[0])
+
+
+async def use_async() -> None:
+    """Use the asynchronous half."""
+    agent = Agent(ScriptedModel(["hi"]))
+    assert_type(await agent.arun("hi"), RunResult)
+    async with agent.astart() as driver:
+        assert_type(driver, AsyncLoopDriver)
+        async for step in driver:
+            if isinstance(step, Finished):
+                assert_type(step.result.text, str)
+    async for event in agent.astream("hi"):
+        assert_type(event, AgentEvent)
