@@ -85,7 +85,7 @@ class Machine:
             metadata=self.settings.metadata,
         )
 
-    def decide(self, now: float) -> Move:  # noqa: PLR0911 - one return a phase
+    def decide(self, now: float) -> Move:
         """Return the next event to tell, or what to wait for, or a step for the host."""
         if self._ending is not None:
             return closing_event(self.state, self._ending, self._open_texts, self._durations(now)) or Ended()
@@ -226,7 +226,7 @@ class Machine:
             case Verdict.TAKEN:
                 return self._events_of(signal, now)
 
-    def _events_of(self, signal: Signal, now: float) -> Iterator[AgentEvent]:  # noqa: PLR0911 - one a signal
+    def _events_of(self, signal: Signal, now: float) -> Iterator[AgentEvent]:
         match signal:
             case Submit(items):
                 return iter((InputAccepted(items=self._numbered(items)),) if items else ())

@@ -434,7 +434,7 @@ def _bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
                 step()
             except Exception as error:
                 failed.append(error)
-                logger.exception("%r failed: %s", step, error_text(error))
+                logger.exception("%r failed", step)
 
     worker = threading.Thread(target=run, name="agentkit-flush", daemon=True)
     worker.start()

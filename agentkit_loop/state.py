@@ -134,7 +134,7 @@ class LoopState:
     exchange_spent: Spent = attrs.Factory(Spent)
 
     @property
-    def phase(self) -> Phase:  # noqa: PLR0911 - a table, one row a line
+    def phase(self) -> Phase:
         """Where the session stands."""
         if not self.run_is_open:
             return Phase.CLOSED

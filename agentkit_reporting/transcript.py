@@ -127,7 +127,7 @@ class TranscriptReporter(LoopObserver):
         return wire_messages(self.of(session_id).items)
 
 
-def _plain(part: AnyPart) -> str:  # noqa: PLR0911 - one a kind of part
+def _plain(part: AnyPart) -> str:
     match part:
         case TextPart():
             return part.text

@@ -68,7 +68,7 @@ class Rules:
     def _fault(self, event: AgentEvent, text: str) -> None:
         self.faults.append(f"{event.seq} {event.type}: {text}")
 
-    def _need(self, event: AgentEvent, claim: bool, text: str) -> None:  # noqa: FBT001 - a claim reads best in place
+    def _need(self, event: AgentEvent, claim: bool, text: str) -> None:
         if not claim:
             self._fault(event, text)
 

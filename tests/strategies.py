@@ -202,7 +202,7 @@ _SIMPLE: dict[Any, Callable[[], st.SearchStrategy[Any]]] = {
 
 
 @functools.cache
-def _values(hint: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one for each form of hint
+def _values(hint: Any) -> st.SearchStrategy[Any]:
     """Return a strategy for a type hint of an event or of a record in one."""
     if hint in _SIMPLE:
         return _SIMPLE[hint]()

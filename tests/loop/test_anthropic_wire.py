@@ -276,16 +276,18 @@ def test_an_assistants_picture_is_named_too() -> None:
 
 
 texts = st.sampled_from(["", " ", "word", "two words ", "\n", "<\u2028>"])
-plain_parts = texts.map(lambda words: TextPart(text=words)) | st.sampled_from(
-    [
-        ReasoningPart(text="so", signature="sig"),
-        ReasoningPart(text="so"),
-        ReasoningPart(text="", redacted="x"),
-        StructuredPart(value={"a": 1}),
-        MediaPart(media_type="image/png", data="AAAA"),
-        CustomPart(provider="another", value={}),
-    ]
+others: list[AnyPart] = [
+    ReasoningPart(text="so", signature="sig"),
+    ReasoningPart(text="so"),
+    ReasoningPart(text="", redacted="x"),
+    StructuredPart(value={"a": 1}),
+    MediaPart(media_type="image/png", data="AAAA"),
+    CustomPart(provider="another", value={}),
+]
+plain_parts: st.SearchStrategy[AnyPart] = texts.map(lambda words: TextPart(text=words)) | st.sampled_from(
+    others
 )
+flags: st.SearchStrategy[bool] = st.booleans()
 outputs = texts | st.sampled_from([None, {"a": 1}, to_json([TextPart(text=""), TextPart(text="x")])])
 kinds = st.sampled_from(["user", "context", "notification", "system", "assistant"])
 
@@ -304,9 +306,9 @@ def transcripts(draw: st.DrawFn) -> list[Item]:
         wires = draw(st.lists(st.sampled_from(["toolu_1", "toolu_2", "functions.f:0"]), max_size=3))
         calls = [call(f"{wire}~{next(ours)}", wire_id=wire) for wire in wires]
         items.append(Item(kind="assistant", parts=(*parts, *calls)))
-        if calls and draw(st.booleans()):
+        if calls and draw(flags):
             items.append(Item(kind="notification", parts=(TextPart(text="meanwhile"),)))
-        items.extend(result(part.id, draw(outputs), is_error=draw(st.booleans())) for part in calls)
+        items.extend(result(part.id, draw(outputs), is_error=draw(flags)) for part in calls)
     return items
 
 

@@ -88,7 +88,7 @@ class FailOn(LoopObserver):
 
     def handle_event(self, event: AgentEvent) -> None:
         if isinstance(event, self.cls):
-            raise ValueError("broken on purpose")
+            raise ValueError("broken on purpose")  # noqa: TRY004 - any error will do
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def told(response: http.client.HTTPResponse) -> bytes:
 
 @pytest.mark.parametrize("framing", ["event", "whole", "byte"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_every_framing_says_the_same(framing: Framing, packed: bool) -> None:  # noqa: FBT001 - a parameter
+def test_every_framing_says_the_same(framing: Framing, packed: bool) -> None:
     reply = Reply(
         reasoning="so",
         text="hello",

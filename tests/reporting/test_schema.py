@@ -35,7 +35,7 @@ def is_valid(value: Any, schema: Any) -> bool:
     return all(_holds(key, schema, value) for key in schema if key not in _ANNOTATIONS)
 
 
-def _holds(key: str, schema: dict[str, Any], value: Any) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a keyword
+def _holds(key: str, schema: dict[str, Any], value: Any) -> bool:
     rule = schema[key]
     match key:
         case "$ref":

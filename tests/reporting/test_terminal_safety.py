@@ -166,10 +166,10 @@ def test_durations_are_told_in_the_unit_that_people_would_use(duration_ms: float
     ],
 )
 def test_an_argument_wins_over_the_environment_and_that_over_the_terminal(
-    argument: bool | None,  # noqa: FBT001 - a row of the table
+    argument: bool | None,
     environ: dict[str, str],
-    terminal: bool,  # noqa: FBT001 - a row of the table
-    wanted: bool,  # noqa: FBT001 - a row of the table
+    terminal: bool,
+    wanted: bool,
 ) -> None:
     assert colour_wanted(argument, environ, is_terminal=terminal) is wanted
 
