@@ -19,7 +19,13 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
-from agentkit_loop.models.anthropic_failures import check_stream, request_error, tells_secret, without_secrets
+from agentkit_loop.models.anthropic_failures import (
+    NO_KEY,
+    check_stream,
+    request_error,
+    tells_secret,
+    without_secrets,
+)
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
@@ -222,6 +228,8 @@ _Client = TypeVar("_Client", "anthropic.Anthropic", "anthropic.AsyncAnthropic")
 
 def _with_sendable_key(client: _Client) -> _Client:
     """Return the client; raises ModelRequestError for a key that would fail, and be shown, as a header."""
+    if client.api_key is not None and not client.api_key.strip():
+        raise ModelRequestError(NO_KEY, error_class="auth")
     for key in _secrets(client):
         if not key.isascii() or not key.isprintable() or " " in key:
             raise ModelRequestError(UNSENDABLE_KEY, error_class="auth")

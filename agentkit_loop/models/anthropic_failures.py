@@ -60,7 +60,7 @@ _NO_STREAM = re.compile(
 )
 
 
-def request_error(error: Exception) -> ModelRequestError | None:  # noqa: PLR0911 - one for each family
+def request_error(error: Exception) -> ModelRequestError | None:
     """Return what an exception of the SDK or its transport means, None for one that is neither's."""
     import anthropic  # noqa: PLC0415 - see the module's docstring
     import httpx2  # noqa: PLC0415 - the same
@@ -105,9 +105,15 @@ def status_error(error: anthropic.APIStatusError) -> ModelRequestError:
     )
 
 
-def stream_error(told: object, request_id: object) -> ModelRequestError:
-    """Return what an `error` event inside the stream means; its status was 200."""
-    error: dict[str, Any] = told if isinstance(told, dict) else {"message": str(told)}
+def stream_error(told: object) -> ModelRequestError:
+    """Return what an `error` event inside the stream means; its status was 200.
+
+    told: its JSON, `{"type": "error", "error": {"type": …, "message": …}}`, or what a gateway says instead.
+    """
+    body: dict[str, Any] = told if isinstance(told, dict) else {"message": told}
+    error = body.get("error", body)
+    error = error if isinstance(error, dict) else {"message": error}
+    request_id = body.get("request_id")
     kind = str(error.get("type") or "error")
     text = str(error.get("message") or "no message")
     error_class = _BY_TYPE.get(kind, "server")

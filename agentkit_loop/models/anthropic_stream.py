@@ -30,6 +30,7 @@ from agentkit_loop.content import (
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.models.anthropic_failures import stream_error
 from agentkit_loop.models.anthropic_usage import merge_usage, read_usage
+from agentkit_loop.models.anthropic_wire import CUT_PROVIDER, PROVIDER
 from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
 from agentkit_loop.models.sse import SSEDecoder
 from agentkit_loop.values import JSON, scrub_json
@@ -40,12 +41,6 @@ FINISH_REASONS = {
     "model_context_window_exceeded": "context_window_exceeded",
 }
 """Stop reasons that the loop calls by another name; every other word is kept."""
-
-PROVIDER = "anthropic"
-"""`CustomPart.provider` of blocks that go back as they are."""
-
-CUT_PROVIDER = "anthropic-cut"
-"""`CustomPart.provider` of blocks that did not end; kept for people, never sent back."""
 
 
 class _Text(msgspec.Struct, tag="text_delta", tag_field="type", gc=False):
@@ -190,13 +185,13 @@ class AnswerReader:
     def feed(self, chunk: bytes) -> list[ModelSignal]:
         """Take the next bytes and return what they say; after the end or a failure nothing any more."""
         signals: list[ModelSignal] = []
-        for _, raw in self._sse.feed(chunk):
+        for name, raw in self._sse.feed(chunk):
             if self.answer is not None or self.failure is not None:
                 break
             try:
                 event = _decode_delta(raw)
             except (ValueError, RecursionError):  # another event, another delta, or bytes that need mending
-                self._guarded(raw, signals)
+                self._guarded(name, raw, signals)
                 continue
             block = self._blocks.get(event.index)
             if block is None:
@@ -247,11 +242,12 @@ class AnswerReader:
         self._reported = self._usage
         return [UsageReport(usage=read_usage(self._usage), model=self._model())]
 
-    def _guarded(self, raw: bytes, signals: list[ModelSignal]) -> None:
+    def _guarded(self, name: bytes, raw: bytes, signals: list[ModelSignal]) -> None:
+        self._heard = True
         try:
-            event = _salvage(raw)
-            self._heard = True
-            self._take(event, signals)
+            if name == b"error":  # by its name alone: a gateway's data may be of any shape
+                raise stream_error(_error_body(raw))
+            self._take(_salvage(raw), signals)
         except ModelRequestError as error:
             self.failure = error
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
@@ -272,7 +268,7 @@ class AnswerReader:
             case "message_stop":
                 self._on_message_stop(signals)
             case "error":
-                raise stream_error(event.get("error"), event.get("request_id"))
+                raise stream_error(event)
             case _:
                 pass  # a ping, or an event that this version does not know: nothing that it could say
 
@@ -373,6 +369,14 @@ def _salvage(raw: bytes) -> dict[str, Any]:
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise _malformed(f"an event without a type, {_shown(raw)!r}")
     return event
+
+
+def _error_body(raw: bytes) -> JSON:
+    """Return what an error event says: its JSON, or its text where it is none."""
+    try:
+        return _loads(raw)
+    except (ValueError, RecursionError):
+        return raw.decode("utf-8", "replace")
 
 
 def _parse_input(raw: str) -> dict[str, JSON] | None:

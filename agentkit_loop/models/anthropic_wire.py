@@ -29,12 +29,17 @@ from agentkit_loop.content import (
     ToolResultPart,
     ToolSpec,
 )
-from agentkit_loop.models.anthropic_stream import PROVIDER
 from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.values import JSON
 
 Block: TypeAlias = dict[str, Any]
 """A content block as the API has it."""
+
+PROVIDER = "anthropic"
+"""`CustomPart.provider` of blocks that go back as they are."""
+
+CUT_PROVIDER = "anthropic-cut"
+"""`CustomPart.provider` of blocks that did not end; kept for people, never sent back."""
 
 NO_CONTENT = "(no content)"
 """Stands where the API wants a text and there is none."""
@@ -136,7 +141,7 @@ def _plain(part: AnyPart) -> str:
     return compact_json(part.value) if isinstance(part, StructuredPart) else ""
 
 
-def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:  # noqa: PLR0911 - one for each kind
+def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
     """Return the block of a part, None for one that is not sent."""
     match part:
         case TextPart():
@@ -202,7 +207,7 @@ def _in_result(part: AnyPart) -> Block | None:
             return _shown(part)
         case StructuredPart():
             return _text(compact_json(part.value))
-        case CustomPart(provider="anthropic", value={"type": str()}):
+        case CustomPart(value={"type": str()}) if part.provider == PROVIDER:
             return dict(part.value)
         case _:
             return _text(compact_json(msgspec.to_builtins(part)))
@@ -221,7 +226,7 @@ def _shown(part: MediaPart | FilePart) -> Block:
     return block
 
 
-def _source(part: MediaPart | FilePart, media_type: str) -> Block | None:  # noqa: PLR0911 - one a source
+def _source(part: MediaPart | FilePart, media_type: str) -> Block | None:
     if isinstance(part, FilePart) and part.file_id is not None:
         return {"type": "file", "file_id": part.file_id}
     is_image, is_pdf = media_type.startswith("image/"), media_type == "application/pdf"

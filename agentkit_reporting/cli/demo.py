@@ -7,6 +7,7 @@ numbers are real. What the model "answers" is made of what the tools returned.
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -28,22 +29,9 @@ PRICES = PriceTable(
     {MODEL: Rates(input=Decimal(3), output=Decimal(15), cached_input=Decimal("0.30"))}, source="demo prices"
 )
 PROMPT = "Which region sold more in the first quarter? Write the answer to report.md."
-ORDERS = {
-    "north.csv": (
-        "1001,jan,1250.00",
-        "1002,jan,310.50",
-        "1003,feb,975.25",
-        "1004,mar,2210.00",
-        "1005,mar,89.90",
-    ),
-    "south.csv": (
-        "2001,jan,640.00",
-        "2002,feb,1830.75",
-        "2003,feb,415.00",
-        "2004,mar,1122.40",
-        "2005,mar,560.10",
-    ),
-}
+ORDERS = {"north.csv": 7_919, "south.csv": 7_907}
+"""File: the number that its made-up amounts are stepped by, so that each run has the same ones."""
+ROWS = 12_000  # enough that adding them up takes a moment, and two files at once are seen to overlap
 
 
 @click.command("demo")
@@ -84,18 +72,24 @@ def command(*, folder: Path, colour: bool | None, fast: bool) -> None:
     )
     with agent:
         result = agent.run(PROMPT, metadata={"environment": "demo"})
-    path = log.path_of(result.session_id)
+    path = _near(log.path_of(result.session_id))
     click.echo(
         f"\n{usage.render()}\n\nreport  {folder / 'report.md'}\nlog     {path}\nnext    agentkit show {path}"
     )
+
+
+def _near(path: Path | None) -> str:
+    """Return the path as it is typed from here."""
+    return "" if path is None else os.path.relpath(path)
 
 
 def make_orders(folder: Path) -> None:
     """Make the folder and its files; raises LogError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, lines in ORDERS.items():
-            (folder / name).write_text("\n".join(("order,month,amount", *lines)) + "\n", encoding="utf-8")
+        for name, step in ORDERS.items():
+            rows = (f"{n},{('jan', 'feb', 'mar')[n % 3]},{n * step % 90_001 / 100:.2f}\n" for n in range(1, ROWS + 1))
+            (folder / name).write_text("order,month,amount\n" + "".join(rows), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
         raise LogError(

@@ -306,7 +306,8 @@ def transcripts(draw: st.DrawFn) -> list[Item]:
         wires = draw(st.lists(st.sampled_from(["toolu_1", "toolu_2", "functions.f:0"]), max_size=3))
         calls = [call(f"{wire}~{next(ours)}", wire_id=wire) for wire in wires]
         items.append(Item(kind="assistant", parts=(*parts, *calls)))
-        if calls and draw(flags):
+        interrupted = draw(flags)
+        if calls and interrupted:
             items.append(Item(kind="notification", parts=(TextPart(text="meanwhile"),)))
         items.extend(result(part.id, draw(outputs), is_error=draw(flags)) for part in calls)
     return items
