@@ -35,7 +35,7 @@ def _twin(cls: type[AgentEvent]) -> type[Any]:
 TWINS: dict[type[AgentEvent], type[Any]] = {cls: _twin(cls) for cls in PAYLOAD_FIELDS}
 """The mutable twin of each event class; for those who make stamped events: the emitter and the codec."""
 
-_MutableDelta: type[Any] = TWINS[ContentDelta]
+MutableDelta: type[Any] = TWINS[ContentDelta]
 _new = object.__new__
 
 
@@ -63,7 +63,7 @@ def make_delta(
     timestamp: dt.datetime,
 ) -> ContentDelta:
     """Make a stamped ContentDelta: the fast way for the one event that is told for every chunk."""
-    event = _new(_MutableDelta)
+    event = _new(MutableDelta)
     event.session_id = session_id
     event.run_id = run_id
     event.turn_id = turn_id
