@@ -87,7 +87,8 @@ from agentkit_loop.pricing import PriceTable, Pricing, Rates
 from agentkit_loop.retry import Retry
 from agentkit_loop.state import LoopState
 from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult
-from agentkit_loop.tools import Tool, ToolContext, tool
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import Tool, tool
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 

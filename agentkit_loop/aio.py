@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
-from agentkit_loop.errors import IllegalMoveError, ModelRequestError
+from agentkit_loop.errors import IllegalMoveError, ModelRequestError, ObserverError
 from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
 from agentkit_loop.execution import arun_body, run_body
 from agentkit_loop.models.protocol import ModelSignal
@@ -45,7 +45,7 @@ class AsyncLoopDriver(DriverBase):
         self._inbox: collections.deque[tuple[Slot | None, Any]] = collections.deque()
         self._changed = asyncio.Event()
         self._stream: AsyncIterator[ModelSignal] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # async bodies that run, by call id
         self._pausing = False
         self._start()
 
@@ -55,13 +55,11 @@ class AsyncLoopDriver(DriverBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave(error)
-        await self._let_go()
+        await self._aleave(error)
 
     async def close(self) -> None:
         """End the run: completed, or suspended where an exchange is open. Twice is harmless."""
-        self._leave(None)
-        await self._let_go()
+        await self._aleave(None)
 
     suspend = close
     """The same, said by a host that leaves an exchange open on purpose."""
@@ -108,11 +106,25 @@ class AsyncLoopDriver(DriverBase):
         try:
             return await self._advance()
         except BaseException as error:
-            if not self.is_closed:
-                self._break(error)
+            await self._aleave(error)
             raise
         finally:
             self._working = False
+
+    async def _aleave(self, error: BaseException | None) -> None:
+        """End the run; the observers' flushes are waited for off the event loop, unless cancelled again."""
+        if not self.is_closed:
+            self._end(error)
+            with contextlib.suppress(*(() if error is None else (ObserverError,))):
+                for _ in self._closing():
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.shield(self._loop.run_in_executor(None, self._emitter.flush))
+        await self._let_go()
+
+    def _abandon(self, call_id: str) -> None:
+        task = self._tasks.pop(call_id, None)
+        if task is not None:
+            task.cancel()
 
     async def _advance(self) -> Step | None:
         """Do one thing: read the stream, tell an event, or wait; return a step for the host, if any."""
@@ -155,9 +167,7 @@ class AsyncLoopDriver(DriverBase):
             async def awaited() -> None:
                 self._post((None, await arun_body(tool, context, call.part.input, self._clock)))
 
-            task = self._loop.create_task(awaited(), name=f"tool-{tool.name}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[call_id] = self._loop.create_task(awaited(), name=f"tool-{tool.name}")
             return
 
         def work() -> None:
@@ -206,7 +216,7 @@ class AsyncLoopDriver(DriverBase):
     def _release(self) -> None:
         for context in self._contexts.values():
             context.cancel()
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
 
     def _post(self, entry: tuple[Slot | None, Any]) -> None:

@@ -20,7 +20,8 @@ from agentkit_loop.moves import Wait
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import ToolReturned
 from agentkit_loop.state import Call, LoopState
-from agentkit_loop.tools import ToolInputError, ToolProgressed
+from agentkit_loop.tool_arguments import ToolInputError
+from agentkit_loop.tool_context import ToolProgressed
 
 STOPPING_REASONS = frozenset({"max_tokens", "refusal", "context_window_exceeded"})
 """Finish reasons after which none of the answer's calls runs and the exchange ends."""

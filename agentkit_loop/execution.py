@@ -6,7 +6,8 @@ from typing import Any
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.signals import ToolReturned
-from agentkit_loop.tools import Tool, ToolContext, ainvoke, bound_output, invoke
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import Tool, ainvoke, bound_output, invoke
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, to_json
 

@@ -44,7 +44,7 @@ from agentkit_loop.signals import (
 )
 from agentkit_loop.state import LoopState, Phase
 from agentkit_loop.streaming import OpenRequest, since
-from agentkit_loop.tools import CustomFact, ToolProgressed
+from agentkit_loop.tool_context import CustomFact, ToolProgressed
 from agentkit_loop.values import clean_text
 
 

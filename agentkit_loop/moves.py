@@ -15,7 +15,7 @@ from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.signals import Answered, RequestFault, Submit, ToolReturned, UsageReported, WarningNoted
 from agentkit_loop.state import Failure, Phase
-from agentkit_loop.tools import CustomFact, ToolProgressed
+from agentkit_loop.tool_context import CustomFact, ToolProgressed
 
 
 class Verdict(enum.Enum):

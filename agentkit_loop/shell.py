@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -55,7 +55,7 @@ from agentkit_loop.signals import (
 )
 from agentkit_loop.state import Failure, LoopState
 from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult, Step
-from agentkit_loop.tools import CustomFact, ToolContext
+from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage, error_text
 from agentkit_loop.values import clean_text
@@ -210,10 +210,9 @@ class DriverBase:
         if context is not None:
             context.cancel()  # a body that is past its timeout may still look
             context.close()
+            self._abandon(event.call_id)
         if not self._state.transcript.open_calls:
-            count = len(self._state.calls)
-            items = [item for item in self._state.transcript.items if item.kind == "tool"]
-            self._round = [part for item in items[-count:] for part in item.parts]  # type: ignore[misc] # tool items hold results
+            self._round = _last_results(self._state.transcript.items, len(self._state.calls))
 
     def _take(self, signal: Signal) -> None:
         now = self._clock.monotonic()
@@ -278,14 +277,20 @@ class DriverBase:
 
     # --- the end
 
-    def _break(self, error: BaseException) -> None:
-        """Close everything because of an exception, which the caller lets through."""
-        info = error.error if isinstance(error, ModelError) else ErrorInfo.of(error)
-        if isinstance(error, Exception):
+    def _end(self, error: BaseException | None) -> None:
+        """Set how the run ends: left, or broken by an exception."""
+        if error is None:
+            self._machine.end(Ending(kind="left"))
+        elif isinstance(error, Exception):
+            info = error.error if isinstance(error, ModelError) else ErrorInfo.of(error)
             self._machine.end(Ending(kind="failed", error=info))
         else:
-            self._machine.end(Ending(kind="cancelled", reason=info.type))
+            self._machine.end(Ending(kind="cancelled", reason=type(error).__name__))
         self._release()
+
+    def _break(self, error: BaseException) -> None:
+        """Close everything because of an exception, which the caller lets through."""
+        self._end(error)
         with contextlib.suppress(ObserverError):  # the first error is the one that propagates
             self._close_run()
 
@@ -301,6 +306,9 @@ class DriverBase:
             session_id=self.session_id,
         )
 
+    def _abandon(self, call_id: str) -> None:
+        """Let go of a body whose call has its result; most have ended by then."""
+
     @abstractmethod
     def _take_waiting(self) -> bool:
         """Judge the signals that wait; return whether there was one."""
@@ -310,7 +318,15 @@ class DriverBase:
         """Let go of the stream and the running bodies."""
 
     def _close_run(self) -> None:
-        """Tell what the machine says until the run is closed; the first ObserverError is raised at the end."""
+        """Close the run, and wait for the observers' flushes here."""
+        for _ in self._closing():
+            self._emitter.flush()
+
+    def _closing(self) -> Iterator[None]:
+        """Tell what the machine says until the run is closed; yields where the observers are to be flushed.
+
+        The first ObserverError is raised at the end.
+        """
         first: ObserverError | None = None
         self._working = True
         try:
@@ -320,14 +336,14 @@ class DriverBase:
                 if isinstance(move, _CLOSING):
                     if self._take_waiting():
                         continue  # what observers and tools caused meanwhile is told before the end
-                    self._emitter.flush()
+                    yield
                 if isinstance(move, RunFinished):
                     move = attrs.evolve(move, observers=self._emitter.stats())
                 try:
                     self._tell(move)
                 except ObserverError as error:
                     first = first or error
-            self._emitter.flush()
+            yield
         finally:
             self._working = False
         if first is not None:
@@ -349,13 +365,22 @@ class DriverBase:
         if error is not None:
             self._break(error)
             return
-        self._machine.end(Ending(kind="left"))
-        self._release()
+        self._end(None)
         self._close_run()
 
     def _refuse_reentry(self) -> None:
         if self._emitter.telling is not None:
             raise IllegalMoveError("next()", "an event is being told", "observers watch; submit instead")
+
+
+def _last_results(items: list[Item], count: int) -> list[ToolResultPart]:
+    """Return the results of the round that just joined: the last `count` tool items, before any input."""
+    found: list[ToolResultPart] = []
+    for item in reversed(items):
+        found.extend(part for part in item.parts if isinstance(part, ToolResultPart))
+        if len(found) >= count:
+            break
+    return found[::-1]
 
 
 def fault_of(error: Exception) -> RequestFault:

@@ -12,7 +12,7 @@ import attrs
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item
 from agentkit_loop.models.protocol import Answer, UsageReport
-from agentkit_loop.tools import CustomFact, ToolProgressed
+from agentkit_loop.tool_context import CustomFact, ToolProgressed
 from agentkit_loop.usage import Cost, ErrorInfo, Usage
 from agentkit_loop.values import JSON
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import attrs
 
-from agentkit_loop.content import CommitPart, ToolCallPart
+from agentkit_loop.content import AppendText, CommitPart, ToolCallPart
 from agentkit_loop.events import (
     AgentEvent,
     ContentDelta,
@@ -154,8 +154,11 @@ class LoopState:
         """Take one event."""
         self.seq = event.seq
         if isinstance(event, ContentDelta):
-            if type(event.delta) is CommitPart and isinstance(event.delta.part, ToolCallPart):
-                self.seen_calls.add(event.delta.part.id)
+            delta = event.delta
+            if type(delta) is AppendText:
+                return  # for every chunk of a stream: no fold reads it
+            if type(delta) is CommitPart and isinstance(delta.part, ToolCallPart):
+                self.seen_calls.add(delta.part.id)
             self.transcript.apply(event)
             return
         waited = bool(self.transcript.waiting)

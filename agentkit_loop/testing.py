@@ -18,17 +18,23 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.observers import LoopObserver
-from agentkit_loop.tools import Tool, ToolContext, tool
+from agentkit_loop.testing_messages import check_messages
+from agentkit_loop.testing_server import MessagesServer, ServerReply
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import Tool, tool
 from agentkit_loop.values import JSON
 
 __all__ = [
     "EventRecorder",
+    "MessagesServer",
     "Reply",
     "ScriptedCall",
     "ScriptedFailure",
     "ScriptedModel",
     "ScriptedTool",
+    "ServerReply",
     "VirtualClock",
+    "check_messages",
 ]
 
 _WAKE = object()

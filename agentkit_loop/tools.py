@@ -1,4 +1,4 @@
-"""Tools: functions and objects that a model may call, and what a running one may use.
+"""Tools: functions and objects that a model may call, how they are run, and how their results are bounded.
 
 `tool` (also as a decorator) and `as_tool` make a `Tool` of
 
@@ -15,38 +15,25 @@ any value; an iterator (a generator, sync or async) is run to its end and gives 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import math
 import re
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import attrs
 import msgspec
 
 from agentkit_loop.content import ToolSpec
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.tool_schema import (
-    Arguments,
-    ToolInputError,
-    find_context,
-    read_docstring,
-    read_schema,
-    read_signature,
-    unwrapped,
-)
-from agentkit_loop.values import JSON, clean_text, copy_json, safe_repr, to_json
+from agentkit_loop.tool_arguments import Arguments
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tool_schema import find_context, read_docstring, read_schema, read_signature, unwrapped
+from agentkit_loop.values import JSON, clean_text, copy_json, safe_repr
 
 __all__ = [
-    "CustomFact",
     "Tool",
-    "ToolContext",
-    "ToolInputError",
-    "ToolProgressed",
-    "ToolSignal",
     "ainvoke",
     "as_tool",
     "bound_output",
@@ -66,101 +53,6 @@ TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
-
-
-# --- what a running tool may use
-
-
-@attrs.frozen
-class ToolProgressed:
-    """A running tool said how far it is. fraction: 0 to 1, None if unknown."""
-
-    call_id: str
-    message: str = attrs.field(converter=clean_text)
-    fraction: float | None = None
-
-
-@attrs.frozen
-class CustomFact:
-    """A running tool told a fact of its own. data: JSON already."""
-
-    name: str = attrs.field(converter=clean_text)
-    data: JSON = attrs.field(converter=to_json)
-
-
-ToolSignal: TypeAlias = ToolProgressed | CustomFact
-"""What a context sends to the driver."""
-
-
-class ToolContext:
-    """What a running tool may use; made by the driver for each attempt of a call. Safe to share by threads.
-
-    call_id, session_id, run_id, turn_id, attempt: which call this is. send: takes each signal; it is called
-    on the tool's thread, one call at a time, and must not wait for the driver.
-    """
-
-    def __init__(
-        self,
-        send: Callable[[ToolSignal], object],
-        *,
-        call_id: str,
-        session_id: str = "",
-        run_id: str = "",
-        turn_id: str | None = None,
-        attempt: int = 1,
-    ) -> None:
-        self.call_id = call_id
-        self.session_id = session_id
-        self.run_id = run_id
-        self.turn_id = turn_id
-        self.attempt = attempt
-        self._send = send
-        self._lock = threading.RLock()
-        self._closed = False
-        self._cancelled = threading.Event()
-
-    def progress(self, message: str, fraction: float | None = None) -> None:
-        """Say how far the work is; after the call was closed this does nothing.
-
-        fraction: of the whole, put between 0 and 1; one that is not finite raises ValueError.
-        """
-        if fraction is not None:
-            if not math.isfinite(fraction):
-                raise ValueError(
-                    f"fraction {fraction!r} refused because it is not finite; give 0 to 1, or None"
-                )
-            fraction = min(max(float(fraction), 0.0), 1.0)
-        self._tell(ToolProgressed(self.call_id, message, fraction))
-
-    def emit(self, name: str, data: object = None) -> None:
-        """Tell a fact as CustomEvent; after the call was closed this does nothing."""
-        self._tell(CustomFact(name, data))
-
-    def _tell(self, signal: ToolSignal) -> None:
-        with self._lock:
-            if not self._closed:
-                self._send(signal)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody waits for the result any more: stop soon."""
-        return self._cancelled.is_set()
-
-    def wait_cancelled(self, timeout_s: float) -> bool:
-        """Pause on this thread until the call is cancelled or the time is over; True if it is cancelled.
-
-        An async tool needs none: its task is cancelled.
-        """
-        return self._cancelled.wait(timeout_s)
-
-    def cancel(self) -> None:
-        """Ask the tool to stop; the driver's."""
-        self._cancelled.set()
-
-    def close(self) -> None:
-        """Let nothing through any more: when this returns, the last signal was sent; the driver's."""
-        with self._lock:
-            self._closed = True
 
 
 # --- tools
@@ -362,11 +254,11 @@ def invoke(tool: Tool[..., Any], value: JSON, context: ToolContext) -> object:
     ToolInputError for an input that does not fit.
     """
     arguments = _arguments(tool, value, context)
-    if tool.is_async:
-        return asyncio.run(_call_async(tool, arguments, context))
     result = tool.function(**arguments)
     if inspect.isawaitable(result) or isinstance(result, AsyncIterator):
-        return asyncio.run(_settled(result, context))
+        from asyncio import run  # noqa: PLC0415 - a third of what this package takes to import
+
+        return run(_settled(result, context))
     return _listed(result, context)
 
 
@@ -377,7 +269,7 @@ async def ainvoke(tool: Tool[..., Any], value: JSON, context: ToolContext) -> ob
     """
     if not tool.is_async:
         raise ConfigurationError(f"tool {tool.name!r} is not async; invoke() it on a thread")
-    return await _call_async(tool, _arguments(tool, value, context), context)
+    return await _settled(tool.function(**_arguments(tool, value, context)), context)
 
 
 def _arguments(tool: Tool[..., Any], value: JSON, context: ToolContext) -> dict[str, Any]:
@@ -385,10 +277,6 @@ def _arguments(tool: Tool[..., Any], value: JSON, context: ToolContext) -> dict[
     if tool.takes_context is not None:
         arguments[tool.takes_context] = context
     return arguments
-
-
-async def _call_async(tool: Tool[..., Any], arguments: dict[str, Any], context: ToolContext) -> object:
-    return await _settled(tool.function(**arguments), context)
 
 
 async def _settled(result: Any, context: ToolContext) -> object:

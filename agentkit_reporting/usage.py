@@ -11,6 +11,7 @@ import decimal
 import operator
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import ClassVar
@@ -105,9 +106,8 @@ class UsageReporter(LoopObserver):
         self._keep = keep_requests
         self._lock = threading.Lock()
         self._requests: dict[str, dict[str, RequestUsage]] = {}  # by session, by request
-        self._total = _Sum()
-        self._sessions: dict[str, _Sum] = {}
-        self._models: dict[str, _Sum] = {}
+        self._sessions: defaultdict[str, _Sum] = defaultdict(_Sum)
+        self._models: defaultdict[str, _Sum] = defaultdict(_Sum)
 
     def handle_event(self, event: AgentEvent) -> None:
         """Take a report, or the end of a request."""
@@ -122,8 +122,7 @@ class UsageReporter(LoopObserver):
     @property
     def total(self) -> UsageTotals:
         """The sum over all requests."""
-        with self._lock:
-            return self._total.totals()
+        return sum(self.by_model.values(), UsageTotals())
 
     @property
     def by_session(self) -> dict[str, UsageTotals]:
@@ -140,9 +139,9 @@ class UsageReporter(LoopObserver):
     @property
     def by_turn(self) -> dict[tuple[str, str | None], UsageTotals]:
         """A sum for each `(session_id, turn_id)`, over the requests that are kept."""
-        turns: dict[tuple[str, str | None], _Sum] = {}
+        turns: defaultdict[tuple[str, str | None], _Sum] = defaultdict(_Sum)
         for request in self.requests():
-            turns.setdefault((request.session_id, request.turn_id), _Sum()).apply(_Change(None, request))
+            turns[request.session_id, request.turn_id].apply(_Change(None, request))
         return {turn: spent.totals() for turn, spent in turns.items()}
 
     def request(self, session_id: str, request_id: str) -> RequestUsage | None:
@@ -192,9 +191,8 @@ class UsageReporter(LoopObserver):
             self._forget(request.session_id, request.request_id)
 
     def _apply(self, request: RequestUsage, change: _Change) -> None:
-        self._total.apply(change)
-        self._sessions.setdefault(request.session_id, _Sum()).apply(change)
-        self._models.setdefault(request.model, _Sum()).apply(change)
+        self._sessions[request.session_id].apply(change)
+        self._models[request.model].apply(change)
 
     def _forget(self, session_id: str, request_id: str) -> None:
         requests = self._requests.get(session_id, {})
@@ -206,7 +204,6 @@ class UsageReporter(LoopObserver):
         with self._lock:
             return (
                 {session_id: dict(requests) for session_id, requests in self._requests.items()},
-                self._total.totals(),
                 {session_id: spent.totals() for session_id, spent in self._sessions.items()},
                 {model: spent.totals() for model, spent in self._models.items()},
             )

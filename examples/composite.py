@@ -32,7 +32,7 @@ def multiply(a: float, b: float) -> float:
     return a * b
 
 
-usage, transcript, kinds = UsageReporter(), TranscriptReporter(), set[str]()
+usage, transcript, kinds = UsageReporter(), TranscriptReporter(), list[str]()
 call = ScriptedCall(name="multiply", input={"a": 6, "b": 7})
 model = ScriptedModel(
     [
@@ -40,7 +40,10 @@ model = ScriptedModel(
         Reply(text="It is 42.", usage=Usage(input_tokens=110, output_tokens=5)),
     ]
 )
-observers = [Fanout(usage, transcript), lambda event: kinds.add(event.type)]
-Agent(model, tools=[multiply], observers=observers).run("What is 6 times 7?")
+Agent(
+    model,
+    tools=[multiply],
+    observers=[Fanout(usage, transcript), lambda event: kinds.append(event.type)],
+).run("What is 6 times 7?")
 print(transcript.text())
-print(f"{usage.total.usage.total_tokens} tokens, {len(kinds)} kinds of events")
+print(f"{usage.total.usage.total_tokens} tokens, {len(set(kinds))} kinds of events")

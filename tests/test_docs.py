@@ -28,7 +28,8 @@ def events_table() -> str:
     """Return the table of events, from the classes."""
     rows = ["| category | event | fields | told when |", "|---|---|---|---|"]
     last = ""
-    for cls in (*EVENT_TYPES.values(), UnknownEvent):
+    classes: list[type[AgentEvent]] = [*EVENT_TYPES.values(), UnknownEvent]
+    for cls in classes:
         fields = ", ".join(f"`{name}`" for name in PAYLOAD_FIELDS[cls])
         first = (cls.__doc__ or "").split("\n\n")[0].replace("\n    ", " ").strip()
         rows.append(

@@ -13,34 +13,35 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module may import those of lower floors only.
 LOOP_FLOORS = (
-    {"errors", "ids"},
+    {"errors", "ids", "interrupts"},
     {"values"},
-    {"usage", "content", "clock", "interrupts"},
-    {"events", "retry", "pricing"},
-    {"stamping", "transcript", "models.protocol"},
-    {"observers", "digest", "state", "tool_arguments", "models"},
-    {"tool_schema", "tool_context"},
-    {"tools", "models.sse", "models.anthropic_usage"},
-    {"signals", "models.scripted", "models.anthropic_wire", "models.anthropic_failures"},
-    {"closing", "execution", "models.anthropic_stream"},
-    {"steps", "moves", "calls", "models.anthropic"},
+    {"content", "usage", "clock"},
+    {"retry", "pricing", "models", "models.protocol", "events.base"},
+    {"events.run", "events.work"},
+    {"events"},
+    {"stamping", "transcript"},
+    {"observers", "digest", "state", "tool_context"},
+    {"tool_arguments", "models.sse", "models.anthropic_usage", "models.anthropic_failures"},
+    {"tool_schema", "models.scripted", "models.anthropic_wire"},
+    {"tools", "models.anthropic_stream"},
+    {"signals", "models.anthropic", "settings", "testing_messages"},
+    {"moves", "closing", "steps", "execution", "testing_server"},
+    {"calls", "streaming"},
     {"machine"},
-    {"driver"},
-    {"aio"},
-    {"agent"},
-    {"__init__", "testing_messages"},
-    {"testing_server"},
-    {"testing"},
+    {"shell"},
+    {"driver", "aio"},
+    {"agent", "testing"},
+    {"__init__"},
 )
 REPORTING_FLOORS = (
     {"__init__", "terminal", "log"},
-    {"codec", "page", "log.write"},
-    {"schema", "log.read", "usage", "transcript"},
-    {"jsonl", "wording"},
+    {"codec", "page", "log.write", "usage", "transcript"},
+    {"schema", "log.read", "jsonl", "wording"},
     {"stdout"},
     {"cli"},
     {"cli.demo", "cli.schema", "cli.show", "cli.__main__"},
 )
+PACKAGE_ITSELF = "__init__"
 
 
 def modules(package: str) -> dict[str, Path]:
@@ -48,7 +49,7 @@ def modules(package: str) -> dict[str, Path]:
     found = {}
     for path in sorted((ROOT / package).rglob("*.py")):
         name = ".".join(path.relative_to(ROOT / package).with_suffix("").parts)
-        found[name.removesuffix(".__init__")] = path
+        found[name if name == PACKAGE_ITSELF else name.removesuffix(".__init__")] = path
     return found
 
 
@@ -107,13 +108,12 @@ HEAVY = (
     "statement",
     [
         "import agentkit_loop, agentkit_reporting",
-        "from agentkit_loop import *; from agentkit_loop import Agent, ScriptedModel",
+        "from agentkit_loop import Agent, LoopObserver, ScriptedModel, tool",
         "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
         "import agentkit_reporting.cli.show, agentkit_reporting.cli.schema",
     ],
 )
 def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:
-    statement = statement.replace("from agentkit_loop import *; ", "")
     check = (
         f"{statement}\nimport sys, threading\n"
         f"print(sorted(name for name in {HEAVY!r} if name in sys.modules), threading.active_count())"
@@ -123,7 +123,8 @@ def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> N
 
 
 def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:
-    check = "import sys\nfrom agentkit_loop import AnthropicModel\nAnthropicModel('m')\nprint('anthropic' in sys.modules)"
+    made = "from agentkit_loop import AnthropicModel\nAnthropicModel('m')"
+    check = f"import sys\n{made}\nprint('anthropic' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"
 
@@ -135,8 +136,7 @@ def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:
 )
 def test_files_and_functions_stay_readable(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    bound = 520 if path.name == "events.py" else 450  # one class for each event, each with its text
-    assert text.count("\n") <= bound
+    assert text.count("\n") <= 450
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 60, node.name

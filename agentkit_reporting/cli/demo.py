@@ -88,7 +88,10 @@ def make_orders(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, step in ORDERS.items():
-            rows = (f"{n},{('jan', 'feb', 'mar')[n % 3]},{n * step % 90_001 / 100:.2f}\n" for n in range(1, ROWS + 1))
+            rows = (
+                f"{n},{('jan', 'feb', 'mar')[n % 3]},{n * step % 90_001 / 100:.2f}\n"
+                for n in range(1, ROWS + 1)
+            )
             (folder / name).write_text("order,month,amount\n" + "".join(rows), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)

@@ -42,13 +42,15 @@ def command(
     reader = read_events(list(logs), strict=strict)
     reporter = StdoutReporter(width=width, colour=colour, show_reasoning=reasoning, verbose=verbose)
     shown = 0
-    for event in reader:
-        if session_id is None or event.session_id.endswith(session_id):
-            reporter.handle_event(event)
-            shown += 1
-            if reporter.stopped:
-                return 0  # the pipe is closed: nobody reads on
-    reporter.close()
+    try:
+        for event in reader:
+            if session_id is None or event.session_id.endswith(session_id):
+                reporter.handle_event(event)
+                shown += 1
+                if reporter.stopped:
+                    return 0  # the pipe is closed: nobody reads on
+    finally:
+        reporter.close()  # what stops the reading must not leave a line open
     _tell_of_bad_lines(reader)
     if shown:
         return 0

@@ -56,8 +56,12 @@ def test_the_demo_works_writes_a_whole_log_and_says_what_to_do_next(tmp_path: Pa
     assert (result.returncode, result.stderr) == (0, "")
     sold = {name: amount_of(tmp_path / "agentkit-demo" / f"{name}.csv") for name in ("north", "south")}
     more, less = sorted(sold, key=lambda name: -sold[name])
-    assert f"{more.title()} sold more: {sold[more]:,} against {sold[less]:,} in {less.title()}" in result.stdout
-    assert f"| {more}.csv | 12000 | {sold[more]:,} |" in (tmp_path / "agentkit-demo" / "report.md").read_text()
+    assert (
+        f"{more.title()} sold more: {sold[more]:,} against {sold[less]:,} in {less.title()}" in result.stdout
+    )
+    assert (
+        f"| {more}.csv | 12000 | {sold[more]:,} |" in (tmp_path / "agentkit-demo" / "report.md").read_text()
+    )
     following = result.stdout.rstrip().rsplit("agentkit show ", 1)[1]
     events = list(read_events(tmp_path / following, strict=True))
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
@@ -187,7 +191,7 @@ def test_colour_comes_on_a_terminal_and_goes_with_no_color(log: Path) -> None:
 def test_help_and_version_are_quick_to_load_and_name_the_commands(tmp_path: Path) -> None:
     result = agentkit("--help", cwd=tmp_path)
     assert all(name in result.stdout for name in ("demo", "schema", "show"))
-    check = "import sys\nfrom agentkit_reporting.cli import agentkit\nprint('rich' in sys.modules, 'asyncio' in sys.modules)"
+    check = "import sys, agentkit_reporting.cli\nprint('rich' in sys.modules, 'asyncio' in sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", check], capture_output=True, text=True, check=True, env=ENVIRONMENT
     )

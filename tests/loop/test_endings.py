@@ -365,7 +365,8 @@ def shoot(event):
         os.kill(os.getpid(), signal.SIGINT)
 
 reply = Reply(text="thinking about it", chunk_chars=1, calls=(ScriptedCall(name="wait"),) if where == "tool" else ())
-from agentkit_loop.tools import tool, ToolContext
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import tool
 wait.__annotations__["context"] = ToolContext
 agent = Agent(ScriptedModel([reply, "ok"]), tools=[tool(wait)], observers=[shoot, JsonlReporter(log)])
 try:

@@ -19,7 +19,8 @@ from agentkit_loop.retry import Retry
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import Answered, RequestFault, Submit, ToolReturned, UsageReported, WarningNoted
 from agentkit_loop.state import LoopState, Phase
-from agentkit_loop.tools import CustomFact, ToolProgressed, as_tool
+from agentkit_loop.tool_context import CustomFact, ToolProgressed
+from agentkit_loop.tools import as_tool
 from agentkit_loop.usage import ErrorInfo, Usage
 
 SIGNALS: dict[type[Any], Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -38,7 +39,11 @@ def note(name: str = "note", data: object = None) -> CustomEvent:
 
 def test_every_observer_gets_every_event_in_order_of_registration() -> None:
     order: list[tuple[str, int]] = []
-    emitter = EventEmitter([lambda e, n=name: order.append((n, e.seq)) for name in "abc"])
+
+    def named(name: str) -> Callable[[AgentEvent], None]:
+        return lambda event: order.append((name, event.seq))
+
+    emitter = EventEmitter([named("a"), named("b"), named("c")])
     emitter.emit(note())
     emitter.emit(note())
     assert order == [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2), ("c", 2)]
@@ -262,7 +267,12 @@ def test_the_time_inside_an_observer_is_counted() -> None:
 def test_threads_that_emit_get_numbers_without_gaps() -> None:
     recorder = EventRecorder()
     emitter = EventEmitter([recorder])
-    threads = [threading.Thread(target=lambda: [emitter.emit(note()) for _ in range(500)]) for _ in range(8)]
+
+    def emit_many() -> None:
+        for _ in range(500):
+            emitter.emit(note())
+
+    threads = [threading.Thread(target=emit_many) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,69 +1,28 @@
-"""What a model is told of a function's arguments, and what becomes of those that it sends."""
+"""What a model is told of a function's arguments, and which signatures are refused."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import decimal
 import enum
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, NewType, Required, TypedDict
+from typing import Annotated, Any, Literal, NewType
 
 import attrs
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.tool_schema import MAX_FAULTS, ToolInputError, read_docstring
-from agentkit_loop.tools import Tool, ToolContext, as_tool, tool
-
-
-class Colour(enum.Enum):
-    RED = "red"
-    GREEN = "green"
+from agentkit_loop.tool_arguments import ToolInputError
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import Tool, as_tool, tool
+from tests.loop.tool_samples import Colour, Node, Point, refused, search
 
 
 class Half(enum.Enum):
     HALF = 0.5
-
-
-@attrs.define
-class Point:
-    x: int
-    y: float = 0.0
-    label: Annotated[str, msgspec.Meta(description="a caption")] = ""
-
-
-@dataclasses.dataclass
-class Node:
-    value: int
-    children: list[Node] = dataclasses.field(default_factory=list)
-
-
-class Query(msgspec.Struct):
-    text: str
-    limit: int = 10
-
-
-class Options(TypedDict, total=False):
-    depth: Required[int]
-    follow: bool
-
-
-@attrs.define
-class Even:
-    n: int = attrs.field()
-
-    @n.validator
-    def _check(self, _: object, value: int) -> None:
-        if value == 7:
-            raise KeyError("seven")
-        if value % 2:
-            raise ValueError("n must be even")
 
 
 @attrs.define
@@ -79,19 +38,6 @@ def schema_of(annotation: Any) -> Any:
 
     probe.__annotations__ = {"x": annotation}
     return tool(probe).input_schema["properties"]["x"]
-
-
-def decoded(annotation: Any, value: Any) -> Any:
-    def probe(x: Any) -> None: ...
-
-    probe.__annotations__ = {"x": annotation}
-    return tool(probe).bind({"x": value})["x"]
-
-
-def refused(function: Callable[..., Any], value: Any) -> str:
-    with pytest.raises(ToolInputError) as caught:
-        tool(function).bind(value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -134,97 +80,6 @@ def refused(function: Callable[..., Any], value: Any) -> str:
 )
 def test_a_type_becomes_its_schema(annotation: Any, schema: Any) -> None:
     assert schema_of(annotation) == schema
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value", "argument"),
-    [
-        (float, 1, 1.0),
-        (pathlib.Path, "a/b", pathlib.Path("a/b")),
-        (dict[str, pathlib.Path], {"a": "b"}, {"a": pathlib.Path("b")}),
-        (dict[int, str], {"1": "a"}, {1: "a"}),
-        (dt.datetime, "2026-01-02T03:04:05Z", dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)),
-        (Colour, "red", Colour.RED),
-        (set[int], [1, 1], {1}),
-        (tuple[int, str], [1, "a"], (1, "a")),
-        (Point, {"x": 1}, Point(1)),
-        (Node, {"value": 1, "children": [{"value": 2}]}, Node(1, [Node(2)])),
-        (Query | None, {"text": "a"}, Query("a")),
-        (Options, {"depth": 1}, {"depth": 1}),
-        (int | None, None, None),
-        (object, {"any": [1]}, {"any": [1]}),
-    ],
-    ids=str,
-)
-def test_an_argument_becomes_what_its_annotation_names(annotation: Any, value: Any, argument: Any) -> None:
-    assert decoded(annotation, value) == argument
-
-
-@pytest.mark.parametrize(
-    ("annotation", "value", "sentence"),
-    [
-        (int, "1", "argument `x`: expected `int`, got `str`"),
-        (int, 1.0, "argument `x`: expected `int`, got `float`"),
-        (int, True, "argument `x`: expected `int`, got `bool`"),
-        (float, "1", "argument `x`: expected `float`, got `str`"),
-        (str, None, "argument `x`: expected `str`, got `null`"),
-        (Point, {"x": "1"}, "argument `x.x`: expected `int`, got `str`"),
-        (Point, {}, "argument `x`: object missing required field `x`"),
-        (
-            Node,
-            {"value": 1, "children": [{"value": 1}, {"value": "s"}]},
-            "argument `x.children[1].value`: expected `int`, got `str`",
-        ),
-        (list[pathlib.Path], [3], "argument `x[0]`: expected `str`, got `int`"),
-        (dict[int, int], {"a": 1}, "argument `x`: wrong key, expected `int`, got `str`"),
-        (Colour, "blue", 'argument `x`: invalid enum value \'blue\', use one of "green", "red"'),
-        (Literal["a"] | None, "b", "argument `x`: invalid enum value 'b', use one of \"a\""),
-        (Annotated[int, msgspec.Meta(ge=0)], -1, "argument `x`: expected `int` >= 0"),
-        (dt.datetime, "tomorrow", "argument `x`: invalid RFC3339 encoded datetime"),
-        (Even, {"n": 3}, "argument `x`: n must be even"),
-        (Even, {"n": 7}, "argument `x`: refused by its type, KeyError('seven')"),
-    ],
-    ids=str,
-)
-def test_an_argument_that_does_not_fit_is_named_with_expected_and_got(
-    annotation: Any, value: Any, sentence: str
-) -> None:
-    with pytest.raises(ToolInputError) as caught:
-        decoded(annotation, value)
-    assert str(caught.value) == sentence
-
-
-def search(query: str, limit: int = 5, *, exact: bool = False) -> None: ...
-
-
-def test_missing_unknown_and_wrong_arguments_are_all_named() -> None:
-    sentence = refused(search, {"qery": "a", "limit": "5", "zzz": 1})
-    assert sentence == (
-        "missing argument `query`; unknown argument `qery`, did you mean `query`?; "
-        "unknown argument `zzz`, known are `query`, `limit`, `exact`; "
-        "argument `limit`: expected `int`, got `str`"
-    )
-
-
-def test_an_input_that_is_no_object_is_refused() -> None:
-    assert refused(search, ["a"]) == "input: expected `object`, got `array`"
-    assert refused(search, None) == "input: expected `object`, got `null`"
-
-
-def test_a_fault_is_bounded_whatever_the_model_sent() -> None:
-    def choose(colour: Colour) -> None: ...
-
-    many = {f"n{index}": index for index in range(20_000)}
-    with pytest.raises(ToolInputError) as caught:
-        tool(search).bind({"query": "a", **many})
-    assert len(caught.value.faults) == 20_000
-    assert str(caught.value).endswith(f"; and {20_000 - MAX_FAULTS:,} more")
-    assert len(refused(choose, {"colour": "x" * 100_000})) <= 600
-    assert len(refused(choose, {"c" * 100_000: "x"})) <= 600
-
-
-def test_only_given_arguments_are_bound_so_that_defaults_stay_the_functions() -> None:
-    assert tool(search).bind({"query": "a"}) == {"query": "a"}
 
 
 def test_the_schema_is_an_object_with_defaults_and_required_names() -> None:
@@ -386,138 +241,3 @@ def test_a_signature_that_no_model_can_fill_is_refused_in_one_sentence(
     assert all(word in sentence for word in words)
     assert "\n" not in sentence
     assert "; " in sentence
-
-
-# --- docstrings
-
-GOOGLE = """Look something up.
-
-It reads the index
-and nothing else.
-
-Args:
-    query (str): what to look
-        for, in words
-    limit: how many: at most
-    **tags: more
-
-Returns:
-    limit: not an argument
-"""
-
-SPHINX = """
-    Look something up.
-
-    :param str query: what to look
-        for, in words
-    :param limit: how many: at most
-    :keyword tags: more
-    :type limit: int
-    :returns: a list
-    """
-
-DESCRIPTIONS = {"query": "what to look for, in words", "limit": "how many: at most", "tags": "more"}
-
-
-def test_google_and_sphinx_docstrings_describe_the_parameters() -> None:
-    assert read_docstring(GOOGLE) == (
-        "Look something up.\n\nIt reads the index\nand nothing else.",
-        DESCRIPTIONS,
-    )
-    assert read_docstring(SPHINX) == ("Look something up.", DESCRIPTIONS)
-
-
-def test_a_docstring_without_sections_is_all_description() -> None:
-    text = "Count: how many there are.\n\nExample: none\n  indented"
-    assert read_docstring(text) == (text, {})
-    assert read_docstring(None) == ("", {})
-
-
-@settings(deadline=None)
-@given(st.text(alphabet="aA:\n \tgrs*()param", max_size=80))
-def test_any_docstring_can_be_read(text: str) -> None:
-    read_docstring(text)
-    read_docstring(f"{text}\nArgs:\n  {text}\n:param {text}: {text}")
-
-
-def test_an_annotated_text_wins_over_the_docstring() -> None:
-    def fetch(url: Annotated[str, "from the type"], retries: int) -> None:
-        """Fetch.
-
-        Args:
-            url: from the docstring
-            retries: how often
-        """
-
-    properties = tool(fetch).input_schema["properties"]
-    assert properties["url"]["description"] == "from the type"
-    assert properties["retries"]["description"] == "how often"
-
-
-# --- any input
-
-
-def everything(  # noqa: PLR0917 - one of each kind
-    count: int,
-    point: Point,
-    when: dt.datetime | None = None,
-    node: Node | None = None,
-    colour: Colour = Colour.RED,
-    tags: dict[str, list[pathlib.Path]] | None = None,
-    even: Even | None = None,
-    mode: Literal["a", 1] | None = None,
-) -> None: ...
-
-
-def freely(a: Annotated[float, msgspec.Meta(gt=0)], **rest: tuple[int, str]) -> None: ...
-
-
-names = st.sampled_from([*tool(everything).input_schema["properties"], "a", "x", "n", "value", "children"])
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from(["red", "a"]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(names | st.text(max_size=3), inner, max_size=4)
-    ),
-    max_leaves=15,
-)
-
-
-class Schemed:
-    name = "schemed"
-    input_schema = {  # noqa: RUF012 - as an author would write it
-        "type": "object",
-        "properties": {"a": {"type": ["integer", "null"]}, "mode": {"enum": ["a", 1]}, "x": True},
-        "required": ["a"],
-        "additionalProperties": False,
-    }
-
-    def run(self, **arguments: object) -> object:
-        return arguments
-
-
-@pytest.mark.parametrize(
-    "made", [tool(everything), tool(freely), as_tool(Schemed())], ids=lambda made: made.name
-)
-@settings(deadline=None, max_examples=150)
-@given(value=st.dictionaries(names | st.text(max_size=5), json_values, max_size=6) | json_values)
-def test_any_json_is_bound_or_refused_and_nothing_else(made: Tool[..., Any], value: Any) -> None:
-    try:
-        bound = made.bind(value)
-    except ToolInputError as refusal:
-        bound = dict.fromkeys(refusal.faults)
-    assert isinstance(bound, dict)
-
-
-def test_an_input_that_is_nested_too_deeply_is_refused() -> None:
-    deep: dict[str, Any] = {"value": 1}
-    for _ in range(10_000):
-        deep = {"value": 1, "children": [deep]}
-    assert (
-        refused(everything, {"count": 1, "point": {"x": 1}, "node": deep})
-        == "argument `node`: nested too deeply"
-    )

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit_reporting.page import TerminalStream, colour_wanted
 from agentkit_reporting.terminal import (
-    TerminalStream,
     VisibleChunks,
     brief,
     brief_arguments,
     clipped,
-    colour_wanted,
     duration_text,
     one_line,
     visible,

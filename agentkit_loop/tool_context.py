@@ -1,0 +1,104 @@
+"""The context of a call: what a running tool may use, and the signals that it sends to the driver."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+
+from agentkit_loop.values import JSON, clean_text, to_json
+
+
+@attrs.frozen
+class ToolProgressed:
+    """A running tool said how far it is. fraction: 0 to 1, None if unknown."""
+
+    call_id: str
+    message: str = attrs.field(converter=clean_text)
+    fraction: float | None = None
+
+
+@attrs.frozen
+class CustomFact:
+    """A running tool told a fact of its own. data: JSON already."""
+
+    name: str = attrs.field(converter=clean_text)
+    data: JSON = attrs.field(converter=to_json)
+
+
+ToolSignal: TypeAlias = ToolProgressed | CustomFact
+"""What a context sends to the driver."""
+
+
+class ToolContext:
+    """What a running tool may use; made by the driver for each attempt of a call. Safe to share by threads.
+
+    call_id, session_id, run_id, turn_id, attempt: which call this is. send: takes each signal; it is called
+    on the tool's thread, one call at a time, and must not wait for the driver.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[ToolSignal], object],
+        *,
+        call_id: str,
+        session_id: str = "",
+        run_id: str = "",
+        turn_id: str | None = None,
+        attempt: int = 1,
+    ) -> None:
+        self.call_id = call_id
+        self.session_id = session_id
+        self.run_id = run_id
+        self.turn_id = turn_id
+        self.attempt = attempt
+        self._send = send
+        self._lock = threading.RLock()
+        self._closed = False
+        self._cancelled = threading.Event()
+
+    def progress(self, message: str, fraction: float | None = None) -> None:
+        """Say how far the work is; after the call was closed this does nothing.
+
+        fraction: of the whole, put between 0 and 1; one that is not finite raises ValueError.
+        """
+        if fraction is not None:
+            if not math.isfinite(fraction):
+                raise ValueError(
+                    f"fraction {fraction!r} refused because it is not finite; give 0 to 1, or None"
+                )
+            fraction = min(max(float(fraction), 0.0), 1.0)
+        self._tell(ToolProgressed(self.call_id, message, fraction))
+
+    def emit(self, name: str, data: object = None) -> None:
+        """Tell a fact as CustomEvent; after the call was closed this does nothing."""
+        self._tell(CustomFact(name, data))
+
+    def _tell(self, signal: ToolSignal) -> None:
+        with self._lock:
+            if not self._closed:
+                self._send(signal)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more: stop soon."""
+        return self._cancelled.is_set()
+
+    def wait_cancelled(self, timeout_s: float) -> bool:
+        """Pause on this thread until the call is cancelled or the time is over; True if it is cancelled.
+
+        An async tool needs none: its task is cancelled.
+        """
+        return self._cancelled.wait(timeout_s)
+
+    def cancel(self) -> None:
+        """Ask the tool to stop; the driver's."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Let nothing through any more: when this returns, the last signal was sent; the driver's."""
+        with self._lock:
+            self._closed = True
