@@ -28,6 +28,7 @@ from agentkit_loop.content import (
     ToolSpec,
 )
 from agentkit_loop.driver import LoopDriver
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import (
     AgentKitError,
     ConfigurationError,
@@ -76,13 +77,7 @@ from agentkit_loop.events import (
 from agentkit_loop.ids import new_id
 from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
-from agentkit_loop.observers import (
-    EventEmitter,
-    FailurePolicy,
-    LoopObserver,
-    ObserverFailure,
-    Registration,
-)
+from agentkit_loop.observers import FailurePolicy, LoopObserver, ObserverFailure, Registration
 from agentkit_loop.pricing import PriceTable, Pricing, Rates
 from agentkit_loop.retry import Retry
 from agentkit_loop.state import LoopState

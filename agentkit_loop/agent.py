@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyPart, Item
 from agentkit_loop.driver import LoopDriver
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.models.protocol import Model
-from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, Registration
+from agentkit_loop.observers import FailurePolicy, Observer, Registration
 from agentkit_loop.pricing import Pricing
 from agentkit_loop.retry import Retry
 from agentkit_loop.settings import LoopSettings

@@ -18,6 +18,7 @@ import attrs
 from agentkit_loop.clock import Clock
 from agentkit_loop.closing import Ending
 from agentkit_loop.content import AnyPart, Item, Part, TextPart, ToolResultPart
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import (
     ConfigurationError,
     HostError,
@@ -41,7 +42,7 @@ from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Machine
 from agentkit_loop.models.protocol import Answer, Model, UsageReport
 from agentkit_loop.moves import Ended, Yield
-from agentkit_loop.observers import EventEmitter, FailurePolicy, Observer, ObserverFailure, Registration, Slot
+from agentkit_loop.observers import FailurePolicy, Observer, ObserverFailure, Registration, Slot
 from agentkit_loop.pricing import Pricing
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import (

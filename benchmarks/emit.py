@@ -13,8 +13,9 @@ import attrs
 import msgspec
 
 from agentkit_loop.content import AppendText
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import AgentEvent, ContentDelta
-from agentkit_loop.observers import EventEmitter, LoopObserver
+from agentkit_loop.observers import LoopObserver
 from agentkit_loop.stamping import make_delta, stamp
 from agentkit_reporting import JsonlReporter, TranscriptReporter, UsageReporter, decode_event, encode_event
 from benchmarks.measure import Row, compare

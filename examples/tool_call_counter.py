@@ -21,7 +21,6 @@ class ToolCallCounter(LoopObserver):
 
     def handle_event(self, event: AgentEvent) -> None:
         """Count one call."""
-        del event
         self.count += 1
 
 

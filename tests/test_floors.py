@@ -21,6 +21,7 @@ LOOP_FLOORS = (
     {"events"},
     {"stamping", "transcript"},
     {"observers", "digest", "state", "tool_context"},
+    {"emitter"},
     {"tool_arguments", "models.sse", "models.anthropic_usage", "models.anthropic_failures"},
     {"tool_schema", "models.scripted", "models.anthropic_wire"},
     {"tools", "models.anthropic_stream"},

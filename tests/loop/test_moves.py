@@ -9,12 +9,12 @@ import pytest
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item, TextPart
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import AgentEvent, RunFinished
 from agentkit_loop.machine import Machine
 from agentkit_loop.models.protocol import Answer
 from agentkit_loop.moves import MOVES, Verdict, Wait, Yield, verdict
-from agentkit_loop.observers import EventEmitter
 from agentkit_loop.retry import Retry
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import Answered, RequestFault, Submit, ToolReturned, UsageReported, WarningNoted

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, ObserverError
 from agentkit_loop.events import AgentEvent, CustomEvent, ObserverFailed, TurnStarted
-from agentkit_loop.observers import EventEmitter, FailurePolicy, LoopObserver, Registration
+from agentkit_loop.observers import FailurePolicy, LoopObserver, Registration
 from agentkit_loop.testing import EventRecorder, VirtualClock
 
 

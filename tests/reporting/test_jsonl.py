@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop.content import AnyDelta, AppendBytes, AppendText, BeginPart, CommitPart, TextPart
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, CustomEvent
-from agentkit_loop.observers import EventEmitter, FailurePolicy
+from agentkit_loop.observers import FailurePolicy
 from agentkit_reporting.jsonl import MAX_OPEN_SESSIONS, JsonlReporter
 from agentkit_reporting.log.read import read_events
 from tests.strategies import event_lists, events, texts
@@ -86,7 +87,7 @@ def test_an_event_that_was_not_told_is_refused_and_nothing_is_written(tmp_path: 
 
 def test_a_dash_is_standard_output() -> None:
     program = (
-        "from agentkit_loop.observers import EventEmitter\n"
+        "from agentkit_loop.emitter import EventEmitter\n"
         "from agentkit_loop.events import CustomEvent\n"
         "from agentkit_reporting.jsonl import JsonlReporter\n"
         "with EventEmitter([JsonlReporter('-')]) as emitter:\n"
@@ -255,7 +256,8 @@ def test_threads_with_sessions_of_their_own_share_a_reporter(tmp_path: Path) -> 
 def test_a_closed_pipe_ends_neither_the_run_nor_the_exit_badly() -> None:
     program = """
 import sys
-from agentkit_loop.observers import EventEmitter, FailurePolicy
+from agentkit_loop.emitter import EventEmitter
+from agentkit_loop.observers import FailurePolicy
 from agentkit_loop.events import CustomEvent
 from agentkit_reporting.jsonl import JsonlReporter
 sys.stdin.readline()

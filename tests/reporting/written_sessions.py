@@ -19,6 +19,7 @@ from agentkit_loop.content import (
     ToolCallPart,
     ToolSpec,
 )
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import (
     AgentEvent,
     ApprovalRequired,
@@ -52,7 +53,6 @@ from agentkit_loop.events import (
     UsageUpdated,
     Warning,  # noqa: A004 - the event's name in the contract
 )
-from agentkit_loop.observers import EventEmitter
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 from agentkit_reporting.stdout import StdoutReporter
 

@@ -1,0 +1,303 @@
+"""The emitter: stamp an event, give it to each observer in order, isolate failures.
+
+This is the hot path; it stands alone. The rules (DESIGN section 4, "Observers"):
+
+- every event to every observer, in order of registration, before the next event;
+- whatever one observer does, the others still get that event;
+- an event caused while another is told is told after it;
+- `ObserverFailed` is told once per observer and kind of error (under LOG and ACCUMULATE), never to the
+  one that failed, and a failure while handling one tells none.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from agentkit_loop.clock import Clock
+from agentkit_loop.content import AnyDelta
+from agentkit_loop.errors import ConfigurationError, ObserverError
+from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
+from agentkit_loop.ids import new_id
+from agentkit_loop.observers import (
+    FailurePolicy,
+    Observer,
+    ObserverFailure,
+    Registration,
+    Slot,
+    own_method,
+    run_bounded,
+    slot_of,
+)
+from agentkit_loop.stamping import MutableDelta, convert_payload, is_emittable, stamp
+from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
+
+logger = logging.getLogger(__name__)
+
+_clock_s = time.perf_counter  # floats: cheaper to subtract and add than integers of nanoseconds
+_new = object.__new__
+
+MAX_KEPT_ERRORS = 1_000
+"""How many failures ACCUMULATE keeps; older ones make room."""
+
+
+class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
+    """The observers that one class of event goes to, in order, and how many events went."""
+
+    def __init__(self, slots: Iterable[Slot]) -> None:
+        super().__init__((slot.handle, slot) for slot in slots)
+        self.told = 0
+
+
+class EventEmitter:
+    """Stamps events and tells them to observers; the loop has one, and a hand-written loop may.
+
+    session_id, run_id: made up where not given; `run_id` and `turn_id` may be set between events.
+    `emit` may be called from any thread and from inside an observer.
+    """
+
+    def __init__(
+        self,
+        observers: Iterable[Observer | Registration] = (),
+        *,
+        session_id: str | None = None,
+        run_id: str | None = None,
+        policy: FailurePolicy = FailurePolicy.LOG,
+        clock: Clock | None = None,
+        fold: Callable[[AgentEvent], None] | None = None,
+        seq: int = 0,
+    ) -> None:
+        self.session_id = session_id or new_id("ses")
+        self.run_id = run_id or new_id("run")
+        self.turn_id: str | None = None
+        self.seq = seq
+        self.policy = policy
+        self.telling: Slot | None = None  # whose handler runs now
+        self._now = (clock or Clock()).now
+        self._fold = fold
+        self._slots: tuple[Slot, ...] = ()
+        self._retired: list[Slot] = []
+        self._routes: dict[type[AgentEvent], Route] = {}
+        self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
+        self._queued: collections.deque[AgentEvent] = collections.deque()
+        self._lock = threading.RLock()
+        for observer in observers:
+            self.add_observer(observer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.flush()
+
+    # --- registration
+
+    def add_observer(self, observer: Observer | Registration) -> None:
+        """Register an observer, last in order, from the next event on; refuses what cannot observe."""
+        registration = observer if isinstance(observer, Registration) else Registration(observer)
+        with self._lock:
+            slot = slot_of(registration, self.policy, {slot.name for slot in (*self._slots, *self._retired)})
+            self._slots = (*self._slots, slot)
+            self._reroute()
+
+    def tap(self, collect: Callable[[AgentEvent], object]) -> None:
+        """Register a driver's own collector, which no statistics name."""
+        self.add_observer(collect)
+        self._slots[-1].counted = False
+
+    def remove_observer(self, observer: Observer) -> None:
+        """Forget an observer from the next event on; it is neither flushed nor closed."""
+        with self._lock:
+            found = [slot for slot in self._slots if slot.observer == observer]
+            if not found:
+                raise ConfigurationError(f"{observer!r} is not registered; give the object that was added")
+            self._retire(found[0])
+
+    def _retire(self, slot: Slot) -> None:
+        self._slots = tuple(other for other in self._slots if other is not slot)
+        self._retired.append(slot)
+        self._reroute()
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The registered observers, in order."""
+        return tuple(slot.observer for slot in self._slots)
+
+    # --- telling
+
+    def emit(self, event: AgentEvent) -> None:
+        """Convert, stamp and tell an event of the host's; from inside an observer: after the current one.
+
+        Raises ConfigurationError for an event that was told before, ObserverError under FAIL_FAST.
+        """
+        if not is_emittable(event):
+            raise ConfigurationError(
+                f"{type(event).__name__} seq {getattr(event, 'seq', '?')} cannot be emitted; make a new event"
+            )
+        convert_payload(event)
+        with self._lock:
+            self._queued.append(event)
+            if self.telling is not None:
+                return  # this thread is telling an event right now; it goes on with the queue
+            while self._queued:
+                self.tell(self._queued.popleft())
+
+    def tell(self, event: AgentEvent) -> None:
+        """Stamp and dispatch an event whose values are JSON already; only on the thread that drives."""
+        self.seq += 1
+        stamp(event, self.session_id, self.run_id, self.turn_id, self.seq, self._now())
+        self._dispatch(event)
+
+    def tell_delta(self, request_id: str, delta: AnyDelta) -> None:
+        """Make, stamp and dispatch a ContentDelta: the fast way, for every chunk of a stream.
+
+        It is `tell(ContentDelta(…))` with the event filled in place (stamping.py); a call for that would cost
+        a tenth of it all.
+        """
+        self.seq = seq = self.seq + 1
+        event = _new(MutableDelta)
+        event.session_id = self.session_id
+        event.run_id = self.run_id
+        event.turn_id = self.turn_id
+        event.seq = seq
+        event.timestamp = self._now()
+        event.unknown_fields = None
+        event.request_id = request_id
+        event.delta = delta
+        event.__class__ = ContentDelta
+        self._dispatch(event)
+
+    def _dispatch(self, event: AgentEvent) -> None:
+        if self._fold is not None:
+            self._fold(event)
+        route = self._routes.get(event.__class__)
+        if route is None:
+            route = self._route(event.__class__)
+        failures: list[tuple[Slot, BaseException]] | None = None
+        before = _clock_s()
+        for handle, slot in route:
+            self.telling = slot
+            try:
+                handle(event)
+            except BaseException as error:  # noqa: BLE001 - the others still get the event; see _settle
+                failures = failures or []
+                failures.append((slot, error))
+            after = _clock_s()
+            slot.spent_s += after - before
+            before = after
+        self.telling = None
+        route.told += 1
+        if failures is not None:
+            self._settle(event, failures)
+
+    def _route(self, cls: type[AgentEvent]) -> Route:
+        route = Route(slot for slot in self._slots if not slot.wants or issubclass(cls, slot.wants))
+        self._routes[cls] = route
+        return route
+
+    def _reroute(self) -> None:
+        """Forget the routes, after their counts went to their slots."""
+        for route in self._routes.values():
+            for _, slot in route:
+                slot.handled += route.told
+        self._routes = {}
+
+    # --- failures
+
+    def _settle(self, event: AgentEvent, failures: list[tuple[Slot, BaseException]]) -> None:
+        fatal: BaseException | None = None
+        told: list[tuple[Slot, ObserverFailed]] = []
+        for slot, error in failures:
+            if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: never swallowed
+                fatal = error
+                continue
+            slot.failed += 1
+            disabled = slot.disable_after is not None and slot.failed >= slot.disable_after
+            if slot.policy is FailurePolicy.FAIL_FAST:
+                self._retire(slot)
+                if fatal is None:
+                    fatal = ObserverError(slot.name, event.seq, event.type)
+                    fatal.__cause__ = error
+                continue
+            if disabled:
+                self._retire(slot)
+            failed = self._note(slot, event, error, disabled=disabled)
+            if failed is not None and not isinstance(event, ObserverFailed):
+                told.append((slot, failed))
+        for slot, failed in told:
+            self._tell_failure(slot, failed)
+        if fatal is not None:
+            raise fatal
+
+    def _note(
+        self, slot: Slot, event: AgentEvent, error: Exception, *, disabled: bool
+    ) -> ObserverFailed | None:
+        """Log or keep a failure by its policy; return what is to be told of it, if anything."""
+        if slot.policy is FailurePolicy.IGNORE:
+            return None
+        if slot.policy is FailurePolicy.ACCUMULATE:
+            self._errors.append(ObserverFailure(slot.name, event.seq, error))
+        kind = type(error).__name__
+        new = kind not in slot.kinds
+        slot.kinds.add(kind)
+        if slot.policy is FailurePolicy.LOG and (new or disabled):
+            logger.error(
+                "observer %s failed on event %d (%s): %s: %s%s",
+                slot.name,
+                event.seq,
+                event.type,
+                kind,
+                error_text(error),
+                "; it gets no more events" if disabled else "",
+                exc_info=error if new else None,
+            )
+        if not (new or disabled):
+            return None
+        return ObserverFailed(
+            observer=slot.name, event_seq=event.seq, error=ErrorInfo.of(error), disabled=disabled
+        )
+
+    def _tell_failure(self, failing: Slot, failed: ObserverFailed) -> None:
+        self._reroute()
+        self._routes[ObserverFailed] = Route(
+            slot for _, slot in self._route(ObserverFailed) if slot is not failing
+        )
+        try:
+            self.tell(failed)
+        finally:
+            self._reroute()
+
+    def take_errors(self) -> tuple[ObserverFailure, ...]:
+        """Return and forget the failures kept under ACCUMULATE, oldest first."""
+        taken = []
+        while self._errors:
+            taken.append(self._errors.popleft())
+        return tuple(taken)
+
+    # --- the end
+
+    def stats(self) -> tuple[ObserverStats, ...]:
+        """Return what was counted for each observer, those that were removed last."""
+        self._reroute()
+        return tuple(slot.stats() for slot in (*self._slots, *self._retired) if slot.counted)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Flush every observer that has something to flush; True if all returned within the bound.
+
+        The flushes run on a thread of their own, so that one that hangs cannot hold up the caller.
+        """
+        work = [flush for slot in self._slots if (flush := own_method(slot.observer, "flush")) is not None]
+        return run_bounded(work, timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Flush and close every observer; True if all returned within the bound."""
+        flushed = self.flush(timeout_s)
+        work = [close for slot in self._slots if (close := own_method(slot.observer, "close")) is not None]
+        return run_bounded(work, timeout_s) and flushed
