@@ -29,9 +29,8 @@ PRICES = PriceTable(
     {MODEL: Rates(input=Decimal(3), output=Decimal(15), cached_input=Decimal("0.30"))}, source="demo prices"
 )
 PROMPT = "Which region sold more in the first quarter? Write the answer to report.md."
-ORDERS = {"north.csv": 7_919, "south.csv": 7_907}
-"""File: the number that its made-up amounts are stepped by, so that each run has the same ones."""
-ROWS = 12_000  # enough that adding them up takes a moment, and two files at once are seen to overlap
+ORDERS = {"north.csv": 9_000, "south.csv": 30_000}
+"""File: how many orders it has; enough that adding up takes a moment, and two at once are seen to overlap."""
 
 
 @click.command("demo")
@@ -78,6 +77,12 @@ def command(*, folder: Path, colour: bool | None, fast: bool) -> None:
     )
 
 
+def _order(number: int, count: int) -> str:
+    """Return a line of a file; made up, and the same in each run."""
+    amount = number * 7_919 % 90_001 * 9_000 / count / 100
+    return f"{number},{('jan', 'feb', 'mar')[number % 3]},{amount:.2f}\n"
+
+
 def _near(path: Path | None) -> str:
     """Return the path as it is typed from here."""
     return "" if path is None else os.path.relpath(path)
@@ -87,11 +92,8 @@ def make_orders(folder: Path) -> None:
     """Make the folder and its files; raises LogError where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, step in ORDERS.items():
-            rows = (
-                f"{n},{('jan', 'feb', 'mar')[n % 3]},{n * step % 90_001 / 100:.2f}\n"
-                for n in range(1, ROWS + 1)
-            )
+        for name, count in ORDERS.items():
+            rows = (_order(number, count) for number in range(1, count + 1))
             (folder / name).write_text("order,month,amount\n" + "".join(rows), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
