@@ -22,8 +22,11 @@ from agentkit_loop.execution import arun_body, run_body
 from agentkit_loop.models.protocol import ModelSignal
 from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
-from agentkit_loop.shell import STREAM_ENDED, DriverBase, DriverSettings, fault_of
+from agentkit_loop.shell import GRACE_S, STREAM_ENDED, DriverBase, DriverSettings, checked_signal, fault_of
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
+
+BODY_GRACE_S = 1.0
+"""How long the end of a run waits for cancelled async bodies."""
 
 
 class AsyncLoopDriver(DriverBase):
@@ -42,9 +45,11 @@ class AsyncLoopDriver(DriverBase):
     ) -> None:
         super().__init__(settings, session_id=session_id, items=items, tap=tap)
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._inbox: collections.deque[tuple[Slot | None, Any]] = collections.deque()
         self._changed = asyncio.Event()
         self._stream: AsyncIterator[ModelSignal] | None = None
+        self._cancelled: set[asyncio.Task[None]] = set()  # bodies that may still be ending
         self._tasks: dict[str, asyncio.Task[None]] = {}  # async bodies that run, by call id
         self._pausing = False
         self._start()
@@ -55,10 +60,12 @@ class AsyncLoopDriver(DriverBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._refuse_closing()
         await self._aleave(error)
 
     async def close(self) -> None:
         """End the run: completed, or suspended where an exchange is open. Twice is harmless."""
+        self._refuse_closing()
         await self._aleave(None)
 
     suspend = close
@@ -113,18 +120,53 @@ class AsyncLoopDriver(DriverBase):
 
     async def _aleave(self, error: BaseException | None) -> None:
         """End the run; the observers' flushes are waited for off the event loop, unless cancelled again."""
+        cancelled: asyncio.CancelledError | None = None
+        if error is None:
+            await self._give_grace()
         if not self.is_closed:
             self._end(error)
             with contextlib.suppress(*(() if error is None else (ObserverError,))):
                 for _ in self._closing():
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await asyncio.shield(self._loop.run_in_executor(None, self._emitter.flush))
+                    flushed = self._loop.run_in_executor(None, self._emitter.flush)
+                    while not flushed.done():  # it is bounded; whoever cancels meanwhile is told afterwards
+                        try:
+                            await asyncio.shield(flushed)
+                        except asyncio.CancelledError as caught:
+                            cancelled = caught
         await self._let_go()
+        if cancelled is not None and error is None:
+            raise cancelled
+
+    async def _give_grace(self) -> None:
+        """Let the bodies that run go on for a moment; what they bring is told."""
+        until = self._clock.monotonic() + GRACE_S
+        while self._is_waiting_for_bodies(until):
+            await self._wait_for_change(until)
+            self._take_waiting()
+
+    async def _wait_for_change(self, until: float | None) -> None:
+        seconds = None if until is None else max(0.0, until - self._clock.monotonic())
+        self._changed.clear()
+        if not self._inbox:
+            await self._clock.await_change(self._changed, seconds, busy=bool(self._contexts))
+
+    def _refuse_closing(self) -> None:
+        self._refuse_reentry("close()")
+        if self._working and not self.is_closed:
+            raise IllegalMoveError("close()", "another task drives this session", "cancel that task instead")
+
+    def _drives(self) -> bool:
+        return threading.get_ident() == self._thread
 
     def _abandon(self, call_id: str) -> None:
         task = self._tasks.pop(call_id, None)
-        if task is not None:
-            task.cancel()
+        if task is not None and not task.done():
+            self._end_body(task)
+
+    def _end_body(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._cancelled.add(task)
+        task.add_done_callback(self._cancelled.discard)
 
     async def _advance(self) -> Step | None:
         """Do one thing: read the stream, tell an event, or wait; return a step for the host, if any."""
@@ -137,10 +179,7 @@ class AsyncLoopDriver(DriverBase):
             case Stream():
                 await self._read()
             case Wait(until):
-                seconds = None if until is None else max(0.0, until - self._clock.monotonic())
-                self._changed.clear()
-                if not self._inbox:
-                    await self._clock.await_change(self._changed, seconds, busy=bool(self._contexts))
+                await self._wait_for_change(until)
             case GiveUp(failure):
                 raise self._model_error(failure)
             case Ended():
@@ -188,11 +227,16 @@ class AsyncLoopDriver(DriverBase):
                 signal: Any = await anext(stream, None)
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
                 signal = fault_of(error)
-            if signal.__class__ is AppendText and signal.part_id in previews and signal.chunk.isascii():
+            if (
+                signal.__class__ is AppendText
+                and signal.chunk.__class__ is str
+                and signal.chunk.isascii()
+                and signal.part_id in previews
+            ):
                 previews[signal.part_id].append(signal.chunk)
                 tell_delta(request.id, signal)
             else:
-                self._take(signal or fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut")))
+                self._take(checked_signal(signal))
                 if self._state.request is None:
                     await self._let_go()
                     return
@@ -206,6 +250,8 @@ class AsyncLoopDriver(DriverBase):
         if close is not None:
             with contextlib.suppress(Exception):  # what a connection says while it is let go changes nothing
                 await close()
+        if self._cancelled:
+            await asyncio.wait(self._cancelled, timeout=BODY_GRACE_S)
 
     def _take_waiting(self) -> bool:
         found = bool(self._inbox)
@@ -217,7 +263,8 @@ class AsyncLoopDriver(DriverBase):
         for context in self._contexts.values():
             context.cancel()
         for task in self._tasks.values():
-            task.cancel()
+            if not task.done():
+                self._end_body(task)
 
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
         self._inbox.append(entry)

@@ -17,7 +17,7 @@ from agentkit_loop.execution import run_body
 from agentkit_loop.models.protocol import ModelSignal
 from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
-from agentkit_loop.shell import STREAM_ENDED, DriverBase, DriverSettings, fault_of
+from agentkit_loop.shell import GRACE_S, STREAM_ENDED, DriverBase, DriverSettings, checked_signal, fault_of
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
 
 
@@ -47,12 +47,15 @@ class LoopDriver(DriverBase):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
+        with self._alone("close()"):
+            if error is None:
+                self._give_grace()
             self._leave(error)
 
     def close(self) -> None:
         """End the run: completed, or suspended where an exchange is open. Twice is harmless."""
-        with self._lock:
+        with self._alone("close()"):
+            self._give_grace()
             self._leave(None)
 
     suspend = close
@@ -60,8 +63,7 @@ class LoopDriver(DriverBase):
 
     def next(self) -> Step:
         """Go on until the host is needed; see steps.py. Raises ModelError, ObserverError, IllegalMoveError."""
-        self._refuse_reentry()
-        with self._lock, self._working_on():
+        with self._alone("next()"), self._working_on():
             while True:
                 step = self._advance()
                 if step is not None:
@@ -88,13 +90,29 @@ class LoopDriver(DriverBase):
 
     def advance(self) -> Step | None:
         """Do one thing and return; for a host that wants the events as they come (`Agent.stream`)."""
-        self._refuse_reentry()
         self._pausing = True
         try:
-            with self._lock, self._working_on():
+            with self._alone("next()"), self._working_on():
                 return self._advance()
         finally:
             self._pausing = False
+
+    def _give_grace(self) -> None:
+        """Let the bodies that run go on for a moment; what they bring is told."""
+        until = self._clock.monotonic() + GRACE_S
+        while self._is_waiting_for_bodies(until):
+            self._wait_for_signal(until)
+
+    @contextlib.contextmanager
+    def _alone(self, move: str) -> Iterator[None]:
+        """Be the one that drives; refused from inside an observer, and while another thread drives."""
+        if not self._lock.acquire(blocking=False):
+            raise IllegalMoveError(move, "another thread drives this session", "leave it to that thread")
+        try:
+            self._refuse_reentry(move)
+            yield
+        finally:
+            self._lock.release()
 
     @contextlib.contextmanager
     def _working_on(self) -> Iterator[None]:
@@ -123,7 +141,7 @@ class LoopDriver(DriverBase):
             case Stream():
                 self._read()
             case Wait(until):
-                self._wait(until)
+                self._wait_for_signal(until)
             case GiveUp(failure):
                 raise self._model_error(failure)
             case Ended():
@@ -139,7 +157,7 @@ class LoopDriver(DriverBase):
             self._take_posted(self._inbox.get_nowait())
         return found
 
-    def _wait(self, until: float | None) -> None:
+    def _wait_for_signal(self, until: float | None) -> None:
         seconds = None if until is None else max(0.0, until - self._clock.monotonic())
         guard = self._guard
         guard.waiting = True
@@ -187,11 +205,16 @@ class LoopDriver(DriverBase):
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
                 signal = fault_of(error)
             guard.waiting = False
-            if signal.__class__ is AppendText and signal.part_id in previews and signal.chunk.isascii():
+            if (
+                signal.__class__ is AppendText
+                and signal.chunk.__class__ is str
+                and signal.chunk.isascii()
+                and signal.part_id in previews
+            ):
                 previews[signal.part_id].append(signal.chunk)
                 tell_delta(request.id, signal)
             else:
-                self._take(signal or fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut")))
+                self._take(checked_signal(signal))
                 if self._state.request is None:
                     self._close_stream()
                     return

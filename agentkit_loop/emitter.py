@@ -12,6 +12,7 @@ This is the hot path; it stands alone. The rules (DESIGN section 4, "Observers")
 from __future__ import annotations
 
 import collections
+import inspect
 import logging
 import threading
 import time
@@ -36,6 +37,7 @@ from agentkit_loop.observers import (
 )
 from agentkit_loop.stamping import MutableDelta, convert_payload, is_emittable, stamp
 from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
+from agentkit_loop.values import clean_text
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +74,8 @@ class EventEmitter:
         fold: Callable[[AgentEvent], None] | None = None,
         seq: int = 0,
     ) -> None:
-        self.session_id = session_id or new_id("ses")
-        self.run_id = run_id or new_id("run")
+        self.session_id = new_id("ses") if session_id is None else _checked_id("session_id", session_id)
+        self.run_id = new_id("run") if run_id is None else _checked_id("run_id", run_id)
         self.turn_id: str | None = None
         self.seq = seq
         self.policy = policy
@@ -115,10 +117,14 @@ class EventEmitter:
     def remove_observer(self, observer: Observer) -> None:
         """Forget an observer from the next event on; it is neither flushed nor closed."""
         with self._lock:
-            found = [slot for slot in self._slots if slot.observer == observer]
-            if not found:
+            same = [slot for slot in self._slots if slot.observer is observer]
+            # A bound method is a new object each time it is looked up; other equal objects are not the same.
+            alike = [
+                slot for slot in self._slots if inspect.isroutine(observer) and slot.observer == observer
+            ]
+            if not (same or alike):
                 raise ConfigurationError(f"{observer!r} is not registered; give the object that was added")
-            self._retire(found[0])
+            self._retire((same or alike)[0])
 
     def _retire(self, slot: Slot) -> None:
         self._slots = tuple(other for other in self._slots if other is not slot)
@@ -137,17 +143,26 @@ class EventEmitter:
 
         Raises ConfigurationError for an event that was told before, ObserverError under FAIL_FAST.
         """
-        if not is_emittable(event):
-            raise ConfigurationError(
-                f"{type(event).__name__} seq {getattr(event, 'seq', '?')} cannot be emitted; make a new event"
-            )
-        convert_payload(event)
         with self._lock:
+            if not is_emittable(event) or any(event is queued for queued in self._queued):
+                raise ConfigurationError(
+                    f"{type(event).__name__} seq {getattr(event, 'seq', '?')} cannot be emitted; "
+                    "make a new event"
+                )
+            convert_payload(event)
             self._queued.append(event)
-            if self.telling is not None:
-                return  # this thread is telling an event right now; it goes on with the queue
-            while self._queued:
+            if self.telling is None:  # otherwise this thread tells an event right now, and then the queue
+                self._tell_queued()
+
+    def _tell_queued(self) -> None:
+        first: BaseException | None = None
+        while self._queued:
+            try:
                 self.tell(self._queued.popleft())
+            except BaseException as error:  # noqa: BLE001 - the others in the queue are facts too
+                first = first or error
+        if first is not None:
+            raise first
 
     def tell(self, event: AgentEvent) -> None:
         """Stamp and dispatch an event whose values are JSON already; only on the thread that drives."""
@@ -193,7 +208,11 @@ class EventEmitter:
             slot.spent_s += after - before
             before = after
         self.telling = None
-        route.told += 1
+        if self._routes.get(event.__class__) is route:
+            route.told += 1
+        else:  # an observer changed who is registered, or asked for the counts
+            for _, slot in route:
+                slot.handled += 1
         if failures is not None:
             self._settle(event, failures)
 
@@ -301,3 +320,11 @@ class EventEmitter:
         flushed = self.flush(timeout_s)
         work = [close for slot in self._slots if (close := own_method(slot.observer, "close")) is not None]
         return run_bounded(work, timeout_s) and flushed
+
+
+def _checked_id(name: str, given: object) -> str:
+    if not isinstance(given, str) or not given:
+        raise ConfigurationError(
+            f"{name}={given!r} is no id; give text that is not empty, or None for a new one"
+        )
+    return clean_text(given)

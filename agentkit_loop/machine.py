@@ -10,13 +10,23 @@ in streaming.py, what becomes of its calls in calls.py, how everything is closed
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from agentkit_loop.calls import STOPPING_REASONS, Calls
 from agentkit_loop.closing import Durations, Ending, closing_event
-from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item, clean_item
+from agentkit_loop.content import (
+    ITEM_KINDS,
+    AppendBytes,
+    AppendText,
+    BeginPart,
+    CommitPart,
+    Item,
+    Part,
+    clean_item,
+)
 from agentkit_loop.digest import MessageChain, fixed_digests
 from agentkit_loop.errors import RETRYABLE_CLASSES, ConfigurationError, IllegalMoveError
 from agentkit_loop.events import (
@@ -45,6 +55,7 @@ from agentkit_loop.signals import (
 from agentkit_loop.state import LoopState, Phase
 from agentkit_loop.streaming import OpenRequest, since
 from agentkit_loop.tool_context import CustomFact, ToolProgressed
+from agentkit_loop.transcript import item_number
 from agentkit_loop.values import clean_text
 
 
@@ -250,18 +261,30 @@ class Machine:
                 raise IllegalMoveError(type(signal).__name__, self.state.phase.value, "see MOVES")
 
     def _numbered(self, items: Sequence[Item]) -> tuple[Item, ...]:
-        """Clean the items and give those without one an id of this session."""
-        taken = {item.id for item in self.state.transcript.items} if any(i.id for i in items) else set()
+        """Check and clean the items, and give those without one an id of this session."""
+        transcript = self.state.transcript
+        given = [_checked(item).id for item in items if _checked(item).id]
+        if given:
+            taken = [item.id for item in (*transcript.items, *transcript.waiting)] + given
+            twice = next((name for name, count in collections.Counter(taken).items() if count > 1), None)
+            if twice is not None:
+                raise ConfigurationError(f"item id {twice!r} is taken in this session; leave it empty")
+        number = max((item_number(item) for item in items), default=0)
         result: list[Item] = []
-        fresh = 0
         for item in items:
-            if not isinstance(item, Item):
-                raise ConfigurationError(f"{item!r} is not an item; give text, parts or Items")
-            if item.id in taken:
-                raise ConfigurationError(f"item id {item.id!r} is taken in this session; leave it empty")
             if not item.id:
-                item = msgspec.structs.replace(item, id=self.state.transcript.next_id(fresh))  # noqa: PLW2901
-                fresh += 1
-            taken.add(item.id)
+                number = max(number, transcript.numbered) + 1
+                item = msgspec.structs.replace(item, id=f"item-{number}")  # noqa: PLW2901
             result.append(clean_item(item))
         return tuple(result)
+
+
+def _checked(item: object) -> Item:
+    """Return the item; raises ConfigurationError for what is none."""
+    if not isinstance(item, Item) or not isinstance(item.id, str):
+        raise ConfigurationError(f"{item!r} is not an item; give text, parts or Items")
+    if item.kind not in ITEM_KINDS or not all(isinstance(part, Part) for part in item.parts):
+        raise ConfigurationError(
+            f"{item!r} is no whole item; its kind must be one of {ITEM_KINDS}, its parts Parts"
+        )
+    return item

@@ -7,6 +7,7 @@ import enum
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -103,7 +104,7 @@ class Slot:
             name=self.name,
             handled=self.handled,
             failed=self.failed,
-            dropped=int(getattr(self.observer, "dropped", 0)),
+            dropped=_dropped(self.observer),
             time_ms=self.spent_s * 1e3,
         )
 
@@ -122,6 +123,13 @@ def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) 
             f"{observer!r} has an async handler; observers are synchronous, "
             "put slow work behind a channel or a thread"
         )
+    wants = getattr(observer, "wants", ())
+    if not isinstance(wants, tuple) or not all(
+        isinstance(cls, type) and issubclass(cls, AgentEvent) for cls in wants
+    ):
+        raise ConfigurationError(
+            f"wants={wants!r} of {observer!r} is no choice; give a tuple of event classes"
+        )
     if registration.disable_after is not None and registration.disable_after < 1:
         raise ConfigurationError(f"disable_after={registration.disable_after!r} must be at least 1")
     return Slot(
@@ -130,8 +138,17 @@ def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) 
         name=_unique(_name(observer), taken),
         policy=registration.policy or policy,
         disable_after=registration.disable_after,
-        wants=tuple(getattr(observer, "wants", ())),
+        wants=wants,
     )
+
+
+def _dropped(observer: object) -> int:
+    """Return how many events the observer says it dropped; 0 where it does not say it with a number."""
+    try:
+        dropped = getattr(observer, "dropped", 0)
+    except Exception:  # noqa: BLE001 - a foreign property may raise anything
+        return 0
+    return dropped if isinstance(dropped, int) else 0
 
 
 def _name(observer: object) -> str:
@@ -157,20 +174,23 @@ def own_method(observer: object, method: str) -> Callable[[], object] | None:
 
 
 def run_bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
-    """Do the work on a thread of its own; True if all of it returned, unharmed, within the bound."""
+    """Do each piece on a thread of its own, one after the other unless one hangs; True if all went well in time."""
     if not work:
         return True
     failed: list[BaseException] = []
 
-    def run() -> None:
-        for step in work:
-            try:
-                step()
-            except Exception as error:
-                failed.append(error)
-                logger.exception("%r failed", step)
+    def do(step: Callable[[], object]) -> None:
+        try:
+            step()
+        except BaseException as error:
+            failed.append(error)
+            logger.exception("%r failed", step)
 
-    worker = threading.Thread(target=run, name="agentkit-flush", daemon=True)
-    worker.start()
-    worker.join(timeout_s)
-    return not worker.is_alive() and not failed
+    workers = [threading.Thread(target=do, args=(step,), name="agentkit-flush", daemon=True) for step in work]
+    overdue = time.monotonic() + timeout_s
+    for worker in workers:
+        worker.start()
+        worker.join(min(timeout_s / 2, max(0.0, overdue - time.monotonic())))  # in order, unless one hangs
+    for worker in workers:
+        worker.join(max(0.0, overdue - time.monotonic()))
+    return not any(worker.is_alive() for worker in workers) and not failed

@@ -17,7 +17,17 @@ import attrs
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.closing import Ending
-from agentkit_loop.content import AnyPart, Item, Part, TextPart, ToolResultPart
+from agentkit_loop.content import (
+    AnyPart,
+    AppendBytes,
+    AppendText,
+    BeginPart,
+    CommitPart,
+    Item,
+    Part,
+    TextPart,
+    ToolResultPart,
+)
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import (
     ConfigurationError,
@@ -37,7 +47,6 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
-from agentkit_loop.ids import new_id
 from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Machine
 from agentkit_loop.models.protocol import Answer, Model, UsageReport
@@ -59,9 +68,11 @@ from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunRes
 from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage, error_text
-from agentkit_loop.values import clean_text
+from agentkit_loop.values import clean_text, safe_repr
 
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
+GRACE_S = 2.0
+"""How long bodies that run may go on when the host leaves; then they are interrupted."""
 STREAM_ENDED = "the model's stream ended without its final event"
 
 
@@ -94,7 +105,7 @@ class DriverBase:
         self._machine = Machine(settings.loop, self._state)
         self._emitter = EventEmitter(
             settings.observers,
-            session_id=session_id or new_id("ses"),
+            session_id=session_id,
             policy=settings.failure_policy,
             clock=settings.clock,
             fold=self._state.apply,
@@ -103,6 +114,7 @@ class DriverBase:
             self._emitter.tap(tap)
         self._contexts: dict[str, ToolContext] = {}
         self._round: list[ToolResultPart] = []
+        self._result = RunResult.of(self._state, "")  # of the last exchange, as it stood at its end
         self._lock = threading.RLock()
         self._working = False  # inside next() or a closing
         self._guard = InterruptGuard()
@@ -171,7 +183,7 @@ class DriverBase:
         self._emitter.remove_observer(observer)
 
     def _signal(self, signal: Signal) -> None:
-        if not self._lock.acquire(blocking=False):
+        if not self._drives() or not self._lock.acquire(blocking=False):
             self._post((None, signal))  # another thread drives
             return
         try:
@@ -179,15 +191,19 @@ class DriverBase:
                 self._post((self._emitter.telling, signal))
                 return
             with self._guard:
+                seq = self._state.seq
                 try:
                     self._take(signal)
-                except HostError:
-                    raise  # refused, with nothing changed
                 except BaseException as error:
-                    self._break(error)
+                    if self._state.seq != seq or not isinstance(error, Exception):
+                        self._break(error)  # otherwise it was refused, with nothing changed
                     raise
         finally:
             self._lock.release()
+
+    def _drives(self) -> bool:
+        """Whether the calling thread may tell events, as far as its identity says."""
+        return True
 
     @abstractmethod
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
@@ -203,6 +219,7 @@ class DriverBase:
         finally:
             if isinstance(event, TurnFinished):
                 self._emitter.turn_id = None
+                self._result = RunResult.of(self._state, event.finish_reason)
             elif isinstance(event, ToolResultReceived):
                 self._closed_call(event)
 
@@ -273,8 +290,8 @@ class DriverBase:
             case Yield.AFTER_TOOL_RESULT:
                 return AfterToolResult(tuple(self._round), self.submit)
             case Yield.FINISHED:
-                finished = self._machine.show_finished()
-                return Finished(RunResult.of(self._state, finished.finish_reason))
+                self._machine.show_finished()
+                return Finished(self._result)
 
     # --- the end
 
@@ -310,6 +327,10 @@ class DriverBase:
     def _abandon(self, call_id: str) -> None:
         """Let go of a body whose call has its result; most have ended by then."""
 
+    def _is_waiting_for_bodies(self, until: float) -> bool:
+        running = any(call.is_running for call in self._state.calls.values())
+        return running and self._clock.monotonic() < until
+
     @abstractmethod
     def _take_waiting(self) -> bool:
         """Judge the signals that wait; return whether there was one."""
@@ -329,7 +350,7 @@ class DriverBase:
         The first ObserverError is raised at the end.
         """
         first: ObserverError | None = None
-        self._working = True
+        working, self._working = self._working, True
         try:
             while not isinstance(move := self._machine.decide(self._clock.monotonic()), Ended):
                 if not isinstance(move, AgentEvent):  # an ending decides nothing else
@@ -338,6 +359,8 @@ class DriverBase:
                     if self._take_waiting():
                         continue  # what observers and tools caused meanwhile is told before the end
                     yield
+                    if self._take_waiting():
+                        continue  # the same, of what a flush caused
                 if isinstance(move, RunFinished):
                     move = attrs.evolve(move, observers=self._emitter.stats())
                 try:
@@ -346,7 +369,7 @@ class DriverBase:
                     first = first or error
             yield
         finally:
-            self._working = False
+            self._working = working
         if first is not None:
             raise first
 
@@ -369,9 +392,28 @@ class DriverBase:
         self._end(None)
         self._close_run()
 
-    def _refuse_reentry(self) -> None:
+    def _refuse_reentry(self, move: str = "next()") -> None:
         if self._emitter.telling is not None:
-            raise IllegalMoveError("next()", "an event is being told", "observers watch; submit instead")
+            raise IllegalMoveError(move, "an event is being told", "observers watch; submit instead")
+
+
+def checked_signal(signal: object) -> Any:
+    """Return what a model yielded, or the fault where it is not what the protocol allows (None: it ended)."""
+    match signal:
+        case None:
+            return fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut"))
+        case RequestFault() | UsageReport(usage=Usage()) | Answer(finish_reason=str()):
+            return signal
+        case (
+            BeginPart(part_id=str() as part_id)
+            | AppendText(part_id=str() as part_id, chunk=str())
+            | AppendBytes(part_id=str() as part_id, chunk=bytes())
+            | CommitPart(part_id=str() as part_id, part=Part())
+        ) if clean_text(part_id) == part_id:
+            return signal
+        case _:
+            told = f"the model adapter broke the protocol: it yielded {safe_repr(signal)}"
+            return fault_of(ModelRequestError(told))
 
 
 def _last_results(items: list[Item], count: int) -> list[ToolResultPart]:
@@ -403,8 +445,11 @@ def as_items(content: Iterable[str | AnyPart | Item]) -> tuple[Item, ...]:
                 items.append(Item(kind="user", parts=tuple(parts)))
                 parts = []
             items.append(piece)
-        elif isinstance(piece, (str, Part)):
-            parts.append(TextPart(text=clean_text(piece)) if isinstance(piece, str) else piece)
+        elif isinstance(piece, str):
+            if piece:  # an empty text says nothing, and a provider refuses it
+                parts.append(TextPart(text=clean_text(piece)))
+        elif isinstance(piece, Part):
+            parts.append(piece)
         else:
             raise ConfigurationError(f"{piece!r} cannot be submitted; give text, parts or Items")
     if parts:

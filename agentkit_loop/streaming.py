@@ -25,7 +25,7 @@ from agentkit_loop.events import (
 from agentkit_loop.signals import Answered, RequestFault, UsageReported
 from agentkit_loop.state import LoopState
 from agentkit_loop.usage import ErrorInfo, Usage
-from agentkit_loop.values import clean_text
+from agentkit_loop.values import clean_text, scrub_json
 
 
 class OpenRequest:
@@ -68,10 +68,9 @@ class OpenRequest:
         assert request is not None  # noqa: S101 - the phase says so
         begun = delta.part_id in self.previews
         if begun is isinstance(delta, BeginPart):
-            word = "began twice" if begun else "was told before it began"
-            message = f"the model adapter broke the protocol: part {delta.part_id!r} {word}"
-            error = ErrorInfo(type="ModelRequestError", message=message)
-            yield self.fault(RequestFault(error=error, error_class="other"), now)
+            yield self._breach(
+                f"part {delta.part_id!r} {'began twice' if begun else 'was told before it began'}", now
+            )
             return
         if self.first_content is None:
             self.first_content = now
@@ -101,9 +100,13 @@ class OpenRequest:
         request = self._state.request
         assert request is not None  # noqa: S101 - the phase says so
         if request.usage is None or request.usage.usage != report.usage:
-            model = report.model or request.model
+            model = clean_text(report.model or request.model)
             yield UsageUpdated(
-                request_id=request.id, model=model, usage=report.usage, cost=report.cost, final=False
+                request_id=request.id,
+                model=model,
+                usage=_clean_usage(report.usage),
+                cost=report.cost,
+                final=False,
             )
 
     def answer(self, answered: Answered, now: float) -> Iterator[AgentEvent]:
@@ -111,19 +114,22 @@ class OpenRequest:
         request = self._state.request
         assert request is not None  # noqa: S101 - the phase says so
         answer, last = answered.answer, request.usage
+        if self.previews:
+            yield self._breach(f"part {next(iter(self.previews))!r} was never committed", now)
+            return
         said = answer.usage is not None
         yield UsageUpdated(
             request_id=request.id,
-            model=last.model if last else answer.response_model or request.model,
-            usage=answer.usage or (last.usage if last else Usage()),
+            model=last.model if last else clean_text(answer.response_model or request.model),
+            usage=_clean_usage(answer.usage) if answer.usage else (last.usage if last else Usage()),
             cost=answered.cost if said or last is None else last.cost,
             final=True,
         )
         yield ModelRequestFinished(
             request_id=request.id,
             finish_reason=clean_text(answer.finish_reason),
-            response_id=answer.response_id,
-            response_model=answer.response_model,
+            response_id=_clean(answer.response_id),
+            response_model=_clean(answer.response_model),
             first_content_ms=self.first_content_ms,
             duration_ms=since(self.started, now),
         )
@@ -139,6 +145,19 @@ class OpenRequest:
             retry_after_ms=fault.retry_after_ms,
             duration_ms=since(self.started, now),
         )
+
+    def _breach(self, what: str, now: float) -> ModelRequestFailed:
+        message = f"the model adapter broke the protocol: {what}"
+        error = ErrorInfo(type="ModelRequestError", message=message)
+        return self.fault(RequestFault(error=error, error_class="other"), now)
+
+
+def _clean_usage(usage: Usage) -> Usage:
+    return usage if usage.raw is None else msgspec.structs.replace(usage, raw=scrub_json(usage.raw))
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean_text(text)
 
 
 def since(start: float | None, now: float) -> float | None:

@@ -7,6 +7,8 @@ read: CommitPart alone tells content.
 
 from __future__ import annotations
 
+import re
+
 import attrs
 import msgspec
 
@@ -89,19 +91,18 @@ class Transcript:
             case _:
                 pass
 
-    def next_id(self, ahead: int = 0) -> str:
-        """Return the id that the next item gets; `ahead` items further on."""
-        return f"item-{self._numbered + 1 + ahead}"
+    @property
+    def numbered(self) -> int:
+        """The highest N of an id `item-N` so far."""
+        return self._numbered
 
     def _accept(self, items: tuple[Item, ...], *, joins: bool) -> None:
         for item in items:
-            number = item.id.removeprefix("item-")
-            if number.isdecimal() and number != item.id:
-                self._numbered = max(self._numbered, int(number))
+            self._numbered = max(self._numbered, item_number(item))
         (self.items if joins else self.waiting).extend(items)
 
     def _add(self, kind: str, parts: tuple[AnyPart, ...]) -> None:
-        self.items.append(Item(kind=kind, parts=parts, id=self.next_id()))  # type: ignore[arg-type] # two of the kinds
+        self.items.append(Item(kind=kind, parts=parts, id=f"item-{self._numbered + 1}"))  # type: ignore[arg-type] # two of the kinds
         self._numbered += 1
 
     def _finish(self, finish_reason: str) -> None:
@@ -131,6 +132,12 @@ class Transcript:
         if self.is_settled and self.waiting:
             self.items.extend(self.waiting)
             self.waiting = []
+
+
+def item_number(item: Item) -> int:
+    """Return N of an id `item-N`, 0 of any other."""
+    found = re.fullmatch(r"item-([0-9]{1,18})", item.id)
+    return int(found[1]) if found else 0
 
 
 def planned(items: list[Item], plan: tuple[PlanStep, ...]) -> list[Item]:

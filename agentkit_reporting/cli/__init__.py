@@ -58,7 +58,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         raise SystemExit(130) from None
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # click exits by itself for nothing but a closed pipe, and with 1; to us it is the reader's choice.
         _forget_stdout()
         raise SystemExit(0) from None
     except AgentKitError as error:

@@ -90,6 +90,7 @@ class Bench:
 
     def answer(self, *calls: Any, reason: str = "completed") -> None:
         self.stream()
+        self.take(CommitPart("begun", TextPart(text="x")))
         for number, call in enumerate(calls):
             self.take(BeginPart(f"c{number}", "tool_call"))
             self.take(CommitPart(f"c{number}", call))
