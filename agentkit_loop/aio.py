@@ -19,10 +19,11 @@ from agentkit_loop.content import AnyPart, AppendText, Item
 from agentkit_loop.errors import IllegalMoveError, ModelRequestError, ObserverError
 from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
 from agentkit_loop.execution import arun_body, run_body
+from agentkit_loop.intake import STREAM_ENDED, checked_signal, fault_of
 from agentkit_loop.models.protocol import ModelSignal
 from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
-from agentkit_loop.shell import GRACE_S, STREAM_ENDED, DriverBase, DriverSettings, checked_signal, fault_of
+from agentkit_loop.shell import GRACE_S, DriverBase, DriverSettings
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
 
 BODY_GRACE_S = 1.0

@@ -19,22 +19,14 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.closing import Ending
 from agentkit_loop.content import (
     AnyPart,
-    AppendBytes,
-    AppendText,
-    BeginPart,
-    CommitPart,
     Item,
-    Part,
-    TextPart,
     ToolResultPart,
 )
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import (
-    ConfigurationError,
     HostError,
     IllegalMoveError,
     ModelError,
-    ModelRequestError,
     ObserverError,
 )
 from agentkit_loop.events import (
@@ -47,6 +39,7 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
+from agentkit_loop.intake import as_items
 from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Machine
 from agentkit_loop.models.protocol import Answer, Model, UsageReport
@@ -56,7 +49,6 @@ from agentkit_loop.pricing import Pricing
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import (
     Answered,
-    RequestFault,
     Signal,
     Submit,
     ToolReturned,
@@ -68,12 +60,10 @@ from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunRes
 from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage, error_text
-from agentkit_loop.values import clean_text, safe_repr
 
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
 GRACE_S = 2.0
 """How long bodies that run may go on when the host leaves; then they are interrupted."""
-STREAM_ENDED = "the model's stream ended without its final event"
 
 
 @attrs.frozen(kw_only=True)
@@ -397,25 +387,6 @@ class DriverBase:
             raise IllegalMoveError(move, "an event is being told", "observers watch; submit instead")
 
 
-def checked_signal(signal: object) -> Any:
-    """Return what a model yielded, or the fault where it is not what the protocol allows (None: it ended)."""
-    match signal:
-        case None:
-            return fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut"))
-        case RequestFault() | UsageReport(usage=Usage()) | Answer(finish_reason=str()):
-            return signal
-        case (
-            BeginPart(part_id=str() as part_id)
-            | AppendText(part_id=str() as part_id, chunk=str())
-            | AppendBytes(part_id=str() as part_id, chunk=bytes())
-            | CommitPart(part_id=str() as part_id, part=Part())
-        ) if clean_text(part_id) == part_id:
-            return signal
-        case _:
-            told = f"the model adapter broke the protocol: it yielded {safe_repr(signal)}"
-            return fault_of(ModelRequestError(told))
-
-
 def _last_results(items: list[Item], count: int) -> list[ToolResultPart]:
     """Return the results of the round that just joined: the last `count` tool items, before any input."""
     found: list[ToolResultPart] = []
@@ -424,34 +395,3 @@ def _last_results(items: list[Item], count: int) -> list[ToolResultPart]:
         if len(found) >= count:
             break
     return found[::-1]
-
-
-def fault_of(error: Exception) -> RequestFault:
-    """Return the signal for what a model raised."""
-    if isinstance(error, ModelRequestError):
-        # Its text says what happened; where our own adapter stood then is no news to anybody.
-        told = ErrorInfo(type="ModelRequestError", message=error_text(error), retryable=error.retryable)
-        return RequestFault(error=told, error_class=error.error_class, retry_after_ms=error.retry_after_ms)
-    return RequestFault(error=ErrorInfo.of(error), error_class="other")
-
-
-def as_items(content: Iterable[str | AnyPart | Item]) -> tuple[Item, ...]:
-    """Make items of what a host gives: texts and parts in a row are one user item; refuses anything else."""
-    items: list[Item] = []
-    parts: list[AnyPart] = []
-    for piece in content:
-        if isinstance(piece, Item):
-            if parts:
-                items.append(Item(kind="user", parts=tuple(parts)))
-                parts = []
-            items.append(piece)
-        elif isinstance(piece, str):
-            if piece:  # an empty text says nothing, and a provider refuses it
-                parts.append(TextPart(text=clean_text(piece)))
-        elif isinstance(piece, Part):
-            parts.append(piece)
-        else:
-            raise ConfigurationError(f"{piece!r} cannot be submitted; give text, parts or Items")
-    if parts:
-        items.append(Item(kind="user", parts=tuple(parts)))
-    return tuple(items)

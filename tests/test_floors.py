@@ -26,7 +26,7 @@ LOOP_FLOORS = (
     {"tool_schema", "models.scripted", "models.anthropic_wire"},
     {"tools", "models.anthropic_stream"},
     {"signals", "models.anthropic", "settings", "testing_messages"},
-    {"moves", "closing", "steps", "execution", "testing_server"},
+    {"moves", "closing", "steps", "execution", "intake", "testing_server"},
     {"calls", "streaming"},
     {"machine"},
     {"shell"},
