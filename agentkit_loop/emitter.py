@@ -195,6 +195,7 @@ class EventEmitter:
         route = self._routes.get(event.__class__)
         if route is None:
             route = self._route(event.__class__)
+        route.told += 1  # here: an observer may ask for the counts, or change who is registered
         failures: list[tuple[Slot, BaseException]] | None = None
         before = _clock_s()
         for handle, slot in route:
@@ -208,11 +209,6 @@ class EventEmitter:
             slot.spent_s += after - before
             before = after
         self.telling = None
-        if self._routes.get(event.__class__) is route:
-            route.told += 1
-        else:  # an observer changed who is registered, or asked for the counts
-            for _, slot in route:
-                slot.handled += 1
         if failures is not None:
             self._settle(event, failures)
 
