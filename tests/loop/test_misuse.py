@@ -25,6 +25,7 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
+from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.protocol import Answer, ModelRequest
 from agentkit_loop.observers import FailurePolicy, LoopObserver, Registration
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel, ScriptedTool
@@ -356,6 +357,12 @@ def test_a_session_id_must_be_text() -> None:
     agent = Agent(ScriptedModel(["x"]))
     with pytest.raises(ConfigurationError, match="session_id='' is no id"):
         agent.start(session_id="")
+
+
+@pytest.mark.parametrize("name", ["", "  ", None])
+def test_a_model_needs_a_name(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="refused; give one such as"):
+        AnthropicModel(name)
 
 
 def test_content_deltas_after_a_cut_never_come() -> None:
