@@ -74,7 +74,7 @@ class AnthropicModel:
         timeout_s: float | None = None,
         **parameters: Any,
     ) -> None:
-        if not isinstance(name, str) or not name.strip():
+        if not name or not name.strip():
             raise ConfigurationError(f"model name {name!r} refused; give one such as 'claude-sonnet-5'")
         given = client is not None or async_client is not None
         if given and (api_key is not None or base_url is not None):
