@@ -175,8 +175,7 @@ class AsyncLoopDriver(DriverBase):
         move = self._machine.decide(self._clock.monotonic())
         match move:
             case AgentEvent():
-                self._tell(move)
-                self._perform(move)
+                self._do(move)
             case Stream():
                 await self._read()
             case Wait(until):

@@ -137,8 +137,7 @@ class LoopDriver(DriverBase):
         move = self._machine.decide(self._clock.monotonic())
         match move:
             case AgentEvent():
-                self._tell(move)
-                self._perform(move)
+                self._do(move)
             case Stream():
                 self._read()
             case Wait(until):

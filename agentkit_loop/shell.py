@@ -35,6 +35,7 @@ from agentkit_loop.events import (
     RunCancelled,
     RunFailed,
     RunFinished,
+    ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
     TurnStarted,
@@ -259,6 +260,22 @@ class DriverBase:
         return prices.cost(told or model or request.model, usage, self._clock.now())
 
     # --- performing
+
+    def _do(self, event: AgentEvent) -> None:
+        """Tell and perform what was decided; bodies that may start at once all start before a result is judged."""
+        while True:
+            self._tell(event)
+            self._perform(event)
+            if not isinstance(event, ToolExecutionStarted):
+                return
+            following = self._machine.decide(self._clock.monotonic())
+            if not isinstance(following, ToolExecutionStarted):
+                return  # decided anew when its turn comes
+            event = following
+
+    @abstractmethod
+    def _perform(self, event: AgentEvent) -> None:
+        """Do what the event says: open the stream, run the body."""
 
     def _context(self, call_id: str) -> ToolContext:
         call = self._state.calls[call_id]

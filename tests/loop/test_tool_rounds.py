@@ -371,3 +371,13 @@ def test_results_of_an_open_round_are_in_no_transcript(drive: Drive) -> None:
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="add"):
         Run([], tools=[add, tool(lambda a: a, name="add")])
+
+
+@either
+def test_bodies_that_may_start_at_once_are_all_started_before_a_result_is_told(drive: Drive) -> None:
+    calls = [call("add", a=number, b=1) for number in range(5)]
+    run = Run([asking(*calls), "ok"], tools=[add], max_parallel_tools=3)
+    drive(run, "go")
+    told = [e.type for e in run.recorder.events if isinstance(e, ToolExecutionStarted | ToolResultReceived)]
+    assert told[:3] == ["tool_execution_started"] * 3
+    assert faults(run.recorder.events) == []
