@@ -11,7 +11,7 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyPart, Item
 from agentkit_loop.driver import LoopDriver
 from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.observers import FailurePolicy, Observer, Registration
@@ -58,8 +58,17 @@ class Agent:
                 f"{model!r} is not a model; give AnthropicModel(…), ScriptedModel(…) or an object with "
                 "name, stream and astream"
             )
-        if max_parallel_tools < 1:
-            raise ConfigurationError(f"max_parallel_tools={max_parallel_tools!r} must be at least 1")
+        if not _is_a(max_parallel_tools, int) or max_parallel_tools < 1:
+            raise ConfigurationError(
+                f"max_parallel_tools={max_parallel_tools!r} must be a number of at least 1"
+            )
+        if not _is_a(retry, Retry | None):
+            raise ConfigurationError(f"retry={retry!r} refused; give Retry(max_attempts=…)")
+        if not _is_a(system, str | None) or not _is_a(name, str):
+            raise ConfigurationError(f"system={system!r} and name={name!r} must be text")
+        for given, word in ((tools, "tools"), (observers, "observers")):
+            if not _is_a(given, Iterable) or _is_a(given, str):
+                raise ConfigurationError(f"{word}={given!r} refused; give a list of them")
         self.model = model
         self.name = clean_text(name)
         self.system = None if system is None else clean_text(system)
@@ -71,6 +80,7 @@ class Agent:
         self._parameters: dict[str, JSON] = to_json(dict(parameters or {}))
         self._prices = prices
         self._clock = clock or Clock()
+        self._closed = False
         EventEmitter(self.observers, policy=failure_policy)  # refuses what cannot observe, before a run
 
     def __enter__(self) -> Self:
@@ -82,7 +92,8 @@ class Agent:
         self.close()
 
     def close(self) -> None:
-        """Flush and close the observers that were given to this agent; twice is harmless."""
+        """Flush and close the observers that were given to this agent; it starts no further run."""
+        self._closed = True
         EventEmitter(self.observers, policy=self.failure_policy).close()
 
     def start(
@@ -174,6 +185,8 @@ class Agent:
             yield event
 
     def _settings(self, metadata: Mapping[str, object] | None) -> DriverSettings:
+        if self._closed:
+            raise IllegalMoveError("start", "the agent is closed", "make a new one, or close it later")
         loop = LoopSettings(
             agent_name=self.name,
             model=self.model.name,
@@ -197,3 +210,8 @@ class Agent:
 def _drained(told: collections.deque[AgentEvent]) -> Iterator[AgentEvent]:
     while told:
         yield told.popleft()
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Check what a caller without a type checker may have got wrong."""
+    return isinstance(value, kind)

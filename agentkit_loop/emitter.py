@@ -31,6 +31,7 @@ from agentkit_loop.observers import (
     ObserverFailure,
     Registration,
     Slot,
+    checked_policy,
     own_method,
     run_bounded,
     slot_of,
@@ -78,7 +79,7 @@ class EventEmitter:
         self.run_id = new_id("run") if run_id is None else _checked_id("run_id", run_id)
         self.turn_id: str | None = None
         self.seq = seq
-        self.policy = policy
+        self.policy = checked_policy(policy)
         self.telling: Slot | None = None  # whose handler runs now
         self._now = (clock or Clock()).now
         self._fold = fold

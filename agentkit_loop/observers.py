@@ -109,6 +109,14 @@ class Slot:
         )
 
 
+def checked_policy(policy: object) -> FailurePolicy:
+    """Return the policy; raises ConfigurationError for what is none, such as its name."""
+    if not isinstance(policy, FailurePolicy):
+        names = ", ".join(f"FailurePolicy.{known.name}" for known in FailurePolicy)
+        raise ConfigurationError(f"{policy!r} is no failure policy; give one of {names}")
+    return policy
+
+
 def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) -> Slot:
     """Return the slot of an observer under a name that is not taken; refuses what cannot observe."""
     observer = registration.observer
@@ -136,7 +144,7 @@ def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) 
         observer=observer,
         handle=handle,
         name=_unique(_name(observer), taken),
-        policy=registration.policy or policy,
+        policy=checked_policy(policy if registration.policy is None else registration.policy),
         disable_after=registration.disable_after,
         wants=wants,
     )

@@ -95,6 +95,8 @@ class ScriptedModel:
         name: str = "scripted",
         clock: Clock | None = None,
     ) -> None:
+        if isinstance(replies, str):
+            raise ConfigurationError(f"replies={replies!r} refused; give a list of replies")
         self._name = name
         self._clock = clock or Clock()
         self._lock = threading.Lock()

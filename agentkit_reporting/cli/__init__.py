@@ -62,6 +62,12 @@ def main(arguments: list[str] | None = None) -> None:
         # click exits by itself for nothing but a closed pipe, and with 1; to us it is the reader's choice.
         _forget_stdout()
         raise SystemExit(0) from None
+    except OSError as error:
+        if "--debug" in given:
+            raise
+        _say(f"cannot write the output: {error.strerror or error_text(error)}")
+        _forget_stdout()
+        raise SystemExit(1) from None
     except AgentKitError as error:
         if "--debug" in given:
             raise

@@ -55,8 +55,10 @@ def command(
     if shown:
         return 0
     place = ", ".join(logs)
-    wanted = "no event" if session_id is None else f"no event of session {session_id}"
-    _chat(f"{wanted} in {place}; give a log written by JsonlReporter or `agentkit demo`")
+    if session_id is None:
+        _chat(f"no event in {place}; give a log written by JsonlReporter or `agentkit demo`")
+    else:
+        _chat(f"no event of session {session_id} in {place}; give the end of an id that is in it")
     return 1
 
 

@@ -141,7 +141,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     with Agent(ScriptedModel([Reply(text="word\n" * 50_000)]), observers=[JsonlReporter(path)]) as agent:
         agent.run("hi")
-    for command in ("show long.jsonl", "schema"):
+    for command in ("show long.jsonl", "schema", "demo --folder f"):
         pipe = f"'{sys.executable}' -m agentkit_reporting.cli {command} | head -n 1"
         result = subprocess.run(
             ["bash", "-o", "pipefail", "-c", pipe],
@@ -152,6 +152,21 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
         )
         assert result.stderr == b""
         assert result.returncode == 0
+
+
+def test_a_full_disk_is_one_line(log: Path) -> None:
+    for command in (["show", "run.jsonl"], ["schema"]):
+        with Path("/dev/full").open("wb") as full:
+            result = subprocess.run(
+                [sys.executable, "-m", "agentkit_reporting.cli", *command],
+                cwd=log.parent,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+                env=ENVIRONMENT,
+            )
+        assert result.returncode == 1
+        assert result.stderr == b"agentkit: cannot write the output: No space left on device\n"
 
 
 def test_the_schema_is_what_the_library_says(tmp_path: Path) -> None:

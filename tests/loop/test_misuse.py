@@ -359,6 +359,36 @@ def test_a_session_id_must_be_text() -> None:
         agent.start(session_id="")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"failure_policy": "fail_fast"},
+        {"observers": [Registration(print, policy="log")]},  # type: ignore[arg-type] # that it is wrong is the point
+        {"observers": print},
+        {"tools": print},
+        {"system": 3},
+        {"retry": 3},
+        {"max_parallel_tools": "a"},
+    ],
+)
+def test_a_wrong_option_of_an_agent_is_refused_in_one_sentence(options: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        Agent(ScriptedModel(["x"]), **options)
+
+
+def test_a_script_is_a_list() -> None:
+    with pytest.raises(ConfigurationError, match="give a list of replies"):
+        ScriptedModel("done")
+
+
+def test_a_closed_agent_starts_no_run_that_its_log_would_miss() -> None:
+    run = Run(["one", "two"])
+    with run.agent as agent:
+        agent.run("go")
+    with pytest.raises(IllegalMoveError, match="the agent is closed"):
+        agent.run("again")
+
+
 @pytest.mark.parametrize("name", ["", "  ", None])
 def test_a_model_needs_a_name(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="refused; give one such as"):
