@@ -6,7 +6,7 @@ already (see values.py). Defaults are left out on the wire.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -232,16 +232,32 @@ class Parent(msgspec.Struct, frozen=True, kw_only=True):
     call_id: str
 
 
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+
+
+def clean_record(record: _Record) -> _Record:
+    """Return the record with nothing in it that JSON cannot hold; the same object where it was clean."""
+    dirty = {}
+    for name in record.__struct_fields__:
+        value = getattr(record, name)
+        cleaned = _clean(value)
+        if cleaned is not value and cleaned != value:
+            dirty[name] = cleaned
+    return msgspec.structs.replace(record, **dirty) if dirty else record
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return clean_record(value)
+    if isinstance(value, tuple):
+        return tuple(_clean(member) for member in value)
+    # What is left (bytes, amounts, times) has a type of its own on the wire.
+    return scrub_json(value) if isinstance(value, (str, dict, list, float)) else value
+
+
 def clean_part(part: AnyPart) -> AnyPart:
     """Return the part with nothing in it that JSON cannot hold; the same object where it was clean."""
-    dirty = {}
-    for name in part.__struct_fields__:
-        value = getattr(part, name)
-        if value is not None:
-            cleaned = scrub_json(value)
-            if cleaned != value:
-                dirty[name] = cleaned
-    return msgspec.structs.replace(part, **dirty) if dirty else part
+    return clean_record(part)
 
 
 def clean_item(item: Item) -> Item:

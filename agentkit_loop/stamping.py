@@ -10,7 +10,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from agentkit_loop.content import AnyDelta, clean_item
+import msgspec
+
+from agentkit_loop.content import AnyDelta, clean_record
 from agentkit_loop.events import PAYLOAD_FIELDS, AgentEvent, ContentDelta
 from agentkit_loop.values import clean_text, to_json
 
@@ -102,8 +104,12 @@ def convert_payload(event: AgentEvent) -> None:
             converted = value if value is None else to_json(value)
         elif isinstance(value, str):
             converted = clean_text(value)
-        elif name == "items":
-            converted = tuple(clean_item(item) for item in value)
+        elif isinstance(value, msgspec.Struct):
+            converted = clean_record(value)
+        elif isinstance(value, tuple):
+            converted = tuple(
+                clean_record(member) if isinstance(member, msgspec.Struct) else member for member in value
+            )
         else:
             continue
         _set(event, name, converted)

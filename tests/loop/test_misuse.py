@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentkit_loop.agent import Agent
-from agentkit_loop.content import AppendText, BeginPart, CommitPart, Item, TextPart
+from agentkit_loop.content import AppendText, BeginPart, CommitPart, Item, StructuredPart, TextPart
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError, ModelError
 from agentkit_loop.events import (
@@ -24,11 +24,14 @@ from agentkit_loop.events import (
     ToolExecutionStarted,
     TurnFinished,
     TurnStarted,
+    UsageUpdated,
 )
 from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.protocol import Answer, ModelRequest
 from agentkit_loop.observers import FailurePolicy, LoopObserver, Registration
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel, ScriptedTool
+from agentkit_loop.usage import Usage
+from agentkit_reporting import decode_event, encode_event
 from tests.loop.test_turns import Run
 from tests.rules import faults
 
@@ -349,6 +352,20 @@ def test_a_flush_that_exits_or_hangs_leaves_the_others_their_turn() -> None:
     assert emitter.flush(timeout_s=0.05) is False
     assert flushed == [1]
     gate.set()
+
+
+def test_what_a_host_puts_into_the_records_of_an_event_is_json_too() -> None:
+    recorder = EventRecorder()
+    emitter = EventEmitter([recorder])
+    usage = Usage(input_tokens=1, raw={"a": {1, 2}, "b": float("nan"), "c": "\ud800"})
+    emitter.emit(UsageUpdated(request_id="r\udcff", model="m", usage=usage))
+    emitter.emit(ContentDelta(request_id="r", delta=CommitPart("0", TextPart(text="\ud800"))))
+    emitter.emit(
+        InputAccepted(items=(Item(kind="user", parts=(StructuredPart(value={"x": b"1"}),), id="i"),))
+    )
+    told = [decode_event(encode_event(event)) for event in recorder.events]
+    assert told == recorder.events
+    assert told[0].usage.raw == {"a": {"$set": [1, 2]}, "b": {"$float": "nan"}, "c": "\\ud800"}  # type: ignore[attr-defined] # a UsageUpdated
 
 
 def test_a_session_id_must_be_text() -> None:
