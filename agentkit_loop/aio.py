@@ -9,17 +9,16 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
-from agentkit_loop.errors import IllegalMoveError, ModelRequestError, ObserverError
+from agentkit_loop.errors import IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
-from agentkit_loop.execution import arun_body, run_body
-from agentkit_loop.intake import STREAM_ENDED, checked_signal, fault_of
+from agentkit_loop.execution import arun_body
+from agentkit_loop.intake import checked_signal, fault_of
 from agentkit_loop.models.protocol import ModelSignal
 from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
@@ -209,17 +208,13 @@ class AsyncLoopDriver(DriverBase):
             self._tasks[call_id] = self._loop.create_task(awaited(), name=f"tool-{tool.name}")
             return
 
-        def work() -> None:
-            self._post((None, run_body(tool, context, call.part.input, self._clock)))
-
-        carried = contextvars.copy_context()
-        threading.Thread(target=carried.run, args=(work,), name=f"tool-{tool.name}", daemon=True).start()
+        self._run_on_thread(tool, context, call.part.input)
 
     async def _read(self) -> None:
         """Take signals of the stream until it ends or something else is to be done."""
         stream, request, previews = self._stream, self._state.request, self._machine.previews
         if stream is None or request is None:
-            self._take(fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut")))
+            self._take(checked_signal(None))
             return
         tell_delta, inbox = self._emitter.tell_delta, self._inbox
         while True:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
-from agentkit_loop.errors import IllegalMoveError, ModelRequestError
+from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
-from agentkit_loop.execution import run_body
-from agentkit_loop.intake import STREAM_ENDED, checked_signal, fault_of
+from agentkit_loop.intake import checked_signal, fault_of
 from agentkit_loop.models.protocol import ModelSignal
 from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
@@ -183,18 +180,14 @@ class LoopDriver(DriverBase):
         tool = self._settings.loop.tools[call.part.name]
         context = self._context(call_id)
 
-        def work() -> None:
-            self._inbox.put((None, run_body(tool, context, call.part.input, self._clock)))
-
-        carried = contextvars.copy_context()
-        threading.Thread(target=carried.run, args=(work,), name=f"tool-{tool.name}", daemon=True).start()
+        self._run_on_thread(tool, context, call.part.input)
 
     def _read(self) -> None:
         """Take signals of the stream until it ends or something else is to be done."""
         stream, guard = self._stream, self._guard
         request, previews = self._state.request, self._machine.previews
         if stream is None or request is None:
-            self._take(fault_of(ModelRequestError(STREAM_ENDED, error_class="stream_cut")))
+            self._take(checked_signal(None))
             return
         tell_delta, inbox_is_empty = self._emitter.tell_delta, self._inbox.empty
         while True:

@@ -8,6 +8,7 @@ into the state, gives it to the observers) and then performs it: `ModelRequestSt
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,7 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
+from agentkit_loop.execution import run_body
 from agentkit_loop.intake import as_items
 from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Machine
@@ -59,8 +61,10 @@ from agentkit_loop.signals import (
 from agentkit_loop.state import Failure, LoopState
 from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tool_context import CustomFact, ToolContext
+from agentkit_loop.tools import Tool
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage, error_text
+from agentkit_loop.values import JSON
 
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
 GRACE_S = 2.0
@@ -276,6 +280,15 @@ class DriverBase:
     @abstractmethod
     def _perform(self, event: AgentEvent) -> None:
         """Do what the event says: open the stream, run the body."""
+
+    def _run_on_thread(self, tool: Tool[..., Any], context: ToolContext, arguments: dict[str, JSON]) -> None:
+        """Run a body on a daemon thread, with the context variables of this one."""
+
+        def work() -> None:
+            self._post((None, run_body(tool, context, arguments, self._clock)))
+
+        carried = contextvars.copy_context()
+        threading.Thread(target=carried.run, args=(work,), name=f"tool-{tool.name}", daemon=True).start()
 
     def _context(self, call_id: str) -> ToolContext:
         call = self._state.calls[call_id]
