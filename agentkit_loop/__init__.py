@@ -78,6 +78,7 @@ from agentkit_loop.ids import new_id
 from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.observers import FailurePolicy, LoopObserver, ObserverFailure, Registration
+from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import PriceTable, Pricing, Rates
 from agentkit_loop.retry import Retry
 from agentkit_loop.state import LoopState
@@ -150,6 +151,7 @@ __all__ = [
     "ObserverFailure",
     "ObserverStats",
     "Parent",
+    "PriceBook",
     "PriceTable",
     "Pricing",
     "Rates",

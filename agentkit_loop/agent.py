@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyPart, Item
@@ -34,7 +34,9 @@ class Agent:
     prompt. observers: told every event, in this order; closed by `agent.close()` or by leaving
     `with Agent(…)`. failure_policy: what follows when an observer raises. retry: how failed requests are
     made again. max_parallel_tools: tool bodies at once. parameters: further request parameters, handed to
-    the model. prices: what requests cost; None tells no costs. clock: for tests.
+    the model. prices: what requests cost, as a PriceBook or anything with a `cost` method; left out, the
+    model's own `prices`, where it has some (AnthropicModel has a PriceBook); None tells no costs. clock: for
+    tests.
     Raises ConfigurationError for what cannot work.
     """
 
@@ -50,7 +52,7 @@ class Agent:
         retry: Retry | None = None,
         max_parallel_tools: int = 8,
         parameters: Mapping[str, JSON] | None = None,
-        prices: Pricing | None = None,
+        prices: Pricing | Literal["model"] | None = "model",
         clock: Clock | None = None,
     ) -> None:
         if not isinstance(model, Model):
@@ -66,6 +68,10 @@ class Agent:
             raise ConfigurationError(f"retry={retry!r} refused; give Retry(max_attempts=…)")
         if not _is_a(system, str | None) or not _is_a(name, str):
             raise ConfigurationError(f"system={system!r} and name={name!r} must be text")
+        if prices == "model":
+            prices = getattr(model, "prices", None)
+        elif prices is not None and not callable(getattr(prices, "cost", None)):
+            raise ConfigurationError(f"prices={prices!r} refused; give PriceBook(), PriceTable(…) or None")
         for given, word in ((tools, "tools"), (observers, "observers")):
             if not _is_a(given, Iterable) or _is_a(given, str):
                 raise ConfigurationError(f"{word}={given!r} refused; give a list of them")
@@ -193,6 +199,7 @@ class Agent:
             system=self.system,
             tools=self.tools,
             parameters=self._parameters,
+            model_parameters=to_json(dict(getattr(self.model, "parameters", None) or {})),
             retry=self._retry,
             max_parallel_tools=self._max_parallel_tools,
             metadata=to_json(dict(metadata or {})),

@@ -77,8 +77,9 @@ class Machine:
         self._yielded_turn: str | None = state.turn_id
         self._chain = MessageChain()
         self._specs = tuple(tool.spec for tool in settings.tools.values())
+        self._parameters = {**settings.model_parameters, **settings.parameters}
         self._digests = fixed_digests(
-            self._specs, settings.system, {"model": settings.model, **settings.parameters}
+            self._specs, settings.system, {"model": settings.model, **self._parameters}
         )
 
     # --- what happens by itself
@@ -91,7 +92,7 @@ class Machine:
             model=self.settings.model,
             system=self.settings.system,
             tools=self._specs,
-            parameters=self.settings.parameters,
+            parameters=self._parameters,
             items=self._numbered(items),
             metadata=self.settings.metadata,
         )

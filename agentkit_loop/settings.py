@@ -15,7 +15,8 @@ from agentkit_loop.values import JSON
 class LoopSettings:
     """The machine's configuration.
 
-    tools: by name. parameters: further request parameters, JSON. max_parallel_tools: bodies at once.
+    tools: by name. parameters: further request parameters, JSON. model_parameters: what the model sends
+    besides by itself, for the record. max_parallel_tools: bodies at once.
     """
 
     agent_name: str
@@ -23,6 +24,7 @@ class LoopSettings:
     system: str | None
     tools: dict[str, Tool[..., Any]]
     parameters: dict[str, JSON]
+    model_parameters: dict[str, JSON]
     retry: Retry
     max_parallel_tools: int
     metadata: dict[str, JSON]

@@ -230,10 +230,10 @@ class DriverBase:
     def _take(self, signal: Signal) -> None:
         now = self._clock.monotonic()
         if isinstance(signal, UsageReport):
-            cost = self._cost(signal.model, signal.usage)
-            signal = UsageReported(usage=signal.usage, model=signal.model, cost=cost)
+            cost, unpriced = self._cost(signal.model, signal.usage)
+            signal = UsageReported(usage=signal.usage, model=signal.model, cost=cost, unpriced=unpriced)
         elif isinstance(signal, Answer):
-            signal = Answered(signal, self._cost(signal.response_model, signal.usage))
+            signal = Answered(signal, *self._cost(signal.response_model, signal.usage))
         elif isinstance(signal, ToolReturned) and signal.fatal is not None:
             call = self._state.calls.get(signal.call_id)
             if call is not None and call.is_running:
@@ -256,12 +256,18 @@ class DriverBase:
                     ObserverFailed(observer=slot.name, event_seq=self._state.seq, error=ErrorInfo.of(error))
                 )
 
-    def _cost(self, model: str | None, usage: Usage | None) -> Cost | None:
+    def _cost(self, model: str | None, usage: Usage | None) -> tuple[Cost | None, str | None]:
+        """Return what the usage costs, or why that is not known; neither where nobody asks for costs."""
         prices, request = self._settings.prices, self._state.request
-        if prices is None or usage is None or request is None:
-            return None
+        if prices is None or usage is None or usage.total_tokens is None or request is None:
+            return None, None
         told = request.usage.model if request.usage is not None else None
-        return prices.cost(told or model or request.model, usage, self._clock.now())
+        name = told or model or request.model
+        try:
+            cost = prices.cost(name, usage, self._clock.now())
+        except Exception as error:  # noqa: BLE001 - a price list that fails must not cost the answer
+            return None, f"the price list failed for {name!r} ({type(error).__name__}: {error_text(error)})"
+        return cost, None if cost is not None else f"no price is known for {name!r}; its cost stays unknown"
 
     # --- performing
 

@@ -26,19 +26,21 @@ class Submit:
 
 @attrs.frozen(kw_only=True)
 class UsageReported:
-    """The provider reported usage, and the driver priced it."""
+    """The provider reported usage, and the driver priced it. unpriced: why there is no cost, to be told."""
 
     usage: Usage
     model: str | None
     cost: Cost | None
+    unpriced: str | None = None
 
 
 @attrs.frozen
 class Answered:
-    """The model answered, and the driver priced its last word on usage, if it had one."""
+    """The model answered, and the driver priced its last word on usage, if it had one. unpriced: as above."""
 
     answer: Answer
     cost: Cost | None
+    unpriced: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -30,9 +30,13 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
     UsageUpdated,
+    Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, Usage
+
+UNPRICED = "unpriced_model"
+"""Code of the warning that a model's requests have no cost; its details name the `model`."""
 
 
 class Phase(enum.Enum):
@@ -132,6 +136,7 @@ class LoopState:
     round_unanswered: bool = False  # results joined after the last answer
     run_spent: Spent = attrs.Factory(Spent)
     exchange_spent: Spent = attrs.Factory(Spent)
+    unpriced: set[str] = attrs.Factory(set)  # models of which it was told that their cost is unknown
 
     @property
     def phase(self) -> Phase:
@@ -196,6 +201,8 @@ class LoopState:
                 self._finish_exchange(event)
             case RunFinished() | RunFailed() | RunCancelled():
                 self.run_is_open = False
+            case Warning(code=code, details=details) if code == UNPRICED:
+                self.unpriced.add(str(details.get("model")))
             case _:
                 pass
 

@@ -21,11 +21,12 @@ from agentkit_loop.events import (
     ModelRequestFailed,
     ModelRequestFinished,
     UsageUpdated,
+    Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.signals import Answered, RequestFault, UsageReported
-from agentkit_loop.state import LoopState
+from agentkit_loop.state import UNPRICED, LoopState
 from agentkit_loop.usage import ErrorInfo, Usage
-from agentkit_loop.values import clean_text, scrub_json
+from agentkit_loop.values import JSON, clean_text, scrub_json
 
 
 class OpenRequest:
@@ -108,6 +109,7 @@ class OpenRequest:
                 cost=report.cost,
                 final=False,
             )
+            yield from self._unpriced(model, report.unpriced)
 
     def answer(self, answered: Answered, now: float) -> Iterator[AgentEvent]:
         """Return the last word on usage, and the end of the request."""
@@ -118,13 +120,15 @@ class OpenRequest:
             yield self._breach(f"part {next(iter(self.previews))!r} was never committed", now)
             return
         said = answer.usage is not None
+        model = last.model if last else clean_text(answer.response_model or request.model)
         yield UsageUpdated(
             request_id=request.id,
-            model=last.model if last else clean_text(answer.response_model or request.model),
+            model=model,
             usage=_clean_usage(answer.usage) if answer.usage else (last.usage if last else Usage()),
             cost=answered.cost if said or last is None else last.cost,
             final=True,
         )
+        yield from self._unpriced(model, answered.unpriced)
         yield ModelRequestFinished(
             request_id=request.id,
             finish_reason=clean_text(answer.finish_reason),
@@ -133,6 +137,13 @@ class OpenRequest:
             first_content_ms=self.first_content_ms,
             duration_ms=since(self.started, now),
         )
+        if answer.stop_details:
+            yield _stop_details(answer.finish_reason, answer.stop_details)
+
+    def _unpriced(self, model: str, why: str | None) -> Iterator[AgentEvent]:
+        """Return the warning that a model's requests have no cost; once for each model and session."""
+        if why is not None and model not in self._state.unpriced:
+            yield Warning(code=UNPRICED, message=clean_text(why), details={"model": model})
 
     def fault(self, fault: RequestFault, now: float) -> ModelRequestFailed:
         """Return the event of the request's failure."""
@@ -150,6 +161,14 @@ class OpenRequest:
         message = f"the model adapter broke the protocol: {what}"
         error = ErrorInfo(type="ModelRequestError", message=message)
         return self.fault(RequestFault(error=error, error_class="other"), now)
+
+
+def _stop_details(finish_reason: str, details: dict[str, JSON]) -> Warning:
+    told = scrub_json(details)
+    said = told.get("explanation") or told.get("category")
+    reason = clean_text(finish_reason)
+    message = f"the model stopped with {reason}: {said}" if said else f"the model stopped with {reason}"
+    return Warning(code=reason, message=message, details=told)
 
 
 def _clean_usage(usage: Usage) -> Usage:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
     from agentkit_reporting.jsonl import JsonlReporter
+    from agentkit_reporting.ledger import CostComponent, CostLedger, LedgerEntry, LedgerGroup
     from agentkit_reporting.log.read import BadLine, LogReader, read_events
     from agentkit_reporting.schema import event_schema
     from agentkit_reporting.stdout import StdoutReporter
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadLine",
+    "CostComponent",
+    "CostLedger",
     "DecodeError",
     "JsonlReporter",
+    "LedgerEntry",
+    "LedgerGroup",
     "LogReader",
     "RequestUsage",
     "StdoutReporter",
@@ -32,8 +37,12 @@ __all__ = [
 
 _HOMES = {
     "BadLine": "log.read",
+    "CostComponent": "ledger",
+    "CostLedger": "ledger",
     "DecodeError": "codec",
     "JsonlReporter": "jsonl",
+    "LedgerEntry": "ledger",
+    "LedgerGroup": "ledger",
     "LogReader": "log.read",
     "RequestUsage": "usage",
     "StdoutReporter": "stdout",

@@ -22,7 +22,7 @@ import msgspec
 from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.usage import Usage
-from agentkit_reporting.terminal import one_line
+from agentkit_reporting.terminal import aligned, one_line
 
 _COUNTS = (
     "input_tokens",
@@ -168,14 +168,7 @@ class UsageReporter(LoopObserver):
         if len(rows) != 1:
             rows.append(("total", self.total))
         cells = [_HEAD, *(_row(name, totals) for name, totals in rows)]
-        widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if place == 0 else cell.rjust(width)
-                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        )
+        return aligned(cells)
 
     def _replace(self, request: RequestUsage) -> None:
         requests = self._requests.setdefault(request.session_id, {})

@@ -16,8 +16,9 @@ LOOP_FLOORS = (
     {"errors", "ids", "interrupts"},
     {"values"},
     {"content", "usage", "clock"},
-    {"retry", "pricing", "models", "models.protocol", "events.base"},
-    {"events.run", "events.work"},
+    {"pricing"},
+    {"price_list", "retry", "models", "models.protocol", "events.base"},
+    {"events.run", "events.work", "price_book"},
     {"events"},
     {"stamping", "transcript"},
     {"observers", "digest", "state", "tool_context"},
@@ -36,11 +37,12 @@ LOOP_FLOORS = (
 )
 REPORTING_FLOORS = (
     {"__init__", "terminal", "log"},
-    {"codec", "page", "log.write", "usage", "transcript"},
+    {"codec", "page", "log.write", "usage", "transcript", "ledger"},
     {"schema", "log.read", "jsonl", "wording"},
     {"stdout"},
     {"cli"},
-    {"cli.demo", "cli.schema", "cli.show", "cli.__main__"},
+    {"cli.reading"},
+    {"cli.cost", "cli.demo", "cli.schema", "cli.show", "cli.__main__"},
 )
 PACKAGE_ITSELF = "__init__"
 

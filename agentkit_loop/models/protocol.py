@@ -58,13 +58,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: `completed`, `tool_call`, `max_tokens`, `stop_sequence`, `refusal`,
     `context_window_exceeded`, `pause_turn`, or the provider's own word where none of these fits.
     response_id, response_model: the provider's. usage: its last word on usage, None where the last
-    UsageReport stands.
+    UsageReport stands. stop_details: what the provider says of its reason (a refusal's category and
+    explanation); told as a Warning.
     """
 
     finish_reason: str
     usage: Usage | None = None
     response_id: str | None = None
     response_model: str | None = None
+    stop_details: dict[str, JSON] | None = None
 
 
 ModelSignal: TypeAlias = BeginPart | AppendText | AppendBytes | CommitPart | UsageReport | Answer

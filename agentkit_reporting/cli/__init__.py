@@ -16,7 +16,7 @@ import click
 from agentkit_loop.errors import AgentKitError
 from agentkit_loop.usage import error_text
 
-_COMMANDS = {"demo": "demo", "schema": "schema", "show": "show"}
+_COMMANDS = {"cost": "cost", "demo": "demo", "schema": "schema", "show": "show"}
 """Command: the module of this package that has it, as `command`."""
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from agentkit_reporting.log.read import LogReader, read_events
+from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
+from agentkit_reporting.log.read import read_events
 from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
-from agentkit_reporting.terminal import visible
-
-_MAX_TOLD = 5  # bad lines that are named; the rest is counted
 
 
 @click.command("show")
@@ -51,27 +47,12 @@ def command(
                     return 0  # the pipe is closed: nobody reads on
     finally:
         reporter.close()  # what stops the reading must not leave a line open
-    _tell_of_bad_lines(reader)
+    tell_of_bad_lines(reader)
     if shown:
         return 0
     place = ", ".join(logs)
     if session_id is None:
-        _chat(f"no event in {place}; give a log written by JsonlReporter or `agentkit demo`")
+        whisper(f"no event in {place}; give a log written by JsonlReporter or `agentkit demo`")
     else:
-        _chat(f"no event of session {session_id} in {place}; give the end of an id that is in it")
+        whisper(f"no event of session {session_id} in {place}; give the end of an id that is in it")
     return 1
-
-
-def _tell_of_bad_lines(reader: LogReader) -> None:
-    for bad in reader.bad[:_MAX_TOLD]:
-        _chat(f"skipped {bad.path}:{bad.line}: {bad.reason}")
-    if reader.bad_count > _MAX_TOLD:
-        _chat(f"skipped {reader.bad_count} bad lines in all")
-    if reader.newer_version is not None:
-        _chat(
-            f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name"
-        )
-
-
-def _chat(text: str) -> None:
-    sys.stderr.write(f"agentkit: {visible(text)}\n")

@@ -54,6 +54,7 @@ class Bench:
             system=None,
             tools={"work": as_tool(work)},
             parameters={},
+            model_parameters={},
             retry=Retry(max_attempts=2, base_ms=1_000, jitter=0.0),
             max_parallel_tools=2,
             metadata={},

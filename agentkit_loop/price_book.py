@@ -1,0 +1,213 @@
+"""PriceBook: what the provider's models cost, by the tables of genai-prices and by a list of one's own.
+
+The tables come with the installed package; nothing is fetched. They are loaded on first use (about 0.1 s).
+What the tables leave out follows Anthropic's pricing documentation: a batch costs half of every token price,
+inference in the US alone ("inference_geo": "us") 1.1 times, web searches neither the one nor the other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import re
+import threading
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from agentkit_loop.price_list import PriceList, Way, read_price_list
+from agentkit_loop.pricing import Rates, priced
+from agentkit_loop.usage import Cost, Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
+
+US_ONLY = Decimal("1.1")
+BATCH = Decimal("0.5")
+
+_PRICE_KEYS = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "cache_read_mtok": "cached_input",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "web_searches_kcount": "web_search",
+}
+"""Names of genai-prices by ours. Its other keys (audio, images) are for what no usage here counts."""
+
+_CONTEXT = re.compile(r"\[\w+\]$")  # claude-sonnet-4-5[1m], as coding tools write it
+_VERSION = re.compile(r"-v\d+(:\d+)?$")  # …-v1:0, of Bedrock
+_REGION = re.compile(r"^([a-z]{2,10}\.)?anthropic\.")  # us.anthropic.…, of Bedrock
+_VARIANT = re.compile(r":[a-z-]+$")  # …:thinking, of OpenRouter
+_DATE = re.compile(r"[-@](20\d{6}|20\d{2}-\d{2}-\d{2}|latest|default)$")
+
+
+class PriceBook:
+    """Prices at the moment of each request, offline.
+
+    own: a prices.toml (see `agentkit_loop.price_list`), whose prices win. Names are found with prefixes and
+    dates of gateways and clouds (`anthropic/…`, `us.anthropic.…-v1:0`, `…-20250929`, `…@20250929`,
+    `…-latest`); a prefix that names a reseller whose prices are known has the reseller's. Without a prefix
+    only Anthropic's own models are known, so that a local model is not billed at someone's price. Safe to
+    be shared by threads. Raises ConfigurationError for a list that cannot be read.
+    """
+
+    def __init__(self, own: str | Path | None = None) -> None:
+        self._own: PriceList | None = None if own is None else read_price_list(own)
+        self._lock = threading.Lock()
+        self._tables: Any = None
+        self._source = ""
+        self._rates: dict[tuple[str, Way, Decimal, dt.date], _Priced | None] = {}
+
+    def cost(self, model: str, usage: Usage, at: dt.datetime) -> Cost | None:
+        """Return the exact cost, with its source; None where a price is missing."""
+        served = _served(usage)
+        if served is None or len(model) > MAX_NAME:
+            return None
+        way, factor = served
+        main = self._priced(model, way, factor, at)
+        if main is None:
+            return None
+
+        def rates_of(name: str) -> Rates | None:
+            found = main if name == model else self._priced(name, way, factor, at)
+            return None if found is None else found.rates
+
+        notes: list[str] = [way] if way != "standard" else []
+        if factor != 1:
+            notes.append(f"us inference x{factor}")
+        source = main.source + (f" ({', '.join(notes)})" if notes else "")
+        return priced(model, usage, rates_of, source=source, at=at)
+
+    def rates(self, model: str, at: dt.datetime) -> Rates | None:
+        """Return the standard rates of a model at a moment; None where it is unknown."""
+        found = self._priced(model, "standard", Decimal(1), at)
+        return None if found is None else found.rates
+
+    def load(self) -> None:
+        """Load the tables now; else the first price asked for does."""
+        with self._lock:
+            if self._tables is None:
+                from genai_prices import data_snapshot  # noqa: PLC0415 - on first use, see the module's text
+
+                self._source = f"genai-prices {importlib.metadata.version('genai-prices')}"
+                self._tables = data_snapshot.get_snapshot()
+
+    def _priced(self, model: str, way: Way, factor: Decimal, at: dt.datetime) -> _Priced | None:
+        key = (model, way, factor, at.astimezone(dt.UTC).date())
+        remembered = self._rates
+        if key in remembered:
+            return remembered[key]
+        standing = self._look_up(model, way, at)
+        if standing is not None and factor != 1:
+            standing = attrs.evolve(standing, rates=standing.rates.scaled(factor))
+        with self._lock:
+            if len(self._rates) >= MAX_REMEMBERED:
+                self._rates = {}
+            self._rates[key] = standing
+        return standing
+
+    def _look_up(self, model: str, way: Way, at: dt.datetime) -> _Priced | None:
+        names = spellings(model)
+        if self._own is not None:
+            names = [self._own.aliases.get(name, name) for name in names]
+            for name in names:
+                rates = self._own.rates(name, way, at)
+                if rates is not None:
+                    return _Priced(rates, self._own.source)
+        for name in names:
+            found = self._find(name)
+            if found is not None:
+                rates = _table_rates(*found, way, at)
+                return None if rates is None else _Priced(rates, self._source)
+        return None
+
+    def _find(self, name: str) -> tuple[Provider, ModelInfo] | None:
+        self.load()
+        for provider, rest in _sellers(name):
+            try:
+                found: tuple[Provider, ModelInfo] = self._tables.find_provider_model(
+                    rest, None, provider, None
+                )
+            except LookupError:
+                continue
+            return found
+        return None
+
+
+MAX_REMEMBERED = 10_000
+"""Rates remembered by model and day; names come from servers, so that there is a bound."""
+
+MAX_NAME = 300
+"""Characters of the longest name that is looked up."""
+
+
+@attrs.frozen
+class _Priced:
+    rates: Rates
+    source: str
+
+
+def spellings(model: str) -> list[str]:
+    """Return the names under which a model may be listed, the given one first."""
+    names = [model.strip().lower()]
+    for pattern in (_CONTEXT, _VARIANT, _VERSION, _DATE):
+        names.append(pattern.sub("", names[-1]))
+    tails = [_REGION.sub("", name.rsplit("/", 1)[-1]) for name in names]
+    return list(dict.fromkeys(name for name in (*names, *tails) if name))
+
+
+def _sellers(name: str) -> list[tuple[str, str]]:
+    """Return who may sell a model of that name, and its name there."""
+    prefix, slash, rest = name.partition("/")
+    if slash:
+        return [(prefix, rest)]
+    if _REGION.match(name):
+        return [("aws", name)]
+    return [("anthropic", name)]
+
+
+def _served(usage: Usage) -> tuple[Way, Decimal] | None:
+    """Return how the provider says that it served the request; None for a way that has no known price."""
+    raw = usage.raw or {}
+    fast, batch = raw.get("speed") == "fast", raw.get("service_tier") == "batch"
+    factor = US_ONLY if raw.get("inference_geo") == "us" else Decimal(1)
+    if fast and batch:
+        return None
+    return ("fast" if fast else "batch" if batch else "standard"), factor
+
+
+def _table_rates(provider: Provider, model: ModelInfo, way: Way, at: dt.datetime) -> Rates | None:
+    standard = model.get_prices(at)
+    if way == "standard" or not any(model is own for own in provider.models):
+        return _rates(standard)
+    context = {"processing": "batch"} if way == "batch" else {"speed": "fast"}
+    variant = model.get_prices(at, context)
+    if variant != standard:
+        return _rates(variant)
+    rates = _rates(standard)
+    return rates.scaled(BATCH) if way == "batch" and rates is not None else None
+
+
+def _rates(told: ModelPrice) -> Rates | None:
+    """Return prices of the table as rates; None where input or output have none."""
+    prices = {ours: getattr(told, theirs) for theirs, ours in _PRICE_KEYS.items()}
+    starts = {tier.start for price in prices.values() if hasattr(price, "tiers") for tier in price.tiers}
+    # Tiers name the first step where a rate differs; between two steps each price has its own.
+    base = _step(prices, 0)
+    if base["input"] is None or base["output"] is None:
+        return None
+    return Rates(**base, above={start: Rates(**_step(prices, start + 1)) for start in sorted(starts)})
+
+
+def _step(prices: dict[str, Any], tokens: int) -> dict[str, Any]:
+    """Return the prices of a request with so many input tokens."""
+    step = {}
+    for name, price in prices.items():
+        step[name] = price
+        if hasattr(price, "tiers"):
+            reached = [tier.price for tier in price.tiers if tokens > tier.start]
+            step[name] = reached[-1] if reached else price.base
+    return step
