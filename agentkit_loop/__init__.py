@@ -74,6 +74,7 @@ from agentkit_loop.events import (
     UsageUpdated,
     Warning,  # noqa: A004 - the event's name in the contract
 )
+from agentkit_loop.file_tools import file_tools
 from agentkit_loop.ids import new_id
 from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
@@ -187,6 +188,7 @@ __all__ = [
     "UsageReport",
     "UsageUpdated",
     "Warning",
+    "file_tools",
     "new_id",
     "tool",
 ]

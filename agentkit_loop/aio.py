@@ -24,6 +24,7 @@ from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
 from agentkit_loop.shell import GRACE_S, DriverBase, DriverSettings
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
+from agentkit_loop.values import clean_text
 
 BODY_GRACE_S = 1.0
 """How long the end of a run waits for cancelled async bodies."""
@@ -225,7 +226,7 @@ class AsyncLoopDriver(DriverBase):
             if (
                 signal.__class__ is AppendText
                 and signal.chunk.__class__ is str
-                and signal.chunk.isascii()
+                and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
                 and signal.part_id in previews
             ):
                 previews[signal.part_id].append(signal.chunk)

@@ -37,7 +37,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 class TextPart(Part, frozen=True, kw_only=True, tag="text"):
     """Text.
 
-    extra: what the provider attached to it (citations), sent back as it came.
+    extra: what else the provider's block holds (citations), sent back as it came; the same in the other
+    parts that have it.
     """
 
     text: str
@@ -48,12 +49,14 @@ class ReasoningPart(Part, frozen=True, kw_only=True, tag="reasoning"):
     """The model's reasoning.
 
     text: what may be shown. signature: the provider's proof, sent back untouched. redacted: opaque
-    data in place of text. A part with neither signature nor redacted is not sent back.
+    data in place of text. A part with neither signature nor redacted is not sent back. extra: as in
+    TextPart.
     """
 
     text: str
     signature: str | None = None
     redacted: str | None = None
+    extra: dict[str, JSON] | None = None
 
 
 class ToolCallPart(Part, frozen=True, kw_only=True, tag="tool_call"):
@@ -61,6 +64,7 @@ class ToolCallPart(Part, frozen=True, kw_only=True, tag="tool_call"):
 
     id: unique in the session. input: the arguments by name. cut: the raw text of an input that did not
     end or parse; then input is empty. wire_id: the provider's id where ours had to differ (`id~2`).
+    extra: as in TextPart (which of the provider's own tools made the call).
     """
 
     id: str
@@ -68,6 +72,7 @@ class ToolCallPart(Part, frozen=True, kw_only=True, tag="tool_call"):
     input: dict[str, JSON]
     cut: str | None = None
     wire_id: str | None = None
+    extra: dict[str, JSON] | None = None
 
 
 class ToolResultPart(Part, frozen=True, kw_only=True, tag="tool_result"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from agentkit_loop.body_threads import BodyThreads
 from agentkit_loop.clock import Clock
 from agentkit_loop.closing import Ending
 from agentkit_loop.content import (
@@ -108,6 +110,7 @@ class DriverBase:
         if tap is not None:
             self._emitter.tap(tap)
         self._contexts: dict[str, ToolContext] = {}
+        self._threads = BodyThreads()
         self._round: list[ToolResultPart] = []
         self._result = RunResult.of(self._state, "")  # of the last exchange, as it stood at its end
         self._lock = threading.RLock()
@@ -294,7 +297,7 @@ class DriverBase:
             self._post((None, run_body(tool, context, arguments, self._clock)))
 
         carried = contextvars.copy_context()
-        threading.Thread(target=carried.run, args=(work,), name=f"tool-{tool.name}", daemon=True).start()
+        self._threads.run(f"tool-{tool.name}", functools.partial(carried.run, work))
 
     def _context(self, call_id: str) -> ToolContext:
         call = self._state.calls[call_id]
@@ -396,6 +399,7 @@ class DriverBase:
             yield
         finally:
             self._working = working
+            self._threads.close()
         if first is not None:
             raise first
 

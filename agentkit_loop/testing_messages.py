@@ -21,6 +21,8 @@ Event: TypeAlias = dict[str, Any]
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}", re.ASCII)
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 
+MAX_CACHE_MARKS = 4
+
 _STOP_REASONS = {
     "completed": "end_turn",
     "tool_call": "tool_use",
@@ -54,7 +56,9 @@ def _check_body(body: object) -> None:
     if not isinstance(system, str):
         for block in system:
             _check_text(block, "system")
-    _check_messages(_merged(body["messages"]))
+    messages = _merged(body["messages"])
+    _check_messages(messages)
+    _check_cache(body, messages)
 
 
 def _check_tools(tools: list[dict[str, Any]]) -> None:
@@ -116,6 +120,51 @@ def _check_messages(messages: list[dict[str, Any]]) -> None:
         and last["text"] != last["text"].rstrip()
     ):
         raise _RefusedError("messages: final assistant content cannot end with trailing whitespace")
+
+
+def _check_cache(body: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+    """Check the cache markers: how many there are, where they stand, how long they hold."""
+    marked: list[tuple[str, dict[str, Any]]] = []
+    for field in ("tools", "system"):
+        blocks = body.get(field) or []
+        marked += _marked(blocks if isinstance(blocks, list) else [], field)
+    for index, message in enumerate(messages):
+        marked += _marked(message["content"], f"messages.{index}.content")
+    count = len(marked) + (body.get("cache_control") is not None)
+    if count > MAX_CACHE_MARKS:
+        raise _RefusedError(
+            f"A maximum of {MAX_CACHE_MARKS} blocks with cache_control may be provided. Found {count}."
+        )
+    is_short = False
+    for place, block in marked:
+        mark, kind = block["cache_control"], block.get("type")
+        if kind in {"thinking", "redacted_thinking"}:
+            raise _RefusedError(f"{place}.{kind}.cache_control: Extra inputs are not permitted")
+        if kind == "text" and not block.get("text"):
+            raise _RefusedError(f"{place}.text: cache_control cannot be set for empty text blocks")
+        if mark.get("type") != "ephemeral" or mark.get("ttl", "5m") not in {"5m", "1h"}:
+            raise _RefusedError(f"{place}.cache_control: Input should be 'ephemeral', for '5m' or '1h'")
+        if block.get("defer_loading"):
+            raise _RefusedError(f"{place}: tools with defer_loading=true cannot use prompt caching")
+        if mark.get("ttl") == "1h" and is_short:
+            raise _RefusedError(
+                f"{place}.cache_control.ttl: a ttl='1h' cache_control block must not come after a ttl='5m' "
+                "cache_control block. Note that blocks are processed in the following order: `tools`, "
+                "`system`, `messages`."
+            )
+        is_short = is_short or mark.get("ttl") != "1h"
+
+
+def _marked(blocks: list[Any], place: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the blocks with a cache marker, those inside of results too, and where they stand."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for index, block in enumerate(blocks):
+        inner = block.get("content") if block.get("type") == "tool_result" else None
+        if isinstance(inner, list):
+            found += _marked(inner, f"{place}.{index}.content")
+        if block.get("cache_control") is not None:
+            found.append((f"{place}.{index}", block))
+    return found
 
 
 def _check_block(block: object, role: str, place: str, seen: set[str]) -> None:
@@ -246,13 +295,13 @@ def _block_events(index: int, part: AnyPart, size: int) -> Iterator[Event]:
             begun: Event = {"type": "text", "text": "", **(part.extra or {})}
             deltas = [{"type": "text_delta", "text": piece} for piece in _pieces(part.text, size)]
         case ReasoningPart(redacted=str()):
-            begun, deltas = {"type": "redacted_thinking", "data": part.redacted}, []
+            begun, deltas = {"type": "redacted_thinking", "data": part.redacted, **(part.extra or {})}, []
         case ReasoningPart():
-            begun = {"type": "thinking", "thinking": "", "signature": ""}
+            begun = {"type": "thinking", "thinking": "", "signature": "", **(part.extra or {})}
             deltas = [{"type": "thinking_delta", "thinking": piece} for piece in _pieces(part.text, size)]
             deltas.append({"type": "signature_delta", "signature": part.signature or ""})
         case ToolCallPart():
-            begun = {"type": "tool_use", "id": part.id, "name": part.name, "input": {}}
+            begun = {"type": "tool_use", "id": part.id, "name": part.name, "input": {}, **(part.extra or {})}
             raw = part.cut if part.cut is not None else msgspec.json.encode(part.input).decode()
             deltas = [
                 {"type": "input_json_delta", "partial_json": piece} for piece in ("", *_pieces(raw, size))

@@ -41,9 +41,10 @@ class ServerReply(msgspec.Struct, frozen=True, kw_only=True):
     """One response, down to its bytes.
 
     events: dicts are written as events by their `type`, bytes as they are. body: in place of events, for
-    what is no stream. framing, line_end, gzip: how they are written; None is the server's. cut_after: drop
-    the connection after so many events. stall_after: be silent after so many, until `release()` or until
-    the client goes; None for neither. pause_s: before each event.
+    what is no stream. headers: beside those of a stream, or in their place; an empty one is left out.
+    framing, line_end, gzip: how they are written; None is the server's. cut_after: drop the connection after
+    so many events. stall_after: be silent after so many, until `release()` or until the client goes; None for
+    neither. pause_s: before each event.
     """
 
     events: tuple[Event | bytes, ...] = ()
@@ -75,11 +76,16 @@ AnyServed: TypeAlias = ServerReply | Reply | str | dict[str, Any]
 
 @attrs.frozen(kw_only=True)
 class ServedRequest:
-    """A request as it came. headers: names in lower case, without credentials. body: None where not JSON."""
+    """A request as it came.
+
+    headers: names in lower case, without credentials. body: None where not JSON. authorized: whether it came
+    with a credential.
+    """
 
     path: str
     headers: dict[str, str]
     body: Any
+    authorized: bool = False
 
 
 class MessagesServer:
@@ -148,14 +154,14 @@ class MessagesServer:
         """Wait until a client has gone in the middle of a reply; each one is counted once."""
         return self._aborted.acquire(timeout=seconds)
 
-    def answer(self, request: ServedRequest, *, authorized: bool) -> tuple[ServerReply, int]:
+    def answer(self, request: ServedRequest) -> tuple[ServerReply, int]:
         """Take note of a request and return what to answer it with, and its number."""
         with self._lock:
             self.requests.append(request)
             number = len(self.requests)
             if not request.path.partition("?")[0].endswith("/v1/messages"):
                 return ServerReply.refusal(404, "not_found_error", f"Not found: {request.path}"), number
-            if not authorized:
+            if not request.authorized:
                 return ServerReply.refusal(
                     401, "authentication_error", "x-api-key header is required"
                 ), number
@@ -297,9 +303,9 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             path=self.path,
             headers={name: value for name, value in headers.items() if name not in _CREDENTIALS},
             body=body,
+            authorized=bool(headers.get("x-api-key") or headers.get("authorization")),
         )
-        authorized = bool(headers.get("x-api-key") or headers.get("authorization"))
-        reply, number = self.server.owner.answer(request, authorized=authorized)
+        reply, number = self.server.owner.answer(request)
         try:
             self._write(reply, number)
         except ConnectionError:
@@ -319,7 +325,8 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             if gzip:
                 named["content-encoding"] = "gzip"
         for name, value in named.items():
-            self.send_header(name, value)
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         if reply.body is not None:
             self.wfile.write(reply.body)

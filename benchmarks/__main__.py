@@ -13,7 +13,7 @@ import click
 
 from benchmarks.measure import Row
 
-NAMES = ("emit",)
+NAMES = ("emit", "loop")
 
 
 @click.command()
@@ -28,15 +28,15 @@ def main(names: tuple[str, ...], *, quick: bool, as_json: bool) -> None:
     if as_json:
         print(json.dumps([{**attrs.asdict(row), "ratio": row.ratio} for row in rows], indent=2))
         return
-    versions = {name: importlib.metadata.version(name) for name in ("attrs", "msgspec")}
+    versions = {name: importlib.metadata.version(name) for name in ("attrs", "msgspec", "anthropic")}
     print(
         f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in versions.items())}; CPU, medians"
     )
-    print(f"{'what':<32}{'ours µs':>10}{'ref. µs':>10}{'ratio':>8}{'bound':>8}  reference")
+    print(f"{'what':<36}{'ours µs':>10}{'ref. µs':>10}{'ratio':>8}{'bound':>8}  reference")
     for row in rows:
         bound = "" if row.bound is None else f"{row.bound:.2f}"
         print(
-            f"{row.name:<32}{row.ours_us:>10.3f}{row.reference_us:>10.3f}{row.ratio:>8.2f}{bound:>8}  {row.reference}"
+            f"{row.name:<36}{row.ours_us:>10.3f}{row.reference_us:>10.3f}{row.ratio:>8.2f}{bound:>8}  {row.reference}"
         )
     sys.exit(any(row.bound is not None and row.ratio > row.bound for row in rows))
 

@@ -120,6 +120,7 @@ EXPECTED = {
     "handwritten_loop.py": "Assistant: You said: hello",
     "pipe_events.py": '"type":"run_finished"',
     "readme_agent.py": "It is an agent with one tool. 421",
+    "real_model.py": "It is Friday. $0.005804",
     "tool_call_counter.py": "3 tool calls",
 }
 

@@ -19,16 +19,20 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
+from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_failures import (
     NO_KEY,
-    check_stream,
     request_error,
+    stream_source,
     tells_secret,
     without_secrets,
 )
+from agentkit_loop.models.anthropic_parameters import check_parameters, told_parameters
 from agentkit_loop.models.anthropic_stream import AnswerReader
+from agentkit_loop.models.anthropic_transport import aonce, once
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
+from agentkit_loop.values import JSON
 
 if TYPE_CHECKING:
     import anthropic
@@ -38,9 +42,6 @@ DEFAULT_MAX_TOKENS = 32_000
 
 CONNECT_TIMEOUT_S = 5.0
 """Seconds for a connection, also where an answer may take longer; the SDK's own default."""
-
-_OURS = frozenset({"messages", "model", "stream", "system"})
-"""Parameters that the loop's request holds."""
 
 UNSENDABLE_KEY = (
     "the API key holds a space, a line break or another character that no header carries; set it anew"
@@ -54,12 +55,17 @@ class AnthropicModel:
 
     name: the model asked for. client, async_client: the SDK's, where the host has made its own; its
     credentials, address and timeouts hold. api_key, base_url: else from ANTHROPIC_API_KEY and
-    ANTHROPIC_BASE_URL, and where else the SDK looks. max_tokens: bound of one answer. timeout_s: the longest
-    silence of the server, in seconds; the SDK's 600 where None. parameters: sent with every request
-    (`thinking`, `stop_sequences`, `extra_headers`, …; `tools`: the provider's own tools beside the agent's);
-    those of a request win.
+    ANTHROPIC_BASE_URL, and where else the SDK looks. max_tokens: bound of one answer. cache: how long the
+    provider keeps what it has read of the conversation, None for not at all. An agent sends all of it with
+    every turn, and reading from the cache costs a tenth, so the default is on; markers of one's own (in
+    `tools`, in parts, or `cache_control=`) stay as they are. None is also for servers that refuse to be
+    asked. timeout_s: the longest silence of the server, in
+    seconds; the SDK's 600 where None. parameters: sent with every request, JSON (`thinking`,
+    `stop_sequences`, `extra_headers`, …, also what the SDK does not know; `tools`: the provider's own tools
+    beside the agent's); those of a request win.
 
-    Safe to be shared by sessions, threads and event loops. `close` and `aclose` let its connections go.
+    A redirect is never followed: it would take the key along. Safe to be shared by sessions, threads and
+    event loops. `close` and `aclose` let its connections go.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class AnthropicModel:
         api_key: str | None = None,
         base_url: str | None = None,
         max_tokens: int = DEFAULT_MAX_TOKENS,
+        cache: CacheLife | None = "5m",
         timeout_s: float | None = None,
         **parameters: Any,
     ) -> None:
@@ -85,12 +92,15 @@ class AnthropicModel:
             raise ConfigurationError(f"max_tokens={max_tokens!r} refused; give a number of at least 1")
         if timeout_s is not None and timeout_s <= 0:
             raise ConfigurationError(f"timeout_s={timeout_s!r} refused; give seconds above 0")
-        _refuse_ours(parameters)
+        if cache not in ("5m", "1h", None):
+            raise ConfigurationError(f"cache={cache!r} refused; give '5m', '1h' or None")
+        check_parameters(parameters)
         self._name = name
         self._given_client, self._given_async_client = client, async_client
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url}
         self._timeout_s = timeout_s
         self._max_tokens = max_tokens
+        self._cache: CacheLife | None = cache
         self._parameters = parameters
         self._lock = threading.Lock()
         self._client: anthropic.Anthropic | None = None
@@ -108,14 +118,20 @@ class AnthropicModel:
         """The model asked for."""
         return self._name
 
+    @property
+    def parameters(self) -> dict[str, JSON]:
+        """What every request is sent with, as JSON and without secrets: `max_tokens`, `cache`, the host's."""
+        given = {"max_tokens": self._max_tokens, "cache": self._cache, **self._parameters}
+        return told_parameters(given, self._given_secrets())
+
     def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
         """Make the request and yield what comes; raises ModelRequestError."""
-        reader, client, request_id = AnswerReader(), None, None
+        reader, client = AnswerReader(), None
         try:
             client = self._sync_client()
             create = client.messages.with_streaming_response.create
             with create(**self._arguments(request, client)) as response:
-                request_id = check_stream(response.http_response)
+                reader.source = stream_source(response.http_response)
                 # To the end of the response, past the end of the answer: only then is its connection kept.
                 for chunk in response.http_response.iter_bytes():
                     yield from reader.feed(chunk)
@@ -124,19 +140,19 @@ class AnthropicModel:
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
                 yield from reader.unreported()
-                _raise(error, _secrets(client), request_id)
+                _raise(error, _secrets(client), reader.source.request_id)
         yield reader.result()
 
     async def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
         """Make the request on an event loop and yield what comes; raises ModelRequestError."""
-        reader, client, request_id = AnswerReader(), None, None
+        reader, client = AnswerReader(), None
         try:
             if "anthropic" not in sys.modules:  # seconds, in which the event loop shall go on
                 await asyncio.to_thread(importlib.import_module, "anthropic")
             client = self._async_client()
             create = client.messages.with_streaming_response.create
             async with create(**self._arguments(request, client)) as response:
-                request_id = check_stream(response.http_response)
+                reader.source = stream_source(response.http_response)
                 async with contextlib.aclosing(response.http_response.aiter_bytes()) as chunks:
                     async for chunk in chunks:
                         for signal in reader.feed(chunk):
@@ -147,7 +163,7 @@ class AnthropicModel:
             if reader.answer is None:
                 for signal in reader.unreported():
                     yield signal
-                _raise(error, _secrets(client), request_id)
+                _raise(error, _secrets(client), reader.source.request_id)
         yield reader.result()
 
     def close(self) -> None:
@@ -165,17 +181,23 @@ class AnthropicModel:
         if client is not None and self._given_async_client is None:
             await client.close()
 
+    def _given_secrets(self) -> tuple[str, ...]:
+        clients = (self._given_client, self._given_async_client)
+        keys = (self._options["api_key"], *(key for client in clients for key in _secrets(client)))
+        return tuple(key for key in keys if key is not None and len(key) >= MIN_SECRET)
+
     def _sync_client(self) -> anthropic.Anthropic:
         with self._lock:
             if self._client is None:
                 import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
 
                 if self._given_client is not None:
-                    self._client = self._given_client.with_options(**self._settings())
+                    client = self._given_client.with_options(**self._settings()).with_middleware(once)
                 elif self._given_async_client is not None:
                     raise ConfigurationError("stream refused with only an async_client=; pass a client= too")
                 else:
-                    self._client = anthropic.Anthropic(**self._options, **self._settings())
+                    client = anthropic.Anthropic(**self._options, **self._settings(), middleware=[once])
+                self._client = client
             return _with_sendable_key(self._client)
 
     def _async_client(self) -> anthropic.AsyncAnthropic:
@@ -186,11 +208,11 @@ class AnthropicModel:
                 import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
 
                 if self._given_async_client is not None:
-                    client = self._given_async_client.with_options(**self._settings())
+                    client = self._given_async_client.with_options(**self._settings()).with_middleware(aonce)
                 elif self._given_client is not None:
                     raise ConfigurationError("astream refused with only a client=; pass an async_client= too")
                 else:
-                    client = anthropic.AsyncAnthropic(**self._options, **self._settings())
+                    client = anthropic.AsyncAnthropic(**self._options, **self._settings(), middleware=[aonce])
                 self._async_clients[loop] = client
             return _with_sendable_key(client)
 
@@ -207,12 +229,15 @@ class AnthropicModel:
         self, request: ModelRequest, client: anthropic.Anthropic | anthropic.AsyncAnthropic
     ) -> dict[str, Any]:
         """Return the arguments of `messages.create`; what it does not know goes into the body as it is."""
-        _refuse_ours(request.parameters)
+        check_parameters(request.parameters)
         parameters = {"max_tokens": self._max_tokens, **self._parameters, **request.parameters}
         body = wire_body(request)
         tools = parameters.pop("tools", None)
         if tools:
             body["tools"] = [*body.get("tools", ()), *tools]
+        by_host = parameters.get(MARK) or (parameters.get("extra_body") or {}).get(MARK)
+        if self._cache is not None and not by_host:
+            mark_for_cache(body, self._cache)
         if self._known is None:
             self._known = frozenset(inspect.signature(client.messages.create).parameters)
         arguments = {"model": self._name, "stream": True, **body}
@@ -244,12 +269,6 @@ def _secrets(client: anthropic.Anthropic | anthropic.AsyncAnthropic | None) -> t
         return ()
     keys = (client.api_key, client.auth_token)
     return tuple(key for key in keys if isinstance(key, str) and len(key) >= MIN_SECRET)
-
-
-def _refuse_ours(parameters: dict[str, Any]) -> None:
-    for name in parameters:
-        if name in _OURS:
-            raise ConfigurationError(f"parameter {name!r} refused; the agent gives it with each request")
 
 
 def _raise(error: Exception, secrets: tuple[str, ...], request_id: str | None) -> NoReturn:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.values import clean_text
 
@@ -25,6 +27,12 @@ MAX_RETRY_AFTER_MS = 3_600_000.0
 
 MAX_TEXT = 500
 """Characters of a provider's or proxy's own text that an error repeats."""
+
+MAX_ID = 100
+"""Characters of a request's id; the API's own have 28."""
+
+MIN_BEGINNING = 14
+"""Characters of a secret that are taken for its beginning; "sk-ant-api03-" alone is 13 and gives nothing away."""
 
 NO_KEY = "no API key for the Messages API; set ANTHROPIC_API_KEY or pass api_key="
 
@@ -54,10 +62,18 @@ _BY_TYPE = {
 # The API has no type of its own for it. The last two are what servers that speak its wire say.
 _CONTEXT = re.compile(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
 
-_EVENT_STREAM = "text/event-stream"
-_NO_STREAM = re.compile(
-    r"(text/html|application/(?:\w+\+)?json|application/(?:\w+\+)?xml|text/xml)\b", re.ASCII
-)
+
+@attrs.frozen(kw_only=True)
+class StreamSource:
+    """Who answered a request, for what is told of the answer.
+
+    answered: whose answer it is and what it says it is. is_declared: whether that is an event stream.
+    request_id: the provider's, None where it gave none.
+    """
+
+    answered: str = "the server answered"
+    is_declared: bool = True
+    request_id: str | None = None
 
 
 def request_error(error: Exception) -> ModelRequestError | None:
@@ -87,6 +103,8 @@ def request_error(error: Exception) -> ModelRequestError | None:
 def status_error(error: anthropic.APIStatusError) -> ModelRequestError:
     """Return what a response with an error status means."""
     status, headers = error.status_code, error.response.headers
+    if 300 <= status < 400:  # noqa: PLR2004 - the redirects
+        return _redirect(error)
     text, kind = error.api_message, error.type
     if not isinstance(text, str):
         media_type = headers.get("content-type", "nothing").partition(";")[0].strip()
@@ -101,7 +119,23 @@ def status_error(error: anthropic.APIStatusError) -> ModelRequestError:
         f"HTTP {status}{named}: {_short(text)}",
         error_class=error_class,
         retry_after_ms=retry_after_ms(headers),
-        request_id=error.request_id,
+        request_id=_id(error.request_id),
+    )
+
+
+def _redirect(error: anthropic.APIStatusError) -> ModelRequestError:
+    import httpx2  # noqa: PLC0415 - see the module's docstring
+
+    location = error.response.headers.get("location", "")
+    try:
+        place = _place(error.response.url.join(location)) if location else "nowhere"
+    except (httpx2.InvalidURL, ValueError):
+        place = _short(location)
+    return ModelRequestError(
+        f"HTTP {error.status_code}: {_place(error.response.url)} redirects to {place}, where the key is not "
+        "sent; set base_url to where the API is",
+        error_class="invalid_request",
+        request_id=_id(error.request_id),
     )
 
 
@@ -122,18 +156,18 @@ def stream_error(told: object) -> ModelRequestError:
     return ModelRequestError(
         f"{_short(kind)} while the answer was streamed: {_short(text)}",
         error_class=error_class,
-        request_id=request_id if isinstance(request_id, str) else None,
+        request_id=_id(request_id),
     )
 
 
-def check_stream(response: httpx2.Response) -> str | None:
-    """Return the provider's id of the request; raises ModelRequestError for a 200 that is no stream."""
-    request_id: str | None = response.headers.get("request-id")
-    found = _NO_STREAM.match(response.headers.get("content-type", "").lower())
-    if found is not None:
-        text = f"{_place(response.url)} answered 200 with {found[1]}, not {_EVENT_STREAM}; check base_url"
-        raise ModelRequestError(text, error_class="other", request_id=request_id)
-    return request_id
+def stream_source(response: httpx2.Response) -> StreamSource:
+    """Return what the head of a response that is no refusal says."""
+    told = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return StreamSource(
+        answered=f"{_place(response.url)} answered {response.status_code} with {_short(told) or 'no media type'}",
+        is_declared=told == "text/event-stream",
+        request_id=_id(response.headers.get("request-id")),
+    )
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> float | None:
@@ -155,10 +189,14 @@ def retry_after_ms(headers: Mapping[str, str]) -> float | None:
 
 
 def without_secrets(error: ModelRequestError, secrets: tuple[str, ...]) -> ModelRequestError:
-    """Return the error with every secret in its text masked: a server may repeat what it was sent."""
+    """Return the error with every secret in its text masked: a server may repeat what it was sent.
+
+    So is the beginning of one: foreign text is cut to a length, which may be in the middle of a secret.
+    """
     text = str(error)
     for secret in secrets:
-        text = text.replace(secret, "***")
+        for length in range(len(secret), min(MIN_BEGINNING, len(secret)) - 1, -1):
+            text = text.replace(secret[:length], "***")
     if text == str(error):
         return error
     return ModelRequestError(
@@ -210,6 +248,11 @@ def _short(text: str) -> str:
     line = " ".join(clean_text(text).split())
     line = "".join(char if char.isprintable() else "\ufffd" for char in line)
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+
+
+def _id(told: object) -> str | None:
+    """Return a request's id as it may be told; a server may write anything there."""
+    return _short(told)[:MAX_ID] or None if isinstance(told, str) else None
 
 
 def _number(text: str | None) -> float | None:

@@ -2,7 +2,21 @@
 
 `input_tokens` leaves out what the cache read and wrote, so the three input counts are disjoint as they come.
 `message_delta` tells cumulative counts: they replace, and what it leaves out (the split of the cache writes,
-the service tier) stands as `message_start` told it. Tokens of a compaction are in `iterations` alone.
+the service tier) stands as `message_start` told it.
+
+`iterations` lists every sampling of a request. The top level sums those of the model whose answer it is, and
+leaves out, so that they are counted on top here:
+
+- `compaction`: the summary that the server wrote (the SDK's docstring of `BetaUsage.iterations`);
+- `advisor_message`: another model that was asked for advice, billed at its own prices (the provider's page
+  on the advisor tool: "advisor tokens are not rolled into the top-level totals");
+- a `message` of another model than the one that answered, where it said something before it declined (the
+  provider's page on refusals and fallback: the top level describes "only the attempt that produced the
+  returned message", "every attempt that produced output … is billed separately"). One that declined before any
+  output is most often not billed, and not counted.
+
+All other entries, `fallback_message` and those of kinds to come too, are taken to be in the top level. `raw`
+keeps the list, for prices by model.
 """
 
 from __future__ import annotations
@@ -11,6 +25,12 @@ from typing import Any
 
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
+
+MAX_TOKENS = 2**53
+"""A number above it is no count: no request has as many tokens, and many readers of JSON would round it."""
+
+_ANSWERS = frozenset({"message", "fallback_message"})
+_APART = frozenset({"compaction", "advisor_message"})
 
 
 def merge_usage(known: dict[str, JSON], report: object) -> dict[str, JSON]:
@@ -21,9 +41,8 @@ def merge_usage(known: dict[str, JSON], report: object) -> dict[str, JSON]:
 
 
 def read_usage(raw: dict[str, JSON]) -> Usage:
-    """Return the counts; one that is absent, negative or not a number is unknown."""
-    # The top level leaves a compaction's tokens out; they are billed like the rest.
-    parts = [raw, *_compactions(raw.get("iterations"))]
+    """Return the counts; one that is absent, negative, huge or not a whole number is unknown."""
+    parts = [raw, *iterations_on_top(raw)]
     return Usage(
         input_tokens=_total(parts, "input_tokens"),
         cached_input_tokens=_total(parts, "cache_read_input_tokens"),
@@ -39,17 +58,45 @@ def read_usage(raw: dict[str, JSON]) -> Usage:
     )
 
 
-def _compactions(iterations: object) -> list[dict[str, JSON]]:
-    if not isinstance(iterations, list):
-        return []
-    return [step for step in iterations if isinstance(step, dict) and step.get("type") == "compaction"]
+def iterations_on_top(raw: dict[str, JSON]) -> list[dict[str, JSON]]:
+    """Return the entries of `iterations` whose tokens the top level leaves out; see the module's docstring."""
+    steps = _iterations(raw)
+    answer = next((step.get("model") for step in reversed(steps) if step.get("type") in _ANSWERS), None)
+    return [
+        step
+        for step in steps
+        if step.get("type") in _APART
+        or (
+            step.get("type") == "message"
+            and step.get("model") != answer
+            and _count(step.get("output_tokens"))
+        )
+    ]
+
+
+def fallback_model(raw: dict[str, JSON]) -> str | None:
+    """Return the model that answered in place of the one asked for, None where it did not come to that."""
+    for step in reversed(_iterations(raw)):
+        if step.get("type") == "fallback_message":
+            model = step.get("model")
+            return model if isinstance(model, str) and model else None
+    return None
+
+
+def _iterations(raw: dict[str, JSON]) -> list[dict[str, Any]]:
+    steps = raw.get("iterations")
+    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
 
 
 def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _count(value: object) -> int | None:
+    # `type`, because True is an int too.
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else None
+
+
 def _total(parts: list[dict[str, JSON]], key: str) -> int | None:
-    counts = [part.get(key) for part in parts]
-    known = [count for count in counts if type(count) is int and count >= 0]
+    known = [count for part in parts if (count := _count(part.get(key))) is not None]
     return sum(known) if known else None

@@ -76,8 +76,11 @@ def wire_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
             continue
         role = "assistant" if item.kind == "assistant" else "user"
         blocks = [block for part in item.parts if (block := _block(part, role, ids)) is not None]
-        if role == "assistant" and not blocks:
-            continue  # an assistant message without content is refused, and says nothing
+        if role == "assistant":
+            if messages and not messages[-1]["content"]:
+                messages[-1]["content"].append(_text(NO_CONTENT))  # as it was sent to be answered
+            if not blocks:
+                continue  # an assistant message without content is refused, and says nothing
         if messages and messages[-1]["role"] == role:
             messages[-1]["content"].extend(blocks)
         else:
@@ -149,7 +152,13 @@ def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
         case ReasoningPart():
             return _reasoning(part) if role == "assistant" else None
         case ToolCallPart():
-            return {"type": "tool_use", "id": ids.of_call(part), "name": part.name, "input": part.input}
+            call: Block = {
+                "type": "tool_use",
+                "id": ids.of_call(part),
+                "name": part.name,
+                "input": part.input,
+            }
+            return {**call, **(part.extra or {})}
         case ToolResultPart():
             return _result(part, ids)
         case StructuredPart():
@@ -166,10 +175,11 @@ def _text(text: str, extra: dict[str, JSON] | None = None) -> Block:
 
 
 def _reasoning(part: ReasoningPart) -> Block | None:
+    extra = part.extra or {}
     if part.redacted is not None:
-        return {"type": "redacted_thinking", "data": part.redacted}
+        return {"type": "redacted_thinking", "data": part.redacted, **extra}
     if part.signature is not None:
-        return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        return {"type": "thinking", "thinking": part.text, "signature": part.signature, **extra}
     return None
 
 

@@ -4,7 +4,8 @@ The rules are those of the HTML standard ("Interpreting an event stream"): a lin
 event at an empty line, several `data` lines are joined by LF, a line that begins with a colon is a comment,
 a byte order mark at the very start is dropped, and an event without data is none. `id` and `retry` mean
 nothing to a request that is not reconnected, so they are ignored. What is not ended by an empty line when
-the stream ends is no event.
+the stream ends is no event. An event that has not ended after MAX_EVENT_BYTES never will: from then on
+nothing is kept.
 """
 
 from __future__ import annotations
@@ -14,43 +15,47 @@ from typing import TypeAlias
 SSEvent: TypeAlias = tuple[bytes, bytes]
 """The event's name, `b""` where it has none, and its data."""
 
+MAX_EVENT_BYTES = 64 * 2**20
+"""How much of one event is waited for: twice the 32 MB that the Messages API takes as a whole request."""
+
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
 
 
 class SSEDecoder:
-    """Give it the bytes as they come; it returns the events that they complete. Linear in the bytes."""
+    """Give it the bytes as they come; it returns the events that they complete. Linear in the bytes.
 
-    def __init__(self) -> None:
-        # Pieces of an event that has not ended; joined once it has, so that one long event is not copied
-        # for every chunk of it.
-        self._pieces: list[bytes] = []
+    max_event_bytes: how much of an event that has not ended is kept. overflowed: whether one was longer; the
+    rest of the stream is lost then, what was whole before it is not.
+    """
+
+    def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.overflowed = False
+        self._max = max_event_bytes
+        # What came of an event that has not ended; looked at once it has, so that one long event is not
+        # searched and copied for every chunk of it.
+        self._rest = bytearray()
         self._after_cr = False  # the last chunk ended in CR: an LF that comes first belongs to it
         self._at_start = True
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether bytes came that belong to no complete event."""
-        return any(piece.strip() for piece in self._pieces)
-
     def feed(self, chunk: bytes) -> list[SSEvent]:
         """Take the next bytes and return the events that they complete, in order."""
+        if self.overflowed:
+            return []
         if self._after_cr or b"\r" in chunk:
             chunk = self._with_plain_lines(chunk)
-        pieces = self._pieces
-        if _END not in chunk and not (chunk[:1] == b"\n" and pieces and pieces[-1][-1:] == b"\n"):
+        rest = self._rest
+        if _END not in chunk and not (chunk[:1] == b"\n" and rest[-1:] == b"\n"):
             # An empty first line is an end too, but of nothing: it may stay in front of the next event.
-            if chunk:
-                pieces.append(chunk)
+            self._keep(chunk)
             return []
-        if pieces:
-            pieces.append(chunk)
-            chunk = b"".join(pieces)
-            pieces.clear()
-        blocks = chunk.split(_END)
-        rest = blocks.pop()
         if rest:
-            pieces.append(rest)
+            chunk = bytes(rest) + chunk
+            rest.clear()
+        blocks = chunk.split(_END)
+        unfinished = blocks.pop()
+        if unfinished:
+            self._keep(unfinished)
         if self._at_start:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(_BOM)
@@ -60,6 +65,14 @@ class SSEDecoder:
             if event is not None:
                 events.append(event)
         return events
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep a piece of an event that has not ended."""
+        if len(self._rest) + len(piece) > self._max:
+            self.overflowed = True
+            self._rest.clear()
+        else:
+            self._rest += piece
 
     def _with_plain_lines(self, chunk: bytes) -> bytes:
         """Return the chunk with every line end as LF."""

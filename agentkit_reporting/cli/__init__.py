@@ -16,7 +16,7 @@ import click
 from agentkit_loop.errors import AgentKitError
 from agentkit_loop.usage import error_text
 
-_COMMANDS = {"cost": "cost", "demo": "demo", "schema": "schema", "show": "show"}
+_COMMANDS = {"cost": "cost", "demo": "demo", "run": "run", "schema": "schema", "show": "show"}
 """Command: the module of this package that has it, as `command`."""
 
 
@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         code: Any = agentkit.main(given, prog_name="agentkit", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the program was started with it closed
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None

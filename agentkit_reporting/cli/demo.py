@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import click
 import msgspec
 
-from agentkit_loop.content import AnyPart, ReasoningPart, TextPart, ToolResultPart
+from agentkit_loop.content import AnyPart, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
 from agentkit_loop.errors import LogError
 from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
@@ -196,7 +196,15 @@ def _usage(request: ModelRequest, reply: Reply) -> Usage:
 
 
 def _text_of(part: AnyPart) -> str:
-    return part.text if isinstance(part, (TextPart, ReasoningPart)) else str(part)
+    match part:
+        case TextPart(text=text) | ReasoningPart(text=text):
+            return text
+        case ToolCallPart(input=arguments):
+            return str(arguments)
+        case ToolResultPart(output=output):
+            return str(output)
+        case _:
+            return ""
 
 
 def _totals(results: list[ToolResultPart]) -> list[tuple[str, int, Decimal]]:

@@ -1,19 +1,28 @@
-"""One way to ask AnthropicModel, on a thread or an event loop, and the events to answer with."""
+"""One way to ask AnthropicModel, on a thread or an event loop; events to answer with; transcripts to send."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import strategies as st
 
 from agentkit_loop.content import (
     AnyPart,
     AppendText,
     CommitPart,
+    CustomPart,
     Item,
+    MediaPart,
+    ReasoningPart,
+    StructuredPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
     ToolSpec,
 )
 from agentkit_loop.errors import ModelRequestError
@@ -21,6 +30,7 @@ from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.protocol import Answer, ModelRequest, ModelSignal, UsageReport
 from agentkit_loop.testing_server import AnyServed, MessagesServer, ServerReply
 from agentkit_loop.usage import Usage
+from agentkit_loop.values import to_json
 
 Event = dict[str, Any]
 KEY = "sk-test-secret"
@@ -158,3 +168,50 @@ def stream_of(*events: Event | list[Event] | bytes, **options: Any) -> ServerRep
     for event in events:
         flat.extend(event) if isinstance(event, list) else flat.append(event)
     return ServerReply(events=tuple(flat), **options)
+
+
+def call(call_id: str, **fields: Any) -> ToolCallPart:
+    return ToolCallPart(**({"id": call_id, "name": "read", "input": {}} | fields))
+
+
+def result(call_id: str, output: Any = "done", *, is_error: bool = False) -> Item:
+    part = ToolResultPart(call_id=call_id, name="read", output=output, is_error=is_error)
+    return Item(kind="tool", parts=(part,))
+
+
+_TEXTS = st.sampled_from(["", " ", "word", "two words ", "\n", "<\u2028>"])
+_PARTS: st.SearchStrategy[AnyPart] = _TEXTS.map(lambda words: TextPart(text=words)) | st.sampled_from(
+    [
+        ReasoningPart(text="so", signature="sig"),
+        ReasoningPart(text="so"),
+        ReasoningPart(text="", redacted="x"),
+        StructuredPart(value={"a": 1}),
+        MediaPart(media_type="image/png", data="AAAA"),
+        CustomPart(provider="anthropic", value={"type": "later_block", "a": 1}),
+        CustomPart(provider="another", value={}),
+    ]
+)
+_FLAGS: st.SearchStrategy[bool] = st.booleans()
+_OUTPUTS = _TEXTS | st.sampled_from([None, {"a": 1}, to_json([TextPart(text=""), TextPart(text="x")])])
+
+
+@st.composite
+def transcripts(draw: st.DrawFn, *, with_system: bool = True) -> list[Item]:
+    """Transcripts as the loop makes them: a round of calls is answered before anything else is asked."""
+    kinds = ["user", "context", "notification", "assistant", *(["system"] if with_system else [])]
+    items: list[Item] = []
+    ours = itertools.count(1)
+    for _ in range(draw(st.integers(0, 5))):
+        kind: Any = draw(st.sampled_from(kinds))
+        parts = tuple(draw(st.lists(_PARTS, max_size=3)))
+        if kind != "assistant":
+            items.append(Item(kind=kind, parts=parts))
+            continue
+        wires = draw(st.lists(st.sampled_from(["toolu_1", "toolu_2", "functions.f:0"]), max_size=3))
+        calls = [call(f"{wire}~{next(ours)}", wire_id=wire) for wire in wires]
+        items.append(Item(kind="assistant", parts=(*parts, *calls)))
+        interrupted = draw(_FLAGS)
+        if calls and interrupted:
+            items.append(Item(kind="notification", parts=(TextPart(text="meanwhile"),)))
+        items.extend(result(part.id, draw(_OUTPUTS), is_error=draw(_FLAGS)) for part in calls)
+    return items

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agentkit_loop.content import (
     BeginPart,
@@ -19,11 +15,9 @@ from agentkit_loop.content import (
     TextPart,
     ToolCallPart,
 )
-from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.models.anthropic_stream import AnswerReader
-from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
+from agentkit_loop.models.protocol import UsageReport
 from agentkit_loop.models.scripted import Reply, ScriptedCall
-from agentkit_loop.testing_messages import reply_events
 from agentkit_loop.testing_server import Framing, MessagesServer, encode_event
 from agentkit_loop.usage import Usage
 from tests.loop.messages_api import (
@@ -319,43 +313,3 @@ def test_the_connection_is_kept_for_the_next_request(ask: Ask) -> None:
         heard = ask(model_at(server), request(), request(), request())
         assert [one.parts for one in heard] == [[TextPart(text=word)] for word in ("one", "two", "three")]
         assert server.connections == 1
-
-
-WHOLE = b"".join(
-    encode_event(event, line_end)
-    for event, line_end in zip(
-        reply_events(
-            Reply(
-                reasoning="so",
-                text="hé😀",
-                calls=(ScriptedCall(name="read", input={"a": 1}),),
-                usage=Usage(input_tokens=1),
-            )
-        ),
-        ["\n", "\r\n", "\r"] * 100,
-        strict=False,
-    )
-)
-
-
-def read(chunks: Iterable[bytes]) -> tuple[list[ModelSignal], Answer]:
-    reader = AnswerReader()
-    signals = [signal for chunk in chunks for signal in reader.feed(chunk)]
-    return signals, reader.result()
-
-
-@given(cuts=st.sets(st.integers(0, len(WHOLE)), max_size=12))
-def test_every_split_of_the_bytes_reads_the_same(cuts: set[int]) -> None:
-    places = sorted(cuts | {0, len(WHOLE)})
-    chunks = [WHOLE[start:end] for start, end in itertools.pairwise(places)]
-    assert read(chunks) == read([WHOLE])
-
-
-def test_every_single_cut_is_told_as_a_cut() -> None:
-    for place in range(len(WHOLE) - 1):
-        reader = AnswerReader()
-        reader.feed(WHOLE[:place])
-        if reader.answer is None:
-            with pytest.raises(ModelRequestError):
-                reader.result()
-        assert reader.failure is None

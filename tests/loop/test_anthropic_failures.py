@@ -45,11 +45,16 @@ from tests.loop.messages_api import (
         (404, "not_found_error", "model: none", "invalid_request"),
         (408, "timeout_error", "late", "timeout"),
         (409, "conflict", "again", "server"),
+        (412, "precondition_failed", "no", "invalid_request"),
         (413, "request_too_large", "big", "invalid_request"),
         (422, "invalid_request_error", "odd", "invalid_request"),
         (429, "rate_limit_error", "slow", "rate_limited"),
+        (431, "invalid_request_error", "headers", "invalid_request"),
+        (499, "client_closed", "gone", "invalid_request"),
         (500, "api_error", "oops", "server"),
         (500, "overloaded_error", "busy", "overloaded"),
+        (501, "api_error", "never", "server"),
+        (502, "api_error", "far", "server"),
         (503, "api_error", "down", "server"),
         (504, "timeout_error", "late", "timeout"),
         (529, "overloaded_error", "busy", "overloaded"),
@@ -168,17 +173,6 @@ def test_a_server_that_never_ends_its_response_keeps_no_answer_back(ask: Ask) ->
 
 @on_thread_and_loop
 @pytest.mark.parametrize(
-    ("media_type", "body"),
-    [("text/html", b"<html>"), ("application/json", b'{"type": "message"}'), ("text/plain", b"hello")],
-)
-def test_a_200_that_is_no_stream_says_so(ask: Ask, media_type: str, body: bytes) -> None:
-    failure = hear(ask, ServerReply(headers={"content-type": media_type}, body=body)).failure
-    assert failure.error_class == "other"
-    assert "check base_url" in str(failure)
-
-
-@on_thread_and_loop
-@pytest.mark.parametrize(
     "events",
     [
         [started(), started()],
@@ -234,9 +228,26 @@ def test_retry_after_is_read_in_all_its_forms(headers: dict[str, str], wait: flo
 
 
 @on_thread_and_loop
-def test_retry_after_reaches_the_error(ask: Ask) -> None:
-    reply = ServerReply.refusal(429, "rate_limit_error", "slow", retry_after="3")
-    assert hear(ask, reply).failure.retry_after_ms == 3_000.0
+@pytest.mark.parametrize("status", [429, 503, 529])
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"retry_after": "3"}, 3_000.0),
+        ({"retry_after_ms": "1.5"}, 1.5),
+        ({"retry_after": formatdate(4_000_000_000, usegmt=True)}, 3_600_000.0),
+        ({"retry_after": "-3"}, None),
+        ({"retry_after": "99999999999999999999"}, 3_600_000.0),
+        ({"retry_after": "when the \u20ac falls"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_reaches_the_error(
+    ask: Ask, status: int, headers: dict[str, str], wait: float | None
+) -> None:
+    encoded = {name: value.encode("utf-8").decode("latin-1") for name, value in headers.items()}
+    failure = hear(ask, ServerReply.refusal(status, "rate_limit_error", "slow", **encoded)).failure
+    assert failure.retry_after_ms == wait
+    assert failure.retryable
 
 
 @on_thread_and_loop

@@ -107,6 +107,7 @@ def test_the_request_holds_parameters_of_both_and_tools_of_both(ask: Ask) -> Non
         model = model_at(
             server,
             max_tokens=100,
+            cache=None,
             tools=[search],
             thinking={"type": "adaptive"},
             top_k=3,

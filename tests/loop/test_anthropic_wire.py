@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from agentkit_loop.content import (
     AnyPart,
@@ -19,23 +18,13 @@ from agentkit_loop.content import (
     ReasoningPart,
     StructuredPart,
     TextPart,
-    ToolCallPart,
-    ToolResultPart,
     ToolSpec,
 )
 from agentkit_loop.models.anthropic_wire import NO_CONTENT, wire_body, wire_messages
 from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.testing_server import check_messages
 from agentkit_loop.values import to_json
-
-
-def call(call_id: str, **fields: Any) -> ToolCallPart:
-    return ToolCallPart(**({"id": call_id, "name": "read", "input": {}} | fields))
-
-
-def result(call_id: str, output: Any = "done", *, is_error: bool = False) -> Item:
-    part = ToolResultPart(call_id=call_id, name="read", output=output, is_error=is_error)
-    return Item(kind="tool", parts=(part,))
+from tests.loop.messages_api import call, result, transcripts
 
 
 def text(words: str) -> dict[str, str]:
@@ -273,44 +262,6 @@ def test_what_cannot_be_shown_is_named(part: MediaPart | FilePart) -> None:
 def test_an_assistants_picture_is_named_too() -> None:
     item = Item.assistant(MediaPart(media_type="image/png", data="AAAA"))
     assert wire_messages([Item.user("a"), item])[1]["content"] == [text("(image/png is not shown here)")]
-
-
-texts = st.sampled_from(["", " ", "word", "two words ", "\n", "<\u2028>"])
-others: list[AnyPart] = [
-    ReasoningPart(text="so", signature="sig"),
-    ReasoningPart(text="so"),
-    ReasoningPart(text="", redacted="x"),
-    StructuredPart(value={"a": 1}),
-    MediaPart(media_type="image/png", data="AAAA"),
-    CustomPart(provider="another", value={}),
-]
-plain_parts: st.SearchStrategy[AnyPart] = texts.map(lambda words: TextPart(text=words)) | st.sampled_from(
-    others
-)
-flags: st.SearchStrategy[bool] = st.booleans()
-outputs = texts | st.sampled_from([None, {"a": 1}, to_json([TextPart(text=""), TextPart(text="x")])])
-kinds = st.sampled_from(["user", "context", "notification", "system", "assistant"])
-
-
-@st.composite
-def transcripts(draw: st.DrawFn) -> list[Item]:
-    """Transcripts as the loop makes them: a round of calls is answered before anything else is asked."""
-    items: list[Item] = []
-    ours = itertools.count(1)
-    for _ in range(draw(st.integers(0, 5))):
-        kind = draw(kinds)
-        parts = tuple(draw(st.lists(plain_parts, max_size=3)))
-        if kind != "assistant":
-            items.append(Item(kind=kind, parts=parts))  # type: ignore[arg-type] # drawn from the kinds
-            continue
-        wires = draw(st.lists(st.sampled_from(["toolu_1", "toolu_2", "functions.f:0"]), max_size=3))
-        calls = [call(f"{wire}~{next(ours)}", wire_id=wire) for wire in wires]
-        items.append(Item(kind="assistant", parts=(*parts, *calls)))
-        interrupted = draw(flags)
-        if calls and interrupted:
-            items.append(Item(kind="notification", parts=(TextPart(text="meanwhile"),)))
-        items.extend(result(part.id, draw(outputs), is_error=draw(flags)) for part in calls)
-    return items
 
 
 @given(items=transcripts())

@@ -23,8 +23,16 @@ def call(*ids: str) -> dict[str, Any]:
     return {"role": "assistant", "content": blocks}
 
 
-def result(*ids: str) -> dict[str, Any]:
-    return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call_id} for call_id in ids]}
+def result(*ids: str, **fields: Any) -> dict[str, Any]:
+    blocks = [{"type": "tool_result", "tool_use_id": call_id, **fields} for call_id in ids]
+    return {"role": "user", "content": blocks}
+
+
+SHORT, LONG = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
+
+
+def marked(mark: dict[str, Any] = SHORT) -> dict[str, Any]:
+    return {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": mark}]}
 
 
 def body(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -45,6 +53,7 @@ TOOL = {"name": "read", "input_schema": {"type": "object"}}
         body(HELLO, {"role": "assistant", "content": "I think"}),
         body(HELLO, tools=[TOOL, {"type": "web_search_20260209", "name": "web_search"}], system="be kind"),
         body(HELLO, {"role": "assistant", "content": [{"type": "later_block"}]}),
+        body(marked(LONG), marked(SHORT), tools=[{**TOOL, "cache_control": LONG}], cache_control=SHORT),
     ],
 )
 def test_what_the_api_takes_is_taken(taken: dict[str, Any]) -> None:
@@ -85,6 +94,31 @@ def test_what_the_api_takes_is_taken(taken: dict[str, Any]) -> None:
         (body(HELLO, tools=[{**TOOL, "name": "a b"}]), "tools.0.custom.name"),
         (body(HELLO, tools=[{**TOOL, "name": "a" * 129}]), "tools.0.custom.name"),
         (body(HELLO, tools=[{"name": "read"}]), "input_schema"),
+        (body(*[marked()] * 5), "A maximum of 4 blocks with cache_control may be provided. Found 5."),
+        (body(*[marked()] * 4, cache_control=SHORT), "Found 5."),
+        (body(marked(SHORT), marked(LONG)), "messages.0.content.1.cache_control.ttl: a ttl='1h'"),
+        (
+            body(marked(LONG), tools=[{**TOOL, "cache_control": SHORT}]),
+            "messages.0.content.0.cache_control.ttl",
+        ),
+        (body(marked({"type": "ephemeral", "ttl": "2h"})), "messages.0.content.0.cache_control: Input"),
+        (body(HELLO, tools=[{**TOOL, "defer_loading": True, "cache_control": SHORT}]), "tools.0: tools with"),
+        (
+            body(
+                HELLO,
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "x", "signature": "s", "cache_control": SHORT}
+                    ],
+                },
+            ),
+            "messages.1.content.0.thinking.cache_control",
+        ),
+        (
+            body(HELLO, call("a"), result("a", content=[{"type": "text", "text": "x", "cache_control": {}}])),
+            "messages.2.content.0.content.0.cache_control",
+        ),
     ],
 )
 def test_what_the_api_refuses_is_refused(refused: Any, sentence: str) -> None:
@@ -161,6 +195,7 @@ def test_requests_are_kept_without_credentials() -> None:
         (request,) = server.requests
     assert request.body == GREETING
     assert request.headers["content-type"] == "application/json"
+    assert request.authorized
     assert "secret" not in repr(request)
 
 

@@ -97,12 +97,4 @@ def test_an_event_of_megabytes_in_small_chunks_is_kept_in_pieces_until_it_ends()
     decoder = SSEDecoder()
     for _ in range(5_000):
         assert decoder.feed(b"x" * 1_000) == []
-    assert decoder.unfinished
     assert decoder.feed(b"\ndata: 1\n\n") == [(b"", b"1")]
-    assert not decoder.unfinished
-
-
-def test_empty_lines_alone_leave_nothing_unfinished() -> None:
-    decoder = SSEDecoder()
-    decoder.feed(b"data: 1\n\n\n")
-    assert not decoder.unfinished

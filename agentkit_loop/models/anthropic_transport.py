@@ -1,0 +1,72 @@
+"""What every request of ours does to the SDK's transport; installed as the SDK's middleware.
+
+- No redirect is followed. The SDK would follow one and send its key along, to whatever host it points at.
+- The page of a refusal is read up to a bound, and one that stalls or breaks off is taken as far as it came:
+  its status and headers say what happened, and the SDK alone would lose them to the broken page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+MAX_REFUSAL_BYTES = 2**20
+"""How much of a refusal's page is read; the API's own are a few hundred bytes."""
+
+_OF_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+
+
+def once(request: anthropic.APIRequest, call_next: Callable[[anthropic.APIRequest], Any]) -> Any:
+    """Send a request, follow no redirect, and read what a refusal says."""
+    request.options.follow_redirects = False
+    response = call_next(request)
+    http: httpx2.Response = response.http_response
+    if not http.is_success:
+        page = bytearray()
+        with contextlib.suppress(*_broken()):
+            for chunk in http.iter_bytes():
+                page += chunk
+                if len(page) >= MAX_REFUSAL_BYTES:
+                    break
+        http.close()
+        response.http_response = _with_page(http, page)
+    return response
+
+
+async def aonce(
+    request: anthropic.APIRequest, call_next: Callable[[anthropic.APIRequest], Awaitable[Any]]
+) -> Any:
+    """Do the same on an event loop."""
+    request.options.follow_redirects = False
+    response = await call_next(request)
+    http: httpx2.Response = response.http_response
+    if not http.is_success:
+        page = bytearray()
+        with contextlib.suppress(*_broken()):
+            async with contextlib.aclosing(http.aiter_bytes()) as chunks:
+                async for chunk in chunks:
+                    page += chunk
+                    if len(page) >= MAX_REFUSAL_BYTES:
+                        break
+        await http.aclose()
+        response.http_response = _with_page(http, page)
+    return response
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    import httpx2  # noqa: PLC0415 - on first use: it takes a tenth of a second
+
+    return httpx2.TransportError, httpx2.DecodingError
+
+
+def _with_page(http: httpx2.Response, page: bytearray) -> httpx2.Response:
+    import httpx2  # noqa: PLC0415 - the same
+
+    # Raw, because a header may hold bytes of any kind.
+    headers = [(name, value) for name, value in http.headers.raw if name.lower() not in _OF_THE_WIRE]
+    return httpx2.Response(http.status_code, headers=headers, content=bytes(page), request=http.request)

@@ -1,0 +1,45 @@
+"""The benchmark of the loop plays sessions that are compared with what was served; nothing is timed here."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import loop
+from benchmarks.references import Seen
+from benchmarks.server import FRAMINGS
+from benchmarks.session import make_session
+
+
+def test_every_way_plays_a_small_session_rightly_in_every_framing() -> None:
+    rows = loop.rows(1, turns=3, deltas=12, pause_s=0.0, requests=2)
+    for framing in FRAMINGS:
+        assert [row.reference.split(" (")[0] for row in rows if row.name == f"a delta, {framing}, sync"] == [
+            loop.BARE.split(" (")[0],
+            loop.OWN,
+        ]
+    assert {row.name for row in rows if row.bound is None} == {
+        "first delta to observer, sync",
+        "first delta to observer, async",
+    }
+    assert all(row.ours_us > 0 and row.reference_us > 0 for row in rows)
+
+
+@pytest.mark.parametrize("wrong", ["inputs", "text", "deltas"])
+def test_a_session_that_was_played_wrongly_does_not_count(wrong: str) -> None:
+    session = make_session(3, 12)
+    right = Seen(list(session.inputs), session.text, session.deltas)
+    right.check(session, "a way")
+    changed = {"inputs": list(session.inputs[:1]), "text": session.text[:-1], "deltas": session.deltas - 1}
+    setattr(right, wrong, changed[wrong])
+    with pytest.raises(AssertionError, match="a way: saw"):
+        right.check(session, "a way")
+
+
+def test_a_session_is_of_the_size_asked_for_and_the_same_every_time() -> None:
+    session = make_session(20, 200)
+    assert session == make_session(20, 200)
+    assert len(session.answers) == 20
+    assert len(session.inputs) == 19
+    assert (
+        sum(event.startswith(b"event: content_block_delta") for a in session.answers for event in a) == 4_000
+    )
