@@ -47,7 +47,9 @@ def fault_of(error: Exception) -> RequestFault:
     """Return the signal for what a model raised."""
     if isinstance(error, ModelRequestError):
         # Its text says what happened; where our own adapter stood then is no news to anybody.
-        told = ErrorInfo(type="ModelRequestError", message=error_text(error), retryable=error.retryable)
+        request = f" (request {clean_text(error.request_id)})" if error.request_id else ""
+        message = f"{error_text(error)}{request}"
+        told = ErrorInfo(type="ModelRequestError", message=message, retryable=error.retryable)
         return RequestFault(error=told, error_class=error.error_class, retry_after_ms=error.retry_after_ms)
     return RequestFault(error=ErrorInfo.of(error), error_class="other")
 

@@ -182,7 +182,8 @@ def samplings(usage: Usage) -> list[Sampling]:
     one more; a list that says more than the usage does not belong to it and is not used.
     """
     told = (usage.raw or {}).get("iterations")
-    listed = [_sampling(entry) for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+    entries = [entry for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+    listed = [_sampling(entry) for entry in entries if not _is_declined(entry, entries)]
     if not listed:
         return [Sampling(model=None, usage=usage)]
     rest: dict[str, Any] = {}
@@ -201,6 +202,16 @@ _PRICED = (
     "cache_write_1h_input_tokens",
     "output_tokens",
 )
+
+
+def _is_declined(entry: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
+    """Whether an entry is of a model that declined before it said anything, which is not billed."""
+    answers = [each for each in entries if each.get("type") in {"message", "fallback_message"}]
+    return (
+        entry.get("type") == "message"
+        and entry.get("model") != answers[-1].get("model")
+        and not _count(entry, "output_tokens")
+    )
 
 
 def _sampling(entry: dict[str, Any]) -> Sampling:

@@ -131,9 +131,12 @@ class _Conversion:
         if value is None or value is True or value is False:
             return value
         kind = type(value)
+        # What most values are, before all that they may be.
+        if kind is str:
+            return clean_text(value)  # type: ignore[arg-type] # its type is str
+        if kind is int and _INT_MIN <= value <= _INT_MAX:  # type: ignore[operator] # its type is int
+            return value
         try:
-            if kind is str:
-                return clean_text(value)  # type: ignore[arg-type] # its type is str
             if isinstance(value, enum.Enum):
                 return self.convert(value.value, depth)
             plain = None if kind is dict or kind is list else _scalar(value)
@@ -190,7 +193,7 @@ class _Conversion:
         return result
 
     def _key(self, key: object) -> str | None:
-        plain = key.value if isinstance(key, enum.Enum) else key
+        plain = key.value if type(key) is not str and isinstance(key, enum.Enum) else key
         if isinstance(plain, str):
             text = clean_text(plain)
             return "$" + text if self._escape and text.startswith("$") else text

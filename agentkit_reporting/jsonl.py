@@ -75,6 +75,7 @@ class JsonlReporter(LoopObserver):
             self.path = writer.path
         else:
             self._writer = StreamWriter(sys.stdout if target == "-" else target, **sync)
+        self._write = None if self._writer is None else self._writer.write  # looked up once: for every chunk
 
     def path_of(self, session_id: str) -> Path | None:
         """Return the file that the events of a session go to; None for a stream."""
@@ -88,8 +89,8 @@ class JsonlReporter(LoopObserver):
             and isinstance(event.delta, (AppendText, AppendBytes))
         ):
             return
-        if self._writer is not None:
-            self._writer.write(encode_event(event))
+        if self._write is not None:
+            self._write(encode_event(event))
         elif self._files is not None:
             self._files.write(event.session_id, encode_event(event))
 

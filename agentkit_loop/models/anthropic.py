@@ -27,11 +27,12 @@ from agentkit_loop.models.anthropic_failures import (
     tells_secret,
     without_secrets,
 )
-from agentkit_loop.models.anthropic_parameters import check_parameters, told_parameters
+from agentkit_loop.models.anthropic_parameters import check_parameters, move_betas, told_parameters
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_transport import aonce, once
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
+from agentkit_loop.price_book import PriceBook
 from agentkit_loop.values import JSON
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class AnthropicModel:
         self._max_tokens = max_tokens
         self._cache: CacheLife | None = cache
         self._parameters = parameters
+        self._prices = PriceBook()
         self._lock = threading.Lock()
         self._client: anthropic.Anthropic | None = None
         # An event loop's connections are of use to no other, so each has its client.
@@ -119,6 +121,11 @@ class AnthropicModel:
         return self._name
 
     @property
+    def prices(self) -> PriceBook:
+        """What its requests cost where an agent is told nothing else: the tables for Anthropic's models."""
+        return self._prices
+
+    @property
     def parameters(self) -> dict[str, JSON]:
         """What every request is sent with, as JSON and without secrets: `max_tokens`, `cache`, the host's."""
         given = {"max_tokens": self._max_tokens, "cache": self._cache, **self._parameters}
@@ -133,7 +140,7 @@ class AnthropicModel:
             with create(**self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
                 # To the end of the response, past the end of the answer: only then is its connection kept.
-                for chunk in response.http_response.iter_bytes():
+                for chunk in _chunks(response.http_response):
                     yield from reader.feed(chunk)
                     reader.check()
             reader.end()
@@ -147,13 +154,16 @@ class AnthropicModel:
         """Make the request on an event loop and yield what comes; raises ModelRequestError."""
         reader, client = AnswerReader(), None
         try:
-            if "anthropic" not in sys.modules:  # seconds, in which the event loop shall go on
-                await asyncio.to_thread(importlib.import_module, "anthropic")
+            if not sys.modules.keys() >= {
+                "anthropic",
+                "genai_prices",
+            }:  # seconds, in which the event loop shall go on
+                await asyncio.to_thread(_import_all)
             client = self._async_client()
             create = client.messages.with_streaming_response.create
             async with create(**self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
-                async with contextlib.aclosing(response.http_response.aiter_bytes()) as chunks:
+                async with contextlib.aclosing(_achunks(response.http_response)) as chunks:
                     async for chunk in chunks:
                         for signal in reader.feed(chunk):
                             yield signal
@@ -231,6 +241,7 @@ class AnthropicModel:
         """Return the arguments of `messages.create`; what it does not know goes into the body as it is."""
         check_parameters(request.parameters)
         parameters = {"max_tokens": self._max_tokens, **self._parameters, **request.parameters}
+        move_betas(parameters)
         body = wire_body(request)
         tools = parameters.pop("tools", None)
         if tools:
@@ -248,6 +259,24 @@ class AnthropicModel:
         if unknown:
             arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
         return arguments
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """Return the body as it comes. `iter_bytes` undoes a content encoding, at 2 µs a chunk where there is none."""
+    encoded = "content-encoding" in response.headers
+    return response.iter_bytes() if encoded else iter(response.stream)
+
+
+def _achunks(response: Any) -> Any:
+    """Do the same on an event loop; what comes is an asynchronous generator in both cases."""
+    encoded = "content-encoding" in response.headers
+    return response.aiter_bytes() if encoded else aiter(response.stream)
+
+
+def _import_all() -> None:
+    """Import what the first request needs, and what prices it, which shares most of it."""
+    importlib.import_module("anthropic")
+    importlib.import_module("genai_prices.data_snapshot")
 
 
 _Client = TypeVar("_Client", "anthropic.Anthropic", "anthropic.AsyncAnthropic")

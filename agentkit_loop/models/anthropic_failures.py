@@ -246,7 +246,8 @@ def _said(error: BaseException) -> str:
 def _short(text: str) -> str:
     """Return foreign text on one line, bounded, without control characters."""
     line = " ".join(clean_text(text).split())
-    line = "".join(char if char.isprintable() else "\ufffd" for char in line)
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else "\ufffd" for char in line)
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
 
 

@@ -16,6 +16,8 @@ OURS = frozenset({"messages", "model", "stream", "system"})
 _OF_THE_TRANSPORT = frozenset({"extra_headers", "extra_query", "timeout"})
 """Parameters of the SDK that are no part of the body; it takes them as they are."""
 
+_BETA = "anthropic-beta"
+
 _SECRET = re.compile(
     r"header|authorization|secret|passw|credential|cookie|api_?key|(?:^|_)token$|^extra_query$", re.IGNORECASE
 )
@@ -35,8 +37,23 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             odd = f"{name} contains itself"
         if odd is not None:
             raise ConfigurationError(f"parameter {name!r} refused: {odd}; give a value that JSON can hold")
+        if name == "betas" and value is not None and not _is_list_of_texts(value):
+            raise ConfigurationError(f"parameter 'betas' refused, {value!r}; give a list of names")
         if name == "tools" and value is not None and not _is_list_of_objects(value):
             raise ConfigurationError(f"parameter 'tools' refused, {value!r}; give a list of tool definitions")
+
+
+def move_betas(parameters: dict[str, Any]) -> None:
+    """Make the header of `betas`, which the SDK takes for its beta API alone; a header of the host's stays."""
+    betas = parameters.pop("betas", None)
+    if not betas:
+        return
+    headers = dict(parameters.get("extra_headers") or {})
+    name = next((name for name in headers if name.lower() == _BETA), _BETA)
+    told = str(headers.get(name, "")).split(",")
+    wanted = [beta.strip() for beta in (*told, *betas) if beta.strip()]
+    headers[name] = ",".join(dict.fromkeys(wanted))
+    parameters["extra_headers"] = headers
 
 
 def told_parameters(parameters: Mapping[str, Any], secrets: tuple[str, ...]) -> dict[str, JSON]:
@@ -47,6 +64,10 @@ def told_parameters(parameters: Mapping[str, Any], secrets: tuple[str, ...]) -> 
     """
     told = _told(to_json(dict(parameters)), secrets)
     return {name: value for name, value in told.items() if _SECRET.search(name) is None}
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
 
 
 def _is_list_of_objects(value: object) -> bool:

@@ -47,6 +47,9 @@ class _BlockDelta(msgspec.Struct, tag="content_block_delta", tag_field="type", g
     delta: _Text | _Thinking | _InputJson
 
 
+_DELTA = b"content_block_delta"
+_DELTA_START = b"event: " + _DELTA + b"\ndata: "
+
 _decode_delta = msgspec.json.Decoder(_BlockDelta).decode
 
 
@@ -78,7 +81,8 @@ class AnswerReader:
         signals: list[ModelSignal] = []
         if self.answer is not None or self.failure is not None:
             return signals
-        events = self._sse.feed(chunk)
+        lone = self._sse.lone_data(chunk, _DELTA_START)
+        events = self._sse.feed(chunk) if lone is None else [(_DELTA, lone)]
         if not events:
             self._look(chunk)
         for name, raw in events:

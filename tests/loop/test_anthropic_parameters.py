@@ -203,3 +203,19 @@ def test_a_tool_of_the_provider_stands_behind_the_agents() -> None:
             search,
         ]
     assert search == {"type": "web_search_20260209", "name": "web_search"}
+
+
+@on_thread_and_loop
+def test_betas_go_into_their_header_beside_the_hosts_own(ask: Ask) -> None:
+    with MessagesServer(["hi"], strict=True) as server:
+        headers = {"Anthropic-Beta": "mine-1, both-1"}
+        model = model_at(server, betas=["both-1", "new-1"], extra_headers=headers)
+        assert ask(model)[0].error is None
+        (served,) = server.requests
+    assert served.headers["anthropic-beta"] == "mine-1,both-1,new-1"
+    assert "betas" not in served.body
+
+
+def test_betas_that_are_no_names_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="parameter 'betas' refused, 'new-1'; give a list of names"):
+        AnthropicModel("m", betas="new-1")

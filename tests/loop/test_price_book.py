@@ -262,3 +262,24 @@ def test_a_book_may_be_asked_by_many_threads_at_once() -> None:
     for thread in threads:
         thread.join()
     assert found == [Decimal(5)] * 1_600
+
+
+def test_a_model_that_declined_before_it_spoke_is_not_billed() -> None:
+    steps: list[JSON] = [
+        {"type": "message", "model": "claude-opus-5", "input_tokens": 90_000, "output_tokens": 0},
+        {
+            "type": "fallback_message",
+            "model": "claude-haiku-5-5",
+            "input_tokens": 90_000,
+            "output_tokens": 10,
+        },
+    ]
+    served = with_raw(Usage(input_tokens=90_000, output_tokens=10), iterations=steps)
+    assert cost("claude-haiku-5-5", served) == cost(
+        "claude-haiku-5-5", Usage(input_tokens=90_000, output_tokens=10)
+    )
+    spoke = [{**steps[0], "output_tokens": 5}, steps[1]]
+    both = with_raw(Usage(input_tokens=180_000, output_tokens=15), iterations=spoke)
+    priced = BOOK.cost("claude-haiku-5-5", both, NOW)
+    assert priced is not None
+    assert priced.components["input:claude-opus-5"] == Decimal("0.45")
