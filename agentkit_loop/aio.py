@@ -217,10 +217,12 @@ class AsyncLoopDriver(DriverBase):
         if stream is None or request is None:
             self._take(checked_signal(None))
             return
-        tell_delta, inbox = self._emitter.tell_delta, self._inbox
+        tell_delta, inbox, following = self._emitter.tell_delta, self._inbox, stream.__anext__
         while True:
             try:
-                signal: Any = await anext(stream, None)
+                signal: Any = await following()
+            except StopAsyncIteration:
+                signal = None
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
                 signal = fault_of(error)
             if (

@@ -29,6 +29,7 @@ LOOP_FLOORS = (
         "models.anthropic_usage",
         "models.anthropic_failures",
         "models.anthropic_parameters",
+        "models.anthropic_post",
         "models.anthropic_transport",
     },
     {"tool_schema", "models.scripted", "models.anthropic_wire"},

@@ -16,6 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
@@ -28,6 +29,7 @@ from agentkit_loop.models.anthropic_failures import (
     without_secrets,
 )
 from agentkit_loop.models.anthropic_parameters import check_parameters, move_betas, told_parameters
+from agentkit_loop.models.anthropic_post import aopened, can_be_posted, opened
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_transport import aonce, once
 from agentkit_loop.models.anthropic_wire import wire_body
@@ -136,12 +138,12 @@ class AnthropicModel:
         reader, client = AnswerReader(), None
         try:
             client = self._sync_client()
-            create = client.messages.with_streaming_response.create
-            with create(**self._arguments(request, client)) as response:
+            with self._opened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
                 # To the end of the response, past the end of the answer: only then is its connection kept.
+                feed = reader.feed
                 for chunk in _chunks(response.http_response):
-                    yield from reader.feed(chunk)
+                    yield from feed(chunk)
                     reader.check()
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
@@ -154,14 +156,10 @@ class AnthropicModel:
         """Make the request on an event loop and yield what comes; raises ModelRequestError."""
         reader, client = AnswerReader(), None
         try:
-            if not sys.modules.keys() >= {
-                "anthropic",
-                "genai_prices",
-            }:  # seconds, in which the event loop shall go on
-                await asyncio.to_thread(_import_all)
+            if not sys.modules.keys() >= _NEEDED:  # seconds, in which the event loop shall go on
+                await asyncio.to_thread(_import_needed)
             client = self._async_client()
-            create = client.messages.with_streaming_response.create
-            async with create(**self._arguments(request, client)) as response:
+            async with self._aopened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
                 async with contextlib.aclosing(_achunks(response.http_response)) as chunks:
                     async for chunk in chunks:
@@ -226,6 +224,18 @@ class AnthropicModel:
                 self._async_clients[loop] = client
             return _with_sendable_key(client)
 
+    def _opened(self, client: anthropic.Anthropic, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
+        if self._given_client is None and can_be_posted(arguments):
+            return opened(client, arguments)
+        return client.messages.with_streaming_response.create(**arguments)
+
+    def _aopened(
+        self, client: anthropic.AsyncAnthropic, arguments: dict[str, Any]
+    ) -> AbstractAsyncContextManager[Any]:
+        if self._given_async_client is None and can_be_posted(arguments):
+            return aopened(client, arguments)
+        return client.messages.with_streaming_response.create(**arguments)
+
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"max_retries": 0, "open_telemetry": False}
         if self._timeout_s is not None:
@@ -273,10 +283,13 @@ def _achunks(response: Any) -> Any:
     return response.aiter_bytes() if encoded else aiter(response.stream)
 
 
-def _import_all() -> None:
-    """Import what the first request needs, and what prices it, which shares most of it."""
-    importlib.import_module("anthropic")
-    importlib.import_module("genai_prices.data_snapshot")
+_NEEDED = frozenset({"anthropic", "genai_prices.data_snapshot"})
+"""What the first request needs, and what prices it, which shares most of it."""
+
+
+def _import_needed() -> None:
+    for name in sorted(_NEEDED):
+        importlib.import_module(name)
 
 
 _Client = TypeVar("_Client", "anthropic.Anthropic", "anthropic.AsyncAnthropic")

@@ -6,9 +6,12 @@ from email.utils import formatdate
 
 import pytest
 
+from agentkit_loop.agent import Agent
 from agentkit_loop.content import (
     TextPart,
 )
+from agentkit_loop.errors import ModelError
+from agentkit_loop.events import AgentEvent, ModelRequestFailed
 from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.anthropic_failures import retry_after_ms
 from agentkit_loop.models.scripted import Reply, ScriptedFailure
@@ -267,3 +270,13 @@ def test_an_error_event_of_a_gateway_is_an_error_whatever_its_form(
     failure = hear(ask, stream_of(started(), b"event: error\ndata: " + said + b"\n\n")).failure
     assert failure.error_class == error_class
     assert "while the answer was streamed" in str(failure)
+
+
+def test_the_providers_id_of_a_failed_request_is_in_the_log() -> None:
+    events: list[AgentEvent] = []
+    with MessagesServer([ServerReply.refusal(400, "invalid_request_error", "no")]) as server:
+        agent = Agent(model_at(server), observers=[events.append])
+        with pytest.raises(ModelError):
+            agent.run("hi")
+    (failed,) = [event for event in events if isinstance(event, ModelRequestFailed)]
+    assert failed.error.message.endswith("(request req_1)")
