@@ -60,7 +60,7 @@ from agentkit_loop.signals import (
     UsageReported,
     WarningNoted,
 )
-from agentkit_loop.state import Failure, LoopState
+from agentkit_loop.state import Failure, LoopState, Phase
 from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.tools import Tool
@@ -71,6 +71,9 @@ from agentkit_loop.values import JSON
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
 GRACE_S = 2.0
 """How long bodies that run may go on when the host leaves; then they are interrupted."""
+
+
+_OF_A_ROUND = (ToolExecutionStarted, ToolResultReceived)
 
 
 @attrs.frozen(kw_only=True)
@@ -275,14 +278,18 @@ class DriverBase:
     # --- performing
 
     def _do(self, event: AgentEvent) -> None:
-        """Tell and perform what was decided; bodies that may start at once all start before a result is judged."""
+        """Tell and perform what was decided.
+
+        Of a round, all that may start starts and all that cannot is answered before the result of a body is
+        judged, so that a body that ends at once changes no order.
+        """
         while True:
             self._tell(event)
             self._perform(event)
-            if not isinstance(event, ToolExecutionStarted):
+            if not isinstance(event, _OF_A_ROUND) or self._state.phase is not Phase.WORKING:
                 return
             following = self._machine.decide(self._clock.monotonic())
-            if not isinstance(following, ToolExecutionStarted):
+            if not isinstance(following, _OF_A_ROUND):
                 return  # decided anew when its turn comes
             event = following
 

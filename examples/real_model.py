@@ -24,14 +24,16 @@ def today() -> str:
 
 
 ledger = CostLedger()
-with MessagesServer(SERVED) as server:
-    model = AnthropicModel(
+with (
+    MessagesServer(SERVED) as server,
+    AnthropicModel(
         "claude-sonnet-5-5",
         base_url=server.base_url,  # left out: the real API, with ANTHROPIC_API_KEY
         api_key="sk-any",
         cache="5m",  # the default: what is sent again every turn costs a tenth
         thinking={"type": "adaptive"},  # any parameter of the API
-    )
+    ) as model,
+):
     agent = Agent(model, tools=[today], system="Be brief.", prices=PriceBook(), observers=[ledger])
     result = agent.run("What day is it?")
 

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
 from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
@@ -68,7 +68,7 @@ class AnthropicModel:
     beside the agent's); those of a request win.
 
     A redirect is never followed: it would take the key along. Safe to be shared by sessions, threads and
-    event loops. `close` and `aclose` let its connections go.
+    event loops. `close` and `aclose`, or leaving `with` and `async with`, let its connections go.
     """
 
     def __init__(
@@ -173,6 +173,18 @@ class AnthropicModel:
                     yield signal
                 _raise(error, _secrets(client), reader.source.request_id)
         yield reader.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
 
     def close(self) -> None:
         """Let the connections of synchronous requests go; a later request makes new ones."""

@@ -274,9 +274,8 @@ def test_an_error_event_of_a_gateway_is_an_error_whatever_its_form(
 
 def test_the_providers_id_of_a_failed_request_is_in_the_log() -> None:
     events: list[AgentEvent] = []
-    with MessagesServer([ServerReply.refusal(400, "invalid_request_error", "no")]) as server:
-        agent = Agent(model_at(server), observers=[events.append])
-        with pytest.raises(ModelError):
-            agent.run("hi")
+    refusal = ServerReply.refusal(400, "invalid_request_error", "no")
+    with MessagesServer([refusal]) as server, model_at(server) as model, pytest.raises(ModelError):
+        Agent(model, observers=[events.append]).run("hi")
     (failed,) = [event for event in events if isinstance(event, ModelRequestFailed)]
     assert failed.error.message.endswith("(request req_1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anthropic
@@ -41,25 +42,28 @@ VARYING = frozenset({"idempotency-key", "x-stainless-async", "x-stainless-idempo
 
 
 def served(ask: Ask, *, own: bool, **parameters: Any) -> ServedRequest:
+    asked = request(*ITEMS, tools=(TOOL,))
     with MessagesServer(["ok"]) as server:
         options: dict[str, Any] = {"base_url": server.base_url, "api_key": KEY}
-        clients: dict[str, Any] = {
-            "client": anthropic.Anthropic(**options),
-            "async_client": anthropic.AsyncAnthropic(**options),
-        }
-        model = (
-            model_at(server, **parameters)
-            if own
-            else AnthropicModel("claude-sonnet-5", **clients, **parameters)
-        )
-        assert ask(model, request(*ITEMS, tools=(TOOL,)))[0].error is None
+
+        async def ask_given_client() -> None:
+            async with anthropic.AsyncAnthropic(**options) as client:
+                model = AnthropicModel("claude-sonnet-5", async_client=client, **parameters)
+                assert [signal async for signal in model.astream(asked)]
+
+        if own:
+            assert ask(model_at(server, **parameters), asked)[0].error is None
+        elif ask is ask_on_thread:
+            with anthropic.Anthropic(**options) as client:
+                assert list(AnthropicModel("claude-sonnet-5", client=client, **parameters).stream(asked))
+        else:
+            asyncio.run(ask_given_client())
         (one,) = server.requests
         return one
 
 
 @on_thread_and_loop
 @pytest.mark.parametrize("name", GIVEN)
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the clients here are the test's own
 def test_body_and_headers_are_those_of_messages_create(ask: Ask, name: str) -> None:
     ours, theirs = (served(ask, own=own, **GIVEN[name]) for own in (True, False))
     assert ours.body == theirs.body
