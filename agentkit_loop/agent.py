@@ -195,7 +195,7 @@ class Agent:
             raise IllegalMoveError("start", "the agent is closed", "make a new one, or close it later")
         loop = LoopSettings(
             agent_name=self.name,
-            model=self.model.name,
+            model=clean_text(self.model.name),
             system=self.system,
             tools=self.tools,
             parameters=self._parameters,

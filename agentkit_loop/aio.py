@@ -171,6 +171,10 @@ class AsyncLoopDriver(DriverBase):
 
     async def _advance(self) -> Step | None:
         """Do one thing: read the stream, tell an event, or wait; return a step for the host, if any."""
+        if not self._prepared:
+            self._prepared = True
+            if self._has_to_prepare:
+                await asyncio.to_thread(self._prepare)
         self._take_waiting()
         move = self._machine.decide(self._clock.monotonic())
         match move:

@@ -45,6 +45,7 @@ class BodyThreads:
 
     def close(self) -> None:
         """Let the idle threads end; those that are busy end after their work. New work gets new threads."""
+        self._renew_after_fork()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -52,10 +53,13 @@ class BodyThreads:
             inbox.put(None)
 
     def _take_idle(self) -> _Inbox | None:
-        if self._pid != os.getpid():  # a child has the list and not the threads, and perhaps a locked lock
-            self._pid, self._idle, self._lock = os.getpid(), [], threading.Lock()
+        self._renew_after_fork()
         with self._lock:
             return self._idle.pop() if self._idle else None
+
+    def _renew_after_fork(self) -> None:
+        if self._pid != os.getpid():  # a child has the list and not the threads, and perhaps a locked lock
+            self._pid, self._idle, self._lock = os.getpid(), [], threading.Lock()
 
     def _serve(self, inbox: _Inbox) -> None:
         while (work := self._next(inbox)) is not None:

@@ -130,6 +130,10 @@ class LoopDriver(DriverBase):
 
     def _advance(self) -> Step | None:
         """Do one thing: read the stream, tell an event, or wait; return a step for the host, if any."""
+        if not self._prepared:
+            self._prepared = True
+            if self._has_to_prepare:
+                self._prepare()
         self._take_waiting()
         self._guard.check()
         move = self._machine.decide(self._clock.monotonic())

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -39,6 +40,16 @@ MAX_DEPTH = 64
 
 MAX_PATH_CHARS = 4_096
 """Characters of a path; the system takes no longer ones, and resolving them takes its square."""
+
+SECRET_NAMES = re.compile(
+    r"(?!\.env\.example\Z)\.env(\..*)?"
+    r"|.*\.(pem|key)|id_(rsa|ed25519).*|\.(netrc|npmrc|pypirc)|\.(ssh|aws|gnupg)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Names, matched whole, of files and directories that by custom hold keys and passwords."""
+
+KEPT_OUT = "kept out: may hold secrets"
+"""How a walk notes them."""
 
 _MAX_QUOTED = 200  # characters of a path that an error repeats
 
@@ -80,16 +91,23 @@ class Reach:
     """A directory whose files may be read. hidden: files and directories in it that may not.
 
     Both are resolved. What is hidden need not exist yet, and is known by its identity (device and inode), by
-    whatever name it is reached. Raises ConfigurationError for a root that is no directory, or is hidden.
+    whatever name it is reached. secrets: whether what SECRET_NAMES names, below the root, may be read; it is
+    known by its name and by that of a link to it. Raises ConfigurationError for a root that is no directory,
+    or is hidden.
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], *, hidden: Iterable[str | os.PathLike[str]] = ()
+        self,
+        root: str | os.PathLike[str],
+        *,
+        hidden: Iterable[str | os.PathLike[str]] = (),
+        secrets: bool = False,
     ) -> None:
         if os.open not in os.supports_dir_fd:
             raise ConfigurationError("file tools refused on this system; they need open() with dir_fd")
         self._root = os.path.realpath(root)
         self._hidden = tuple(Path(path).absolute() for path in hidden)
+        self._secrets = secrets
         if not Path(self._root).is_dir():
             raise ConfigurationError(f"root {os.fspath(root)!r} is no directory; give one that exists")
         for path in self._hidden:
@@ -101,7 +119,13 @@ class Reach:
 
     def resolve(self, path: str) -> Parts:
         """Return where a path leads, whether or not something is there; raises ValueError, PermissionError."""
-        return self._resolved(_names(path), path)
+        parts = _names(path)
+        self._refuse_secrets(parts, path)  # a link of such a name leads to one, whatever that is called
+        return self._resolved(parts, path)
+
+    def keeps_out(self, name: str) -> bool:
+        """Whether a file or directory of this name is out of reach since it may hold secrets."""
+        return not self._secrets and SECRET_NAMES.fullmatch(name) is not None
 
     def is_directory(self, path: str) -> bool:
         """Tell a directory from a regular file; raises OSError's children for anything else."""
@@ -119,6 +143,7 @@ class Reach:
     def open(self, parts: Parts, path: str) -> Iterator[BinaryIO]:
         """Open a regular file for reading bytes. path: as errors, OSError's children, are to call it."""
         with _told(path):
+            self._refuse_secrets(parts, path)
             if not parts:
                 self._check(Path(self._root).stat(), path)
             with self._directory(parts[:-1]) as parent:
@@ -166,7 +191,15 @@ class Reach:
         below = self._root.rstrip("/") + "/"
         if not real.startswith(below):
             raise PermissionError(f"{quoted(path)} is a link that leads out of the root")
-        return tuple(real.removeprefix(below).split("/"))
+        resolved = tuple(real.removeprefix(below).split("/"))
+        self._refuse_secrets(resolved, path)
+        return resolved
+
+    def _refuse_secrets(self, parts: Parts, path: str) -> None:
+        if any(map(self.keeps_out, parts)):
+            raise PermissionError(
+                f"{quoted(path)} is kept out because it may hold secrets; look at other files"
+            )
 
     def _status(self, parts: Parts) -> os.stat_result | None:
         """Return what a resolved path names, None where it is hidden; raises OSError."""
@@ -238,7 +271,9 @@ class Walk:
             self.stopped = len(entries) > left
             for name, status in entries[:left]:
                 place = (*directory, name)
-                if not stat.S_ISDIR(status.st_mode):
+                if self._reach.keeps_out(name):
+                    yield Found(place, place[len(self._start) :], KEPT_OUT)
+                elif not stat.S_ISDIR(status.st_mode):
                     yield Found(place, place[len(self._start) :], self._note(place, status))
                 elif name in NOT_ENTERED or len(place) - len(self._start) > MAX_DEPTH:
                     self.not_entered.append(place)

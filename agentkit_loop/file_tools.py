@@ -55,14 +55,19 @@ _Pattern = Annotated[
 
 
 def file_tools(
-    root: str | os.PathLike[str], *, hidden: Iterable[str | os.PathLike[str]] = ()
+    root: str | os.PathLike[str],
+    *,
+    hidden: Iterable[str | os.PathLike[str]] = (),
+    secrets: bool = False,
 ) -> list[Tool[..., Any]]:
     """Return `list_files`, `read_file` and `search_files` over the files under `root`; they change nothing.
 
     hidden: files and directories that are out of reach, such as the agent's own log; they need not exist
-    yet. Raises ConfigurationError for a root that is no directory or lies in what is hidden.
+    yet. secrets: let files be read whose names say that they may hold some (file_reach.SECRET_NAMES: `.env`,
+    `*.pem`, `.ssh` and the like). Raises ConfigurationError for a root that is no directory or lies in what
+    is hidden.
     """
-    bound = _FileTools(Reach(root, hidden=hidden))
+    bound = _FileTools(Reach(root, hidden=hidden, secrets=secrets))
     functions = (bound.list_files, bound.read_file, bound.search_files)
     return [tool(function, idempotent=True) for function in functions]
 
@@ -82,7 +87,8 @@ class _FileTools:
         """List the files below a directory, in its subdirectories too, as paths from the root.
 
         Symbolic links are named, not followed. Version control, caches and installed packages (.git, .venv,
-        __pycache__, node_modules …) are named, not entered; give one as path to look inside.
+        __pycache__, node_modules …) are named, not entered; give one as path to look inside. What may hold
+        secrets (.env, *.pem, .ssh …) is named and kept out.
         """
         matches = _Glob(pattern)
         if not self._reach.is_directory(path):
@@ -110,7 +116,10 @@ class _FileTools:
         line_count: Annotated[int, Meta(ge=1), f"how many lines, at most {MAX_LINES}"] = DEFAULT_LINES,
         context: ToolContext | None = None,
     ) -> str:
-        """Read lines of a text file. The answer begins with a line in brackets: which these are, what follows."""
+        """Read lines of a text file, unless it is kept out since it may hold secrets (.env, *.pem, .ssh …).
+
+        The answer begins with a line in brackets: which these are, what follows.
+        """
         with self._reach.open(self._reach.resolve(path), path) as file:
             if is_binary(file):
                 size = os.fstat(file.fileno()).st_size
@@ -128,9 +137,9 @@ class _FileTools:
     ) -> str:
         """Find the lines that contain a text, in all files below a directory or in one file.
 
-        Each is given as `path:line: text`. Binary files, symbolic links, and version control, caches and
-        installed packages (.git, .venv, __pycache__, node_modules …) are left out; give one of these
-        directories as path to search it.
+        Each is given as `path:line: text`. Binary files, symbolic links, what may hold secrets (.env, *.pem,
+        .ssh …), and version control, caches and installed packages (.git, .venv, __pycache__, node_modules …)
+        are left out; give one of these last directories as path to search it.
         """
         if not 0 < len(query) <= MAX_QUERY_CHARS or "\n" in query or "\r" in query:
             most = f"{MAX_QUERY_CHARS:,}"

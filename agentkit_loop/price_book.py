@@ -8,7 +8,6 @@ inference in the US alone ("inference_geo": "us") 1.1 times, web searches neithe
 from __future__ import annotations
 
 import datetime as dt
-import importlib.metadata
 import re
 import threading
 from decimal import Decimal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.price_list import PriceList, Way, read_price_list
 from agentkit_loop.pricing import Rates, priced
 from agentkit_loop.usage import Cost, Usage
@@ -50,8 +50,9 @@ class PriceBook:
     own: a prices.toml (see `agentkit_loop.price_list`), whose prices win. Names are found with prefixes and
     dates of gateways and clouds (`anthropic/…`, `us.anthropic.…-v1:0`, `…-20250929`, `…@20250929`,
     `…-latest`); a prefix that names a reseller whose prices are known has the reseller's. Without a prefix
-    only Anthropic's own models are known, so that a local model is not billed at someone's price. Safe to
-    be shared by threads. Raises ConfigurationError for a list that cannot be read.
+    only Anthropic's own models are known, so that a local model is not billed at someone's price. The source
+    of a cost says by which alias of the own list the tables were asked. Safe to be shared by threads. Raises
+    ConfigurationError for a list that cannot be read; `load` checks its aliases.
     """
 
     def __init__(self, own: str | Path | None = None) -> None:
@@ -59,7 +60,7 @@ class PriceBook:
         self._lock = threading.Lock()
         self._tables: Any = None
         self._source = ""
-        self._rates: dict[tuple[str, Way, Decimal, dt.date], _Priced | None] = {}
+        self._rates: dict[tuple[str, Way, Decimal, dt.datetime], _Priced | None] = {}
 
     def cost(self, model: str, usage: Usage, at: dt.datetime) -> Cost | None:
         """Return the exact cost, with its source; None where a price is missing."""
@@ -87,16 +88,36 @@ class PriceBook:
         return None if found is None else found.rates
 
     def load(self) -> None:
-        """Load the tables now; else the first price asked for does."""
+        """Load the tables now, else the first price asked for does, and check the own list's aliases.
+
+        Raises ConfigurationError for an alias of a model that neither the list nor the tables know. Without
+        this check what has such a name has no price.
+        """
+        self._load_tables()
+        own = self._own
+        if own is None:
+            return
+        for alias, model in own.aliases.items():
+            if model not in own.models and self._find(model) is None:
+                raise ConfigurationError(
+                    f"aliases.{alias!r} = {model!r} of {own.source} refused;"
+                    " write a model of the list or one that genai-prices knows"
+                )
+
+    def _load_tables(self) -> None:
         with self._lock:
             if self._tables is None:
-                from genai_prices import data_snapshot  # noqa: PLC0415 - on first use, see the module's text
+                # On first use, see the module's text.
+                import importlib.metadata  # noqa: PLC0415
+
+                from genai_prices import data_snapshot  # noqa: PLC0415
 
                 self._source = f"genai-prices {importlib.metadata.version('genai-prices')}"
                 self._tables = data_snapshot.get_snapshot()
 
     def _priced(self, model: str, way: Way, factor: Decimal, at: dt.datetime) -> _Priced | None:
-        key = (model, way, factor, at.astimezone(dt.UTC).date())
+        # Prices change at a minute of a day at the finest.
+        key = (model, way, factor, at.astimezone(dt.UTC).replace(second=0, microsecond=0))
         remembered = self._rates
         if key in remembered:
             return remembered[key]
@@ -110,22 +131,24 @@ class PriceBook:
         return standing
 
     def _look_up(self, model: str, way: Way, at: dt.datetime) -> _Priced | None:
-        names = spellings(model)
-        if self._own is not None:
-            names = [self._own.aliases.get(name, name) for name in names]
+        spelt = spellings(model)
+        own = self._own
+        names = spelt if own is None else [own.aliases.get(name, name) for name in spelt]
+        if own is not None:
             for name in names:
-                rates = self._own.rates(name, way, at)
+                rates = own.rates(name, way, at)
                 if rates is not None:
-                    return _Priced(rates, self._own.source)
-        for name in names:
+                    return _Priced(rates, own.source)
+        for written, name in zip(spelt, names, strict=True):
             found = self._find(name)
             if found is not None:
                 rates = _table_rates(*found, way, at)
-                return None if rates is None else _Priced(rates, self._source)
+                alias = f", as {name} by {own.source}" if own is not None and name != written else ""
+                return None if rates is None else _Priced(rates, self._source + alias)
         return None
 
     def _find(self, name: str) -> tuple[Provider, ModelInfo] | None:
-        self.load()
+        self._load_tables()
         for provider, rest in _sellers(name):
             try:
                 found: tuple[Provider, ModelInfo] = self._tables.find_provider_model(
@@ -176,24 +199,44 @@ def _served(usage: Usage) -> tuple[Way, Decimal] | None:
     factor = US_ONLY if raw.get("inference_geo") == "us" else Decimal(1)
     if fast and batch:
         return None
+    if raw.get("service_tier") == "priority":  # bought beforehand, so that no list price holds
+        return None if fast else ("priority", factor)
     return ("fast" if fast else "batch" if batch else "standard"), factor
 
 
 def _table_rates(provider: Provider, model: ModelInfo, way: Way, at: dt.datetime) -> Rates | None:
     standard = model.get_prices(at)
-    if way == "standard" or not any(model is own for own in provider.models):
-        return _rates(standard)
-    context = {"processing": "batch"} if way == "batch" else {"speed": "fast"}
-    variant = model.get_prices(at, context)
-    if variant != standard:
-        return _rates(variant)
-    rates = _rates(standard)
-    return rates.scaled(BATCH) if way == "batch" and rates is not None else None
+    shares = provider.id == _ANTHROPIC
+    if way == "standard":
+        return _rates(standard, shares=shares)
+    context = _CONTEXTS.get(way)
+    if context is not None and any(model is own for own in provider.models):
+        variant = model.get_prices(at, context)
+        if variant != standard:
+            return _rates(variant, shares=shares)
+    rates = _rates(standard, shares=shares)
+    return rates.scaled(BATCH) if way == "batch" and shares and rates is not None else None
 
 
-def _rates(told: ModelPrice) -> Rates | None:
-    """Return prices of the table as rates; None where input or output have none."""
+_ANTHROPIC = "anthropic"
+_CONTEXTS = {"batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
+"""What genai-prices calls the ways that it has prices for."""
+
+
+def _rates(told: ModelPrice, *, shares: bool) -> Rates | None:
+    """Return prices of the table as rates; None where input or output have none.
+
+    shares: whether what a table leaves out of the cache has Anthropic's share of the input price; elsewhere
+    it is billed as input, as the tables' own calculator does.
+    """
     prices = {ours: getattr(told, theirs) for theirs, ours in _PRICE_KEYS.items()}
+    if not shares:
+        for name, instead in (
+            ("cached_input", "input"),
+            ("cache_write", "input"),
+            ("cache_write_1h", "cache_write"),
+        ):
+            prices[name] = prices[instead] if prices[name] is None else prices[name]
     starts = {tier.start for price in prices.values() if hasattr(price, "tiers") for tier in price.tiers}
     # Tiers name the first step where a rate differs; between two steps each price has its own.
     base = _step(prices, 0)

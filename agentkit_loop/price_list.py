@@ -17,6 +17,7 @@ web_search = 10.00                # left out: a request that searched has no cos
 above = [{ input_tokens = 200_000, input = 4.00, output = 15.00 }]
 fast = { input = 4.00, output = 20.00 }   # where the provider tells speed "fast"
 batch = { input = 1.00, output = 5.00 }   # left out: half of every token price
+priority = { input = 3.00, output = 15.00 }   # left out: such a request has no cost
 
 [[models."claude-opus-5"]]        # prices that changed: several tables, each from a day (UTC) on
 from = 2026-03-13
@@ -38,14 +39,14 @@ from typing import Any, Literal
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.pricing import Rates
+from agentkit_loop.pricing import MAX_RATE, Rates
 
-Way = Literal["standard", "batch", "fast"]
+Way = Literal["standard", "batch", "fast", "priority"]
 """How a request was served, as far as it has prices of its own."""
 
 _RATES = ("input", "output", "cached_input", "cache_write", "cache_write_1h", "web_search")
 _TOP = ("version", "currency", "aliases", "models")
-_MODEL = ("from", *_RATES, "above", "batch", "fast")
+_MODEL = ("from", *_RATES, "above", "batch", "fast", "priority")
 
 _CURRENCY = re.compile("[A-Z]{3}")  # ISO 4217
 
@@ -113,6 +114,11 @@ def _price_list(told: dict[str, Any], name: str, digest: str) -> PriceList:
     models = _table(told.get("models", {}), "models")
     aliases = _table(told.get("aliases", {}), "aliases")
     for alias, model in aliases.items():
+        if isinstance(model, dict):
+            name = _whole_name(alias, model)
+            raise ConfigurationError(
+                f"aliases.{alias!r} is a table; put a name with dots in quotes: {name!r}"
+            )
         if not isinstance(model, str):
             raise ConfigurationError(f"aliases.{alias!r} = {model!r} refused; write the name of a model")
     if not models and not aliases:
@@ -127,6 +133,8 @@ def _price_list(told: dict[str, Any], name: str, digest: str) -> PriceList:
 def _periods(entry: object, model: str, currency: str) -> tuple[Period, ...]:
     place = f"models.{model!r}"
     tables = entry if isinstance(entry, list) else [entry]
+    for table in tables:
+        _refuse_dots(table, model)
     periods = [_period(_table(table, place), place, currency) for table in tables]
     days = [period.since or dt.date.min for period in periods]
     if len(set(days)) < len(days):
@@ -141,7 +149,7 @@ def _period(table: dict[str, Any], place: str, currency: str) -> Period:
         raise ConfigurationError(f"{place}.from = {since!r} refused; write a day such as 2026-03-13")
     standard = _rates(table, place, currency)
     ways: dict[Way, Rates] = {"standard": standard, "batch": standard.scaled(Decimal("0.5"))}
-    for way in ("batch", "fast"):
+    for way in ("batch", "fast", "priority"):
         if way in table:
             told = _table(table[way], f"{place}.{way}")
             _refuse_unknown(told, (*_RATES, "above"), f"{place}.{way}")
@@ -165,7 +173,9 @@ def _rates(table: dict[str, Any], place: str, currency: str) -> Rates:
         where = f"{place}.above, entry {number}"
         told = _table(step, where)
         _refuse_unknown(told, ("input_tokens", *_RATES), where)
-        start = told.get("input_tokens")
+        if "input_tokens" not in told:
+            raise ConfigurationError(f"{where} has no `input_tokens`; write above how many the rates hold")
+        start = told["input_tokens"]
         if type(start) is not int or start < 1 or start in steps:
             raise ConfigurationError(f"{where}: input_tokens = {start!r} refused; write a number of its own")
         # A search costs the same in a long request, where nothing else is said.
@@ -181,13 +191,45 @@ def _rate(table: dict[str, Any], name: str, place: str) -> Decimal | None:
         rate = Decimal(rate)
     if not isinstance(rate, Decimal):
         raise ConfigurationError(f"{place}.{name} = {rate!r} refused; write a number without quotes")
+    if not rate.is_finite() or not 0 <= rate <= MAX_RATE:
+        raise ConfigurationError(
+            f"{place}.{name} = {_written(rate)} refused; write a price from 0 to {MAX_RATE:,}"
+        )
     return rate
 
 
 def _table(value: object, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{place} = {value!r} refused; write a table")
+        raise ConfigurationError(f"{place} = {_written(value)} refused; write a table")
     return value
+
+
+def _written(value: object) -> str:
+    """Return a value as the file has it, a number without Python's name for its type."""
+    return str(value).lower() if isinstance(value, Decimal) else repr(value)
+
+
+def _refuse_dots(table: object, model: str) -> None:
+    """Refuse `[models.claude-sonnet-5.5]`, which TOML reads as a table `5` in `claude-sonnet-5`."""
+    for name, inner in table.items() if isinstance(table, dict) else ():
+        first = inner[0] if isinstance(inner, list) and inner else inner
+        if name not in _MODEL and isinstance(first, dict):
+            whole = _whole_name(f"{model}.{name}", first)
+            raise ConfigurationError(
+                f"models.{model!r} has a table {name!r}, which is none of {', '.join(_MODEL)};"
+                f" put a name with dots in quotes: [models.{whole!r}]"
+            )
+
+
+def _whole_name(beginning: str, table: dict[str, Any]) -> str:
+    """Return the name that dots without quotes have split into tables within tables."""
+    while len(table) == 1 and not set(table) & set(_MODEL):
+        ((name, inner),) = table.items()
+        beginning = f"{beginning}.{name}"
+        if not isinstance(inner, dict):
+            break
+        table = inner
+    return beginning
 
 
 def _refuse_unknown(table: dict[str, Any], known: tuple[str, ...], place: str) -> None:

@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.usage import Cost, Usage
+from agentkit_loop.usage import Cost, Usage, error_text
 
 _EXACT = decimal.Context(prec=100)
 _MILLION = Decimal(1_000_000)
@@ -148,6 +149,15 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
     return amount
 
 
+def cost_or_why(prices: Pricing, model: str, usage: Usage, at: dt.datetime) -> tuple[Cost | None, str | None]:
+    """Return what a usage costs, or why that is not known; a price list that fails must not cost the answer."""
+    try:
+        cost = prices.cost(model, usage, at)
+    except Exception as error:  # noqa: BLE001 - a host's own price list may raise anything
+        return None, f"the price list failed for {model!r} ({type(error).__name__}: {error_text(error)})"
+    return cost, None if cost is not None else f"no price is known for {model!r}; its cost stays unknown"
+
+
 def billed(model: str, usage: Usage) -> dict[str, int]:
     """Return how many tokens, and searches, each component of a cost is for; named as `priced` names them."""
     counts: dict[str, int] = {}
@@ -186,6 +196,7 @@ def samplings(usage: Usage) -> list[Sampling]:
     listed = [_sampling(entry) for entry in entries if not _is_declined(entry, entries)]
     if not listed:
         return [Sampling(model=None, usage=usage)]
+    listed = _with_long_writes(listed, usage.cache_write_1h_input_tokens or 0)
     rest: dict[str, Any] = {}
     for name in _PRICED:
         left = (getattr(usage, name) or 0) - sum(getattr(part.usage, name) or 0 for part in listed)
@@ -206,12 +217,26 @@ _PRICED = (
 
 def _is_declined(entry: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
     """Whether an entry is of a model that declined before it said anything, which is not billed."""
-    answers = [each for each in entries if each.get("type") in {"message", "fallback_message"}]
-    return (
-        entry.get("type") == "message"
-        and entry.get("model") != answers[-1].get("model")
-        and not _count(entry, "output_tokens")
-    )
+    if entry.get("type") != "message" or _count(entry, "output_tokens"):
+        return False
+    answers = [
+        each for each in entries if each.get("type") == "message" or each.get("type") == "fallback_message"
+    ]
+    return bool(entry.get("model") != answers[-1].get("model"))
+
+
+def _with_long_writes(listed: list[Sampling], long_writes: int) -> list[Sampling]:
+    """Spread the one-hour writes that the whole tells over the entries that do not split theirs."""
+    left = long_writes - sum(part.usage.cache_write_1h_input_tokens or 0 for part in listed)
+    spread = []
+    for part in listed:
+        usage = part.usage
+        if usage.cache_write_1h_input_tokens is None and usage.cache_write_input_tokens and left > 0:
+            share = min(left, usage.cache_write_input_tokens)
+            left -= share
+            usage = msgspec.structs.replace(usage, cache_write_1h_input_tokens=share)
+        spread.append(Sampling(model=part.model, usage=usage))
+    return spread
 
 
 def _sampling(entry: dict[str, Any]) -> Sampling:

@@ -50,7 +50,7 @@ from agentkit_loop.machine import Machine
 from agentkit_loop.models.protocol import Answer, Model, UsageReport
 from agentkit_loop.moves import Ended, Yield
 from agentkit_loop.observers import FailurePolicy, Observer, ObserverFailure, Registration, Slot
-from agentkit_loop.pricing import Pricing
+from agentkit_loop.pricing import Pricing, cost_or_why
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import (
     Answered,
@@ -114,6 +114,7 @@ class DriverBase:
             self._emitter.tap(tap)
         self._contexts: dict[str, ToolContext] = {}
         self._threads = BodyThreads()
+        self._prepared = False
         self._round: list[ToolResultPart] = []
         self._result = RunResult.of(self._state, "")  # of the last exchange, as it stood at its end
         self._lock = threading.RLock()
@@ -262,6 +263,15 @@ class DriverBase:
                     ObserverFailed(observer=slot.name, event_seq=self._state.seq, error=ErrorInfo.of(error))
                 )
 
+    @property
+    def _has_to_prepare(self) -> bool:
+        return not getattr(self._settings.model, "is_prepared", True)
+
+    def _prepare(self) -> None:
+        """Let the model prepare itself; what fails there fails the request, which says why."""
+        with contextlib.suppress(Exception):
+            self._settings.model.prepare()  # type: ignore[attr-defined] # of those that have `is_prepared`
+
     def _cost(self, model: str | None, usage: Usage | None) -> tuple[Cost | None, str | None]:
         """Return what the usage costs, or why that is not known; neither where nobody asks for costs."""
         prices, request = self._settings.prices, self._state.request
@@ -269,11 +279,7 @@ class DriverBase:
             return None, None
         told = request.usage.model if request.usage is not None else None
         name = told or model or request.model
-        try:
-            cost = prices.cost(name, usage, self._clock.now())
-        except Exception as error:  # noqa: BLE001 - a price list that fails must not cost the answer
-            return None, f"the price list failed for {name!r} ({type(error).__name__}: {error_text(error)})"
-        return cost, None if cost is not None else f"no price is known for {name!r}; its cost stays unknown"
+        return cost_or_why(prices, name, usage, self._clock.now())
 
     # --- performing
 

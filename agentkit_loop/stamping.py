@@ -14,6 +14,7 @@ import msgspec
 
 from agentkit_loop.content import AnyDelta, clean_record
 from agentkit_loop.events import PAYLOAD_FIELDS, AgentEvent, ContentDelta
+from agentkit_loop.usage import Cost, clean_cost
 from agentkit_loop.values import clean_text, to_json
 
 _set = object.__setattr__
@@ -104,6 +105,8 @@ def convert_payload(event: AgentEvent) -> None:
             converted = value if value is None else to_json(value)
         elif isinstance(value, str):
             converted = clean_text(value)
+        elif isinstance(value, Cost):
+            converted = clean_cost(value)
         elif isinstance(value, msgspec.Struct):
             converted = clean_record(value)
         elif isinstance(value, tuple):

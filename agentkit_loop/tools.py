@@ -166,6 +166,10 @@ def check_catalog(tools: Iterable[object]) -> dict[str, Tool[..., Any]]:
     """Return the tools by name, in order; raises ConfigurationError for two of one name."""
     catalog: dict[str, Tool[..., Any]] = {}
     for thing in tools:
+        if isinstance(thing, (list, tuple)):
+            raise ConfigurationError(
+                "a list among the tools refused; put a * before it, as in tools=[*file_tools('.')]"
+            )
         made = as_tool(thing)
         first = catalog.setdefault(made.name, made)
         if first is not made:

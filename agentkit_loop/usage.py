@@ -80,6 +80,17 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     priced_at: dt.datetime
 
 
+def clean_cost(cost: Cost) -> Cost:
+    """Return a host's cost with clean texts; its amounts are numbers of a type of their own, also in JSON."""
+    return Cost(
+        amount=cost.amount,
+        currency=clean_text(cost.currency),
+        components={clean_text(name): amount for name, amount in cost.components.items()},
+        source=clean_text(cost.source),
+        priced_at=cost.priced_at,
+    )
+
+
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
     """An error as data.
 

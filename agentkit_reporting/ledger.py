@@ -24,10 +24,15 @@ from agentkit_loop.usage import Cost, Usage
 from agentkit_loop.values import JSON
 
 DIMENSIONS = ("model", "agent", "session", "run", "turn", "request", "day", "source")
-"""What entries can be grouped by, beside `metadata.NAME`: a value of the run's metadata."""
+"""What entries can be grouped by, beside `metadata.NAME`: a value of the run's metadata.
+
+Turns and requests are numbered anew in every session, so that their values are `SESSION/TURN` and
+`SESSION/REQUEST`; in a key that has the session as a value of its own they are bare.
+"""
 
 _METADATA = "metadata."
 _EXACT = decimal.Context(prec=200)
+_MOST = Decimal(10) ** 30  # no request costs as much; a log may say so, and would make sums overflow
 
 
 @attrs.frozen(kw_only=True)
@@ -56,8 +61,10 @@ class LedgerEntry:
         match dimension:
             case "model" | "agent":
                 return str(getattr(self, dimension))
-            case "session" | "run" | "turn" | "request":
-                return getattr(self, f"{dimension}_id") or ""
+            case "session" | "run":
+                return str(getattr(self, f"{dimension}_id"))
+            case "turn" | "request":
+                return f"{self.session_id}/{self._number(dimension)}"
             case "day":
                 return self.timestamp.astimezone(dt.UTC).date().isoformat()
             case "source":
@@ -65,16 +72,37 @@ class LedgerEntry:
             case _ if dimension.startswith(_METADATA) and dimension != _METADATA:
                 return _text(self.metadata.get(dimension.removeprefix(_METADATA)))
             case _:
-                known = ", ".join(DIMENSIONS)
-                raise ConfigurationError(f"dimension {dimension!r} refused; give {known} or metadata.NAME")
+                raise _no_dimension(dimension)
+
+    def key(self, by: Sequence[str]) -> tuple[str, ...]:
+        """Return the values of several dimensions; a turn or request beside its session is bare."""
+        bare = ("turn", "request") if "session" in by else ()
+        return tuple(self._number(each) if each in bare else self.value(each) for each in by)
+
+    def _number(self, dimension: str) -> str:
+        return (self.turn_id if dimension == "turn" else self.request_id) or ""
 
 
 @attrs.define(kw_only=True)
 class CostComponent:
-    """A part of a cost. count: tokens, or searches. amount: what they cost."""
+    """A part of a cost.
+
+    count: tokens, or searches. amount: what they cost. rate: for one of them, in the first request that had
+    some; None where there was none. several_rates: whether another request had another rate.
+    """
 
     count: int = 0
     amount: Decimal = Decimal(0)
+    rate: Decimal | None = None
+    several_rates: bool = False
+
+    def join(self, other: CostComponent) -> None:
+        """Add the same component of other requests."""
+        self.count += other.count
+        self.amount = _EXACT.add(self.amount, other.amount)
+        if self.rate is None:
+            self.rate = other.rate
+        self.several_rates |= other.several_rates or other.rate not in {None, self.rate}
 
 
 @attrs.define(kw_only=True)
@@ -113,9 +141,11 @@ class LedgerGroup:
         counts = billed(entry.model, entry.usage)
         components = self.components.setdefault(cost.currency, {})
         for name, amount in cost.components.items():
-            component = components.setdefault(name, CostComponent())
-            component.count += counts.get(name, 0)
-            component.amount = _EXACT.add(component.amount, amount)
+            count = counts.get(name, 0)
+            rate = _EXACT.divide(amount, Decimal(count)) if count else None
+            components.setdefault(name, CostComponent()).join(
+                CostComponent(count=count, amount=amount, rate=rate)
+            )
 
     def join(self, other: LedgerGroup) -> None:
         """Add another group."""
@@ -131,9 +161,7 @@ class LedgerGroup:
         for currency, components in other.components.items():
             mine = self.components.setdefault(currency, {})
             for name, component in components.items():
-                sum_so_far = mine.setdefault(name, CostComponent())
-                sum_so_far.count += component.count
-                sum_so_far.amount = _EXACT.add(sum_so_far.amount, component.amount)
+                mine.setdefault(name, CostComponent()).join(component)
 
 
 class CostLedger(LoopObserver):
@@ -148,6 +176,7 @@ class CostLedger(LoopObserver):
         self._lock = threading.Lock()
         self._runs: dict[str, tuple[str, dict[str, JSON]]] = {}  # agent and metadata
         self._entries: dict[tuple[str, str], LedgerEntry] = {}  # by session and request
+        self._seqs: dict[tuple[str, str], int] = {}  # of the report that an entry is made of
 
     def handle_event(self, event: AgentEvent) -> None:
         """Take the beginning of a run, or a report of usage."""
@@ -155,7 +184,10 @@ class CostLedger(LoopObserver):
             if isinstance(event, RunStarted):
                 self._runs[event.run_id] = (event.agent_name, event.metadata)
             elif isinstance(event, UsageUpdated):
-                self._entries[event.session_id, event.request_id] = self._entry(event)
+                place = (event.session_id, event.request_id)
+                if event.seq >= self._seqs.get(place, 0):  # logs of one session may come in any order
+                    self._seqs[place] = event.seq
+                    self._entries[place] = self._entry(event)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """Return the entries, in the order in which their requests first reported."""
@@ -166,11 +198,12 @@ class CostLedger(LoopObserver):
         """Return the entries grouped by dimensions, in order of their first entry.
 
         prices: price every entry anew, at the time of its report, instead of taking the logged cost.
-        Raises ConfigurationError for an unknown dimension.
+        Raises ConfigurationError for an unknown dimension, whether there are entries or not.
         """
+        _check_dimensions(by)
         groups: dict[tuple[str, ...], LedgerGroup] = {}
         for entry in self.entries() if prices is None else self.repriced(prices):
-            key = tuple(entry.value(dimension) for dimension in by)
+            key = entry.key(by)
             group = groups.get(key)
             if group is None:
                 group = groups[key] = LedgerGroup(key=key)
@@ -210,8 +243,24 @@ class CostLedger(LoopObserver):
         )
 
 
+def _check_dimensions(by: Sequence[str]) -> None:
+    if isinstance(by, str):
+        raise ConfigurationError(f"by={by!r} refused; give a list of dimensions such as [{by!r}]")
+    for dimension in by:
+        named = dimension.startswith(_METADATA) and dimension != _METADATA
+        if not named and dimension not in DIMENSIONS:
+            raise _no_dimension(dimension)
+
+
+def _no_dimension(dimension: str) -> ConfigurationError:
+    known = ", ".join(DIMENSIONS)
+    return ConfigurationError(f"dimension {dimension!r} refused; give {known} or metadata.NAME")
+
+
 def _is_finite(cost: Cost) -> bool:
-    return cost.amount.is_finite() and all(amount.is_finite() for amount in cost.components.values())
+    return all(
+        amount.is_finite() and abs(amount) < _MOST for amount in (cost.amount, *cost.components.values())
+    )
 
 
 def _text(value: JSON) -> str:

@@ -35,6 +35,7 @@ _COUNTS = (
 
 _counts_of = operator.attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
+_MOST = Decimal(10) ** 30  # no request costs as much
 
 # Wide enough that taking back what was added leaves exactly what was there before.
 _EXACT = decimal.Context(prec=200)
@@ -280,7 +281,8 @@ class _Sum:
 def _request(event: UsageUpdated) -> RequestUsage:
     # A decoded log makes every string anew; a million requests share their model and session names.
     usage, cost = event.usage, event.cost
-    priced = cost is not None and cost.amount.is_finite()  # a log may hold NaN, which would eat every sum
+    # A log may hold NaN or 9E+999999, which would eat every sum.
+    priced = cost is not None and cost.amount.is_finite() and abs(cost.amount) < _MOST
     return RequestUsage(
         session_id=sys.intern(event.session_id),
         request_id=event.request_id,

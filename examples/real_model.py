@@ -38,5 +38,5 @@ with (
     result = agent.run("What day is it?")
 
 print(result.text, f"${result.cost}")
-for group in ledger.groups(["turn"]):
-    print(*group.key, *(f"{name} {part.amount}" for name, part in group.components["USD"].items()))
+for group in ledger.groups(["session", "turn"]):
+    print(group.key[1], *(f"{name} {part.amount}" for name, part in group.components["USD"].items()))

@@ -81,6 +81,7 @@ def demo_capture() -> str:
             break
     printed = re.sub(r"ses_[0-9a-z]+", "ses_…", printed)
     printed = re.sub(r"<1 ms|\d+(\.\d+)? m?s\b", "… ms", printed)
+    printed = re.sub(r'(\{"file": "\w+\.csv").*', r"\1…", printed)  # cut where the time before it leaves room
     return f"```console\n$ agentkit demo\n{printed.rstrip()}\n```"
 
 

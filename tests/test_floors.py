@@ -50,7 +50,7 @@ REPORTING_FLOORS = (
     {"schema", "log.read", "jsonl", "wording"},
     {"stdout"},
     {"cli"},
-    {"cli.reading"},
+    {"cli.reading", "cli.retries", "cli.run_log"},
     {"cli.cost", "cli.demo", "cli.interruptions", "cli.run", "cli.schema", "cli.show", "cli.__main__"},
 )
 PACKAGE_ITSELF = "__init__"

@@ -14,7 +14,7 @@ import importlib
 import inspect
 import sys
 import threading
-import weakref
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
@@ -28,14 +28,20 @@ from agentkit_loop.models.anthropic_failures import (
     tells_secret,
     without_secrets,
 )
-from agentkit_loop.models.anthropic_parameters import check_parameters, move_betas, told_parameters
+from agentkit_loop.models.anthropic_parameters import (
+    MIN_SECRET,
+    check_parameters,
+    move_betas,
+    secrets_of,
+    told_parameters,
+)
 from agentkit_loop.models.anthropic_post import aopened, can_be_posted, opened
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_transport import aonce, once
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
 from agentkit_loop.price_book import PriceBook
-from agentkit_loop.values import JSON
+from agentkit_loop.values import JSON, clean_text
 
 if TYPE_CHECKING:
     import anthropic
@@ -49,8 +55,6 @@ CONNECT_TIMEOUT_S = 5.0
 UNSENDABLE_KEY = (
     "the API key holds a space, a line break or another character that no header carries; set it anew"
 )
-
-MIN_SECRET = 4
 
 
 class AnthropicModel:
@@ -91,14 +95,14 @@ class AnthropicModel:
             raise ConfigurationError(
                 "api_key= and base_url= refused beside a client; give them to the client"
             )
-        if max_tokens < 1:
+        if type(max_tokens) is not int or max_tokens < 1:
             raise ConfigurationError(f"max_tokens={max_tokens!r} refused; give a number of at least 1")
-        if timeout_s is not None and timeout_s <= 0:
+        if timeout_s is not None and (type(timeout_s) not in (int, float) or timeout_s <= 0):
             raise ConfigurationError(f"timeout_s={timeout_s!r} refused; give seconds above 0")
         if cache not in ("5m", "1h", None):
             raise ConfigurationError(f"cache={cache!r} refused; give '5m', '1h' or None")
         check_parameters(parameters)
-        self._name = name
+        self._name = clean_text(name)
         self._given_client, self._given_async_client = client, async_client
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url}
         self._timeout_s = timeout_s
@@ -109,9 +113,7 @@ class AnthropicModel:
         self._lock = threading.Lock()
         self._client: anthropic.Anthropic | None = None
         # An event loop's connections are of use to no other, so each has its client.
-        self._async_clients: weakref.WeakKeyDictionary[
-            asyncio.AbstractEventLoop, anthropic.AsyncAnthropic
-        ] = weakref.WeakKeyDictionary()
+        self._async_clients: dict[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = {}
         self._known: frozenset[str] | None = None  # the parameters of the SDK's `messages.create`
 
     def __repr__(self) -> str:
@@ -133,6 +135,16 @@ class AnthropicModel:
         given = {"max_tokens": self._max_tokens, "cache": self._cache, **self._parameters}
         return told_parameters(given, self._given_secrets())
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether what requests need was imported."""
+        return sys.modules.keys() >= _NEEDED
+
+    def prepare(self) -> None:
+        """Import what requests need, a second or two, so that the first one is not measured with it."""
+        for name in sorted(_NEEDED):
+            importlib.import_module(name)
+
     def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
         """Make the request and yield what comes; raises ModelRequestError."""
         reader, client = AnswerReader(), None
@@ -140,24 +152,25 @@ class AnthropicModel:
             client = self._sync_client()
             with self._opened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
-                # To the end of the response, past the end of the answer: only then is its connection kept.
-                feed = reader.feed
-                for chunk in _chunks(response.http_response):
+                feed, chunks = reader.feed, _chunks(response.http_response)
+                for chunk in chunks:
                     yield from feed(chunk)
                     reader.check()
+                    if reader.answer is not None:
+                        _drain(chunks)
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
                 yield from reader.unreported()
-                _raise(error, _secrets(client), reader.source.request_id)
+                _raise(error, self._sent_secrets(client, request), reader.source.request_id)
         yield reader.result()
 
     async def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
         """Make the request on an event loop and yield what comes; raises ModelRequestError."""
         reader, client = AnswerReader(), None
         try:
-            if not sys.modules.keys() >= _NEEDED:  # seconds, in which the event loop shall go on
-                await asyncio.to_thread(_import_needed)
+            if not self.is_prepared:  # by one who drives no loop; the event loop shall go on
+                await asyncio.to_thread(self.prepare)
             client = self._async_client()
             async with self._aopened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
@@ -166,12 +179,14 @@ class AnthropicModel:
                         for signal in reader.feed(chunk):
                             yield signal
                         reader.check()
+                        if reader.answer is not None:
+                            await _adrain(chunks)
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
                 for signal in reader.unreported():
                     yield signal
-                _raise(error, _secrets(client), reader.source.request_id)
+                _raise(error, self._sent_secrets(client, request), reader.source.request_id)
         yield reader.result()
 
     def __enter__(self) -> Self:
@@ -201,6 +216,17 @@ class AnthropicModel:
         if client is not None and self._given_async_client is None:
             await client.close()
 
+    def _sent_secrets(
+        self, client: anthropic.Anthropic | anthropic.AsyncAnthropic | None, request: ModelRequest
+    ) -> tuple[str, ...]:
+        """Return everything secret that went to the server, which may repeat it."""
+        if client is None:
+            return ()
+        headers: dict[str, Any] = dict(client.default_headers)
+        for parameters in (self._parameters, request.parameters):
+            headers.update(parameters.get("extra_headers") or {})
+        return (*_secrets(client), *secrets_of(headers, str(client.base_url)))
+
     def _given_secrets(self) -> tuple[str, ...]:
         clients = (self._given_client, self._given_async_client)
         keys = (self._options["api_key"], *(key for client in clients for key in _secrets(client)))
@@ -225,6 +251,9 @@ class AnthropicModel:
         with self._lock:
             client = self._async_clients.get(loop)
             if client is None:
+                # A client holds its loop, so that no weak reference would let go of either.
+                for ended in [other for other in self._async_clients if other.is_closed()]:
+                    self._forget(self._async_clients.pop(ended))
                 import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
 
                 if self._given_async_client is not None:
@@ -247,6 +276,16 @@ class AnthropicModel:
         if self._given_async_client is None and can_be_posted(arguments):
             return aopened(client, arguments)
         return client.messages.with_streaming_response.create(**arguments)
+
+    def _forget(self, client: anthropic.AsyncAnthropic) -> None:
+        """Let go of the connections of a loop that has ended, on a thread without one of its own."""
+
+        def close() -> None:
+            with contextlib.suppress(Exception):  # its transports know that their loop is gone
+                asyncio.run(client.close())
+
+        if self._given_async_client is None:
+            threading.Thread(target=close, daemon=True).start()
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {"max_retries": 0, "open_telemetry": False}
@@ -283,6 +322,24 @@ class AnthropicModel:
         return arguments
 
 
+DRAIN_S = 1.0
+"""Seconds for the end of a response whose answer is whole; only then is its connection used again."""
+
+
+def _drain(chunks: Iterator[bytes]) -> None:
+    """Read to the end of the response, but not for ever; a server that goes silent has the read timeout."""
+    until = time.monotonic() + DRAIN_S
+    for _ in chunks:
+        if time.monotonic() > until:
+            raise TimeoutError
+
+
+async def _adrain(chunks: AsyncIterator[bytes]) -> None:
+    async with asyncio.timeout(DRAIN_S):
+        async for _ in chunks:
+            pass
+
+
 def _chunks(response: Any) -> Iterator[bytes]:
     """Return the body as it comes. `iter_bytes` undoes a content encoding, at 2 µs a chunk where there is none."""
     encoded = "content-encoding" in response.headers
@@ -297,11 +354,6 @@ def _achunks(response: Any) -> Any:
 
 _NEEDED = frozenset({"anthropic", "genai_prices.data_snapshot"})
 """What the first request needs, and what prices it, which shares most of it."""
-
-
-def _import_needed() -> None:
-    for name in sorted(_NEEDED):
-        importlib.import_module(name)
 
 
 _Client = TypeVar("_Client", "anthropic.Anthropic", "anthropic.AsyncAnthropic")
@@ -330,8 +382,8 @@ def _raise(error: Exception, secrets: tuple[str, ...], request_id: str | None) -
     failure = error if isinstance(error, ModelRequestError) else request_error(error)
     if failure is None:
         raise error
+    failure.request_id = failure.request_id or request_id
     told = without_secrets(failure, secrets)
-    told.request_id = told.request_id or request_id
     if told is error:
         raise error
     raise told from (None if tells_secret(error, secrets) else error)

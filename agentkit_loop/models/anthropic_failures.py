@@ -193,15 +193,20 @@ def without_secrets(error: ModelRequestError, secrets: tuple[str, ...]) -> Model
 
     So is the beginning of one: foreign text is cut to a length, which may be in the middle of a secret.
     """
-    text = str(error)
+    text = _masked(str(error), secrets)
+    request_id = error.request_id and _masked(error.request_id, secrets)
+    if text == str(error) and request_id == error.request_id:
+        return error
+    return ModelRequestError(
+        text, error_class=error.error_class, retry_after_ms=error.retry_after_ms, request_id=request_id
+    )
+
+
+def _masked(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         for length in range(len(secret), min(MIN_BEGINNING, len(secret)) - 1, -1):
             text = text.replace(secret[:length], "***")
-    if text == str(error):
-        return error
-    return ModelRequestError(
-        text, error_class=error.error_class, retry_after_ms=error.retry_after_ms, request_id=error.request_id
-    )
+    return text
 
 
 def tells_secret(error: BaseException | None, secrets: tuple[str, ...]) -> bool:
@@ -269,5 +274,5 @@ def _seconds_until(date: str, now: str | None) -> float | None:
         until = email.utils.parsedate_to_datetime(date)
         since = email.utils.parsedate_to_datetime(now) if now else dt.datetime.now(dt.UTC)
         return (until - since).total_seconds()
-    except (ValueError, TypeError):  # no date, or one without a zone
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
         return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.values import JSON, clean_text, to_json
@@ -18,6 +20,12 @@ _OF_THE_TRANSPORT = frozenset({"extra_headers", "extra_query", "timeout"})
 
 _BETA = "anthropic-beta"
 
+MIN_SECRET = 4
+"""Characters of the shortest secret: masking less would garble the text."""
+
+_SECRET_HEADER = re.compile(
+    r"authorization|secret|passw|credential|cookie|key|token|signature", re.IGNORECASE
+)
 _SECRET = re.compile(
     r"header|authorization|secret|passw|credential|cookie|api_?key|(?:^|_)token$|^extra_query$", re.IGNORECASE
 )
@@ -54,6 +62,19 @@ def move_betas(parameters: dict[str, Any]) -> None:
     wanted = [beta.strip() for beta in (*told, *betas) if beta.strip()]
     headers[name] = ",".join(dict.fromkeys(wanted))
     parameters["extra_headers"] = headers
+
+
+def secrets_of(headers: Mapping[str, Any], base_url: str) -> tuple[str, ...]:
+    """Return what is secret in the headers of a request and in its address, the longest first."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if isinstance(value, str) and _SECRET_HEADER.search(name):
+            found |= {value, value.rpartition(" ")[2]}  # "Bearer …"
+    user = re.match(r"[a-z][a-z0-9+.-]*://([^/?#@]+)@", base_url, re.IGNORECASE)
+    if user is not None:
+        told = unquote(user[1])
+        found |= {told, told.partition(":")[2], base64.b64encode(told.encode()).decode()}
+    return tuple(sorted((each for each in found if len(each) >= MIN_SECRET), key=len, reverse=True))
 
 
 def told_parameters(parameters: Mapping[str, Any], secrets: tuple[str, ...]) -> dict[str, JSON]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_REFUSAL_BYTES = 2**20
 """How much of a refusal's page is read; the API's own are a few hundred bytes."""
+
+REFUSAL_S = 2.0
+"""Seconds for which a refusal's page is read where it comes in drops; what came is enough to say what it is."""
 
 _OF_THE_WIRE = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
@@ -29,9 +33,10 @@ def once(request: anthropic.APIRequest, call_next: Callable[[anthropic.APIReques
     if not http.is_success:
         page = bytearray()
         with contextlib.suppress(*_broken()):
+            until = time.monotonic() + REFUSAL_S
             for chunk in http.iter_bytes():
                 page += chunk
-                if len(page) >= MAX_REFUSAL_BYTES:
+                if len(page) >= MAX_REFUSAL_BYTES or time.monotonic() > until:
                     break
         http.close()
         response.http_response = _with_page(http, page)
@@ -49,9 +54,10 @@ async def aonce(
         page = bytearray()
         with contextlib.suppress(*_broken()):
             async with contextlib.aclosing(http.aiter_bytes()) as chunks:
+                until = time.monotonic() + REFUSAL_S
                 async for chunk in chunks:
                     page += chunk
-                    if len(page) >= MAX_REFUSAL_BYTES:
+                    if len(page) >= MAX_REFUSAL_BYTES or time.monotonic() > until:
                         break
         await http.aclose()
         response.http_response = _with_page(http, page)

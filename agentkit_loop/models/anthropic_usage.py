@@ -61,16 +61,12 @@ def read_usage(raw: dict[str, JSON]) -> Usage:
 def iterations_on_top(raw: dict[str, JSON]) -> list[dict[str, JSON]]:
     """Return the entries of `iterations` whose tokens the top level leaves out; see the module's docstring."""
     steps = _iterations(raw)
-    answer = next((step.get("model") for step in reversed(steps) if step.get("type") in _ANSWERS), None)
+    answer = next((step.get("model") for step in reversed(steps) if _kind(step) in _ANSWERS), None)
     return [
         step
         for step in steps
-        if step.get("type") in _APART
-        or (
-            step.get("type") == "message"
-            and step.get("model") != answer
-            and _count(step.get("output_tokens"))
-        )
+        if _kind(step) in _APART
+        or (_kind(step) == "message" and step.get("model") != answer and _count(step.get("output_tokens")))
     ]
 
 
@@ -86,6 +82,11 @@ def fallback_model(raw: dict[str, JSON]) -> str | None:
 def _iterations(raw: dict[str, JSON]) -> list[dict[str, Any]]:
     steps = raw.get("iterations")
     return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+
+
+def _kind(step: dict[str, Any]) -> str:
+    kind = step.get("type")
+    return kind if isinstance(kind, str) else ""  # a server may write anything there
 
 
 def _object(value: object) -> dict[str, Any]:

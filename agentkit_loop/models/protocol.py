@@ -75,7 +75,12 @@ ModelSignal: TypeAlias = BeginPart | AppendText | AppendBytes | CommitPart | Usa
 
 @runtime_checkable
 class Model(Protocol):
-    """A model adapter. `name`: the model asked for, as it is told and priced."""
+    """A model adapter. `name`: the model asked for, as it is told and priced.
+
+    What it may have besides: `parameters`, what it sends by itself, told in RunStarted; `prices`, what its
+    requests cost; `prepare()`, called before the first request while `is_prepared` is false, by the
+    asynchronous driver on another thread, for what takes long and belongs to no request.
+    """
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ one object, and the run is shown on stderr where that is a terminal. Totals and 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import math
 import os
@@ -24,7 +25,8 @@ from agentkit_reporting.terminal import visible
 
 if TYPE_CHECKING:
     from agentkit_loop.models.anthropic import AnthropicModel
-    from agentkit_reporting.jsonl import JsonlReporter
+    from agentkit_loop.price_book import PriceBook
+    from agentkit_reporting.cli.run_log import RunLog
     from agentkit_reporting.usage import UsageReporter
 
 DEFAULT_MODEL = "claude-sonnet-5-5"
@@ -58,6 +60,11 @@ _ADVICE = {
 }
 """What to do, by the error's class; other errors say it themselves."""
 
+_REMEDIES = {
+    "raise timeout_s= or try again": _ADVICE["timeout"],
+    "check base_url": "check --base-url",
+}  # remedies that errors name in Python's words, and what they are here
+
 # What moves a cursor or turns text around. Joiners and marks that scripts need stay: the answer is data.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
@@ -70,6 +77,8 @@ class _Outcome:
     text: str
     finish_reason: str
     error: ModelError | KeyboardInterrupt | None = None
+    attempts: int = 1  # of the last request
+    log_failed: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -77,7 +86,7 @@ class _Outcome:
             return 130
         if self.error is not None and _is_missing_key(self.error):
             return 2
-        return int(self.finish_reason not in _WHOLE)
+        return int(self.finish_reason not in _WHOLE or self.log_failed)
 
 
 @click.command("run")
@@ -100,6 +109,12 @@ class _Outcome:
     f"the agent's reach.  [default: the directory AGENTKIT_LOG_DIR, or {DEFAULT_LOG_DIRECTORY}/]",
 )
 @click.option("--no-log", is_flag=True, help="Write no log.")
+@click.option(
+    "--prices",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Price list whose prices win; default: AGENTKIT_PRICES, else prices.toml if there.",
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="One object on stdout: text, usage, cost, log, error and so on."
 )
@@ -126,26 +141,35 @@ def command(context: click.Context, /, *, prompt: str, system: str, root: Path, 
     On a terminal the run is shown as it goes; elsewhere stdout gets the answer alone. The key is
     ANTHROPIC_API_KEY, or what else the provider's SDK finds.
 
+    Files that may hold secrets (.env, *.pem, *.key, .ssh and the like) are named and never read.
+
     Exit 0 for a whole answer, 1 for a failure or an answer that was cut or refused, 2 for wrong usage or no
     key, 130 after Ctrl-C, which ends the run; a second one ends the program at once.
     """
     from agentkit_loop.agent import Agent  # noqa: PLC0415 - not for --help
     from agentkit_loop.file_tools import file_tools  # noqa: PLC0415 - as above
+    from agentkit_loop.price_book import PriceBook  # noqa: PLC0415 - as above
     from agentkit_reporting.cli.interruptions import second_one_ends_the_process  # noqa: PLC0415 - as above
+    from agentkit_reporting.cli.reading import own_prices  # noqa: PLC0415 - as above
+    from agentkit_reporting.cli.retries import Retries  # noqa: PLC0415 - as above
+    from agentkit_reporting.cli.run_log import hidden_logs  # noqa: PLC0415 - as above
     from agentkit_reporting.usage import UsageReporter  # noqa: PLC0415 - as above
 
     asked, told_system = _prompt(prompt), _system(system)
-    model = _model(context, options)
+    model, prices = _model(context, options), PriceBook(own_prices(options["prices"]))
     log = _log(options["log"], no_log=options["no_log"])
-    tools = file_tools(root, hidden=[log.path] if log is not None and log.path is not None else [])
-    usage = UsageReporter()
-    observers = [*_shown(as_json=options["as_json"], colour=options["colour"]), usage]
-    agent = Agent(
-        model, tools=tools, system=told_system, observers=[*observers, log] if log is not None else observers
-    )
+    tools = file_tools(root, hidden=hidden_logs(root, log, _default_places()))
+    shown, usage = _shown(as_json=options["as_json"], colour=options["colour"]), UsageReporter()
+    retries = Retries(tell=not shown)
+    observers = [*shown, usage, retries, *([log] if log is not None else [])]
+    agent = Agent(model, tools=tools, system=told_system, observers=observers, prices=prices)
+    if log is not None:
+        log.try_it()
     with second_one_ends_the_process(), contextlib.closing(model):
         outcome = _ask(agent, asked)
-        _tell(outcome, usage, log, as_json=options["as_json"])
+        outcome.attempts = retries.attempt
+        outcome.log_failed = log is not None and log.failure is not None
+        _tell(outcome, usage, log, prices, as_json=options["as_json"])
     if isinstance(outcome.error, ModelError) and context.obj:  # --debug
         raise outcome.error
     return outcome.exit_code
@@ -177,21 +201,25 @@ def _system(given: str) -> str | None:
         ) from error
 
 
-def _log(path: str | None, *, no_log: bool) -> JsonlReporter | None:
+def _log(path: str | None, *, no_log: bool) -> RunLog | None:
     """Return the log; raises LogError for a path that cannot work."""
-    from agentkit_reporting.jsonl import JsonlReporter  # noqa: PLC0415 - not for --help
+    from agentkit_reporting.cli.run_log import RunLog  # noqa: PLC0415 - not for --help
 
     if no_log:
         if path is not None:
             raise ConfigurationError("--log refused beside --no-log; give one of them")
         return None
     if path is None:
-        return JsonlReporter(os.environ.get("AGENTKIT_LOG_DIR") or DEFAULT_LOG_DIRECTORY, per="session")
+        named = os.environ.get("AGENTKIT_LOG_DIR")
+        return RunLog(named or DEFAULT_LOG_DIRECTORY, per_session=True, is_default=not named)
     if path == "-":
         raise ConfigurationError("--log - refused because stdout has the answer; give a file or a directory")
-    if path.endswith("/") or Path(path).is_dir():
-        return JsonlReporter(path, per="session")
-    return JsonlReporter(path)
+    return RunLog(path, per_session=path.endswith("/") or Path(path).is_dir())
+
+
+def _default_places() -> tuple[str, ...]:
+    """Return the directories where logs go by default; earlier runs may have left some in either."""
+    return DEFAULT_LOG_DIRECTORY, os.environ.get("AGENTKIT_LOG_DIR") or DEFAULT_LOG_DIRECTORY
 
 
 def _shown(*, as_json: bool, colour: bool | None) -> list[Any]:
@@ -294,33 +322,55 @@ def _ask(agent: Any, prompt: str) -> _Outcome:
     return _Outcome(session_id=result.session_id, text=result.text, finish_reason=result.finish_reason)
 
 
-def _tell(outcome: _Outcome, usage: UsageReporter, log: JsonlReporter | None, *, as_json: bool) -> None:
+def _tell(
+    outcome: _Outcome, usage: UsageReporter, log: RunLog | None, prices: PriceBook, *, as_json: bool
+) -> None:
     """Write the answer, where it was not shown as it came, and the totals."""
     path = None if log is None else log.path_of(outcome.session_id)
-    near = "" if path is None else visible(os.path.relpath(path))
+    near = "" if path is None or outcome.log_failed else visible(os.path.relpath(path))
     place = f"; log {near}" if near else ""
     if outcome.error is not None:
-        click.echo(f"agentkit: {_said(outcome.error)}{place}", err=True)
-    elif outcome.exit_code:
-        click.echo(f"agentkit: the answer is not whole ({visible(outcome.finish_reason)}){place}", err=True)
+        click.echo(f"agentkit: {_said(outcome.error, outcome.attempts)}{place}", err=True)
+    elif outcome.finish_reason not in _WHOLE:
+        remedy = "; raise --max-tokens" if outcome.finish_reason == "max_tokens" else ""
+        told = f"the answer is not whole ({visible(outcome.finish_reason)}){remedy}"
+        click.echo(f"agentkit: {told}{place}", err=True)
+    if log is not None and log.failure is not None:
+        click.echo(f"agentkit: the log is not whole; {visible(str(log.failure))}", err=True)
     if usage.total.requests:
         click.echo(("\n" if _is_terminal(sys.stderr) else "") + usage.render(), err=True)
     if near and not outcome.exit_code:
         click.echo(f"\nlog     {near}\nnext    agentkit show {near}", err=True)
+    if as_json or not _is_terminal(sys.stdout):
+        _tell_unpriced(usage, prices)
     if as_json:
         click.echo(json.dumps(_record(outcome, usage, path)))  # ASCII: nothing in it reaches a terminal
     elif outcome.error is None and sys.stdout is not None and not sys.stdout.isatty():
         click.echo(_plain(outcome.text), nl=not outcome.text.endswith("\n"))
 
 
-def _said(error: ModelError | KeyboardInterrupt) -> str:
+def _tell_unpriced(usage: UsageReporter, prices: PriceBook) -> None:
+    """Say which models have no price."""
+    now = dt.datetime.now(dt.UTC)
+    unpriced = [model for model, sums in usage.by_model.items() if sums.unpriced_requests]
+    unknown = ", ".join(visible(model) for model in unpriced if prices.rates(model, now) is None)
+    if unknown:
+        click.echo(f"agentkit: no price is known for {unknown}; give --prices FILE", err=True)
+
+
+def _said(error: ModelError | KeyboardInterrupt, attempts: int) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if _is_missing_key(error):
         return NO_KEY
     said = " ".join(visible(error.error.message).split())
     advice = "check --model" if said.startswith("HTTP 404") else _ADVICE.get(error.error_class)
-    return f"{said}; {advice}" if advice else said
+    for remedy, ours in _REMEDIES.items():
+        head, found, request = said.rpartition(f"; {remedy}")
+        if found and (not request or request.startswith(" (request ")):
+            said, advice = head + request, ours
+    tried = f" ({attempts} attempts)" if attempts > 1 else ""
+    return f"{said}{tried}; {advice}" if advice else f"{said}{tried}"
 
 
 def _record(outcome: _Outcome, usage: UsageReporter, path: Path | None) -> dict[str, Any]:
@@ -337,7 +387,7 @@ def _record(outcome: _Outcome, usage: UsageReporter, path: Path | None) -> dict[
         "cost": {currency: str(amount) for currency, amount in total.costs.items()} or None,
         "unpriced_requests": total.unpriced_requests,
         "log": None if path is None else str(path),
-        "error": {"message": _said(error), "class": error.error_class}
+        "error": {"message": _said(error, outcome.attempts), "class": error.error_class}
         if isinstance(error, ModelError)
         else None,
     }

@@ -64,7 +64,7 @@ def check_no_key(folder: Path, output: bytes) -> None:
 
 def log_of(folder: Path) -> list[AgentEvent]:
     """Return the events of the one session that was logged by default."""
-    (path,) = (folder / "agentkit-logs").iterdir()
+    (path,) = (folder / "agentkit-logs").glob("*.jsonl")
     return list(read_events(path, strict=True))
 
 

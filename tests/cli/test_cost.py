@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,7 +20,7 @@ from agentkit_loop.price_book import PriceBook
 from agentkit_loop.testing import Reply, ScriptedModel
 from agentkit_loop.usage import Usage
 from agentkit_reporting import JsonlReporter
-from tests.cli.test_command_line import agentkit
+from tests.cli.test_command_line import ENVIRONMENT, agentkit
 
 USED = Usage(input_tokens=10_000, cached_input_tokens=90_000, output_tokens=1_234)
 
@@ -31,12 +38,13 @@ def log(tmp_path: Path) -> Path:
 def test_it_says_what_each_model_cost_and_counts_what_has_no_price(log: Path) -> None:
     result = agentkit("cost", log.name, cwd=log.parent)
     assert (result.returncode, result.stderr) == (0, "")
-    head, opus, llama, total = (line.split() for line in result.stdout.splitlines())
+    head, opus, llama, total, hint = (line.split() for line in result.stdout.splitlines())
     assert head == ["model", "requests", "input", "cached", "written", "output", "cost"]
     assert opus == ["claude-opus-5", "1", "10,000", "90,000", "?", "1,234", "$0.125850"]
     assert llama[0].startswith("llama3")
     assert llama[-2:] == ["1", "unpriced"]
     assert total[-4:] == ["$0.125850", "+", "1", "unpriced"]
+    assert " ".join(hint) == "1 request has no price; --prices FILE, or --reprice, may know it"
     assert "\x1b" not in result.stdout
 
 
@@ -98,12 +106,14 @@ def test_programs_get_exact_amounts_as_json(log: Path) -> None:
         (("none.jsonl",), 2, "none.jsonl"),
         (("--by", "colour", "run.jsonl"), 2, "dimension 'colour' refused; give model"),
         (("--prices", "none.toml", "run.jsonl"), 2, "'none.toml' cannot be read"),
-        (("--session", "nobody", "run.jsonl"), 1, "no usage"),
+        (("--session", "nobody", "run.jsonl"), 1, "no event of session nobody in run.jsonl; give the end of"),
+        (("--prices", "alias.toml", "run.jsonl"), 2, "aliases.'quick' = 'claude-haku' of alias.toml"),
     ],
 )
 def test_what_cannot_work_is_one_line_that_says_why(
     log: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
+    (log.parent / "alias.toml").write_text('[aliases]\nquick = "claude-haku"\n')
     result = agentkit("cost", *arguments, cwd=log.parent)
     assert (result.returncode, result.stdout) == (code, "")
     assert said in result.stderr
@@ -123,3 +133,89 @@ def test_costs_are_read_without_the_providers_sdk_and_without_the_tables(log: Pa
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "msgspec" in loaded
     assert not loaded & {"anthropic", "genai_prices", "pydantic", "httpx2", "ssl"}
+
+
+def test_todays_bill_of_what_had_no_price_is_explained_as_the_logged_one_is(log: Path) -> None:
+    (log.parent / "mine.toml").write_text('[models."llama3\\u001b[31m"]\ninput = 3\noutput = 4\n')
+    shown = agentkit("cost", "--explain", "--prices", "mine.toml", log.name, cwd=log.parent).stdout
+    explained = shown.split("\n\n")[2]
+    logged, today = explained.split("today's table:")
+    assert "1 request without a cost" in logged
+    lines = [line.split() for line in today.splitlines()]
+    assert ["output", "1,234", "x", "$4.00", "a", "million", "$0.004936"] in lines
+    assert "1 request by mine.toml sha256:" in today
+    assert "at the prices of 20" in today
+
+
+def test_a_rate_that_is_an_average_is_marked(tmp_path: Path) -> None:
+    for name in ("claude-opus-5", "claude-sonnet-5"):
+        model = ScriptedModel([Reply(text="hi", usage=USED)], name=name)
+        with Agent(model, observers=[JsonlReporter(tmp_path / "run.jsonl")], prices=PriceBook()) as agent:
+            agent.run("go")
+    together = agentkit("cost", "--explain", "--by", "agent", "run.jsonl", cwd=tmp_path).stdout
+    assert "x avg $3.50 a million" in together
+    assert "avg" not in agentkit("cost", "--explain", "run.jsonl", cwd=tmp_path).stdout
+
+
+def test_turns_are_one_for_each_session_and_named_by_its_end(log: Path) -> None:
+    told = json.loads(agentkit("cost", "--json", "--by", "turn", log.name, cwd=log.parent).stdout)
+    keys = [group["key"]["turn"] for group in told["groups"]]
+    sessions = [key.removesuffix("/turn-1") for key in keys]
+    assert len(set(sessions)) == 2
+    lines = agentkit("cost", "--by", "turn", log.name, cwd=log.parent).stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == [f"~{each[-6:]}/turn-1" for each in sessions]
+    one = agentkit("cost", "--by", "turn", "--session", sessions[0], log.name, cwd=log.parent).stdout
+    assert one.splitlines()[1].split()[0] == "turn-1"
+
+
+def test_a_report_that_was_not_the_last_word_is_told_below_the_table(log: Path) -> None:
+    assert "lower bound" not in agentkit("cost", log.name, cwd=log.parent).stdout
+    log.write_text(log.read_text().replace('"final":true', '"final":false', 1))
+    below = agentkit("cost", log.name, cwd=log.parent).stdout.splitlines()[-2]
+    assert below == "1 request by a last report that was not final: a lower bound"
+
+
+def on_terminal(columns: int, *arguments: str, cwd: Path) -> str:
+    """Return what the command shows on a terminal that is so wide."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentkit_reporting.cli", "cost", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+        env=ENVIRONMENT,
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            block = os.read(leader, 65_536)
+        except OSError:  # how Linux says that the other side is closed
+            break
+        if not block:
+            break
+        shown += block
+    os.close(leader)
+    assert process.wait() == 0
+    return shown.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize("by", [("model",), ("session",), ("model", "turn"), ("session", "model")])
+@pytest.mark.parametrize("again", [(), ("--reprice",)])
+def test_on_a_terminal_the_table_fits_its_width_and_shows_every_cost(
+    log: Path, by: tuple[str, ...], again: tuple[str, ...]
+) -> None:
+    asked = (*(word for each in by for word in ("--by", each)), *again, log.name)
+    piped = agentkit("cost", *asked, cwd=log.parent).stdout.splitlines()
+    table = on_terminal(80, *asked, cwd=log.parent).splitlines()[: len(piped)]
+    rows = table[:4]
+    assert max(map(len, rows)) <= 80
+    costs = ["cost", "today", "difference"] if again else ["cost"]
+    assert rows[0].split()[-len(costs) :] == costs
+    assert all("$0.125850" in row for row in (rows[1], rows[3]))
+    if by[0] == "session":
+        full, short = piped[1].split()[0], rows[1].split()[0]
+        assert full.endswith(short.removeprefix("~"))
+    assert on_terminal(200, *asked, cwd=log.parent).splitlines()[:4] == piped[:4]

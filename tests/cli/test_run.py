@@ -56,7 +56,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
         if asked == 0:
             return Reply(text="I'll look.", calls=(call("list_files"),), usage=USAGE)
         if asked == 1:
-            (log,) = (folder / "agentkit-logs").iterdir()
+            (log,) = (folder / "agentkit-logs").glob("*.jsonl")
             calls = (
                 call("read_file", path="src/a.py"),
                 call("search_files", query="HELLO", ignore_case=True),
@@ -82,7 +82,7 @@ def test_the_totals_and_the_log_are_told_on_stderr(session: Session) -> None:
     head, row, _, log, following = session.ended.stderr.splitlines()
     assert head.split()[:3] == ["model", "requests", "input"]
     assert row.split()[:3] == ["claude-sonnet-5-5", "3", "1,200"]
-    (path,) = (session.folder / "agentkit-logs").iterdir()
+    (path,) = (session.folder / "agentkit-logs").glob("*.jsonl")
     assert log == f"log     agentkit-logs/{path.name}"
     assert following == f"next    agentkit show agentkit-logs/{path.name}"
 
@@ -90,7 +90,7 @@ def test_the_totals_and_the_log_are_told_on_stderr(session: Session) -> None:
 def test_the_log_is_whole_and_private(session: Session) -> None:
     assert [event.seq for event in session.events] == list(range(1, len(session.events) + 1))
     assert session.events[-1].type == "run_finished"
-    (path,) = (session.folder / "agentkit-logs").iterdir()
+    (path,) = (session.folder / "agentkit-logs").glob("*.jsonl")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -169,7 +169,7 @@ def test_a_log_goes_where_it_is_told_and_no_log_writes_none(tmp_path: Path) -> N
         (("x", "--log", "l", "--no-log"), "--log refused beside --no-log"),
         (("x", "--log", "-"), "stdout has the answer"),
         (("x", "--log", "file/below"), "log refused"),
-        (("x", "--log", "./"), "give another root, or hide less"),
+        (("x", "--log", "./"), "it contains the root '.'"),
         (("x", "--system", "@missing"), "--system '@missing' refused"),
         (("x", "--base-url", "localhost:1"), "give one such as 'http://localhost:11434'"),
         (("x", "--timeout", "nan"), "give seconds above 0"),
@@ -261,7 +261,7 @@ FAILURES: dict[str, tuple[ServerReply, str]] = {
     ),
     "no API at all": (
         ServerReply(body=b"<html>welcome</html>", headers={"content-type": "text/html"}),
-        "check base_url",
+        "check --base-url",
     ),
 }
 
@@ -272,7 +272,7 @@ def test_a_failing_model_is_one_line_with_the_log_and_1(tmp_path: Path, name: st
     with MessagesServer([reply]) as server:
         ended = agentkit("x", "--base-url", server.base_url, cwd=tmp_path)
     assert (ended.code, ended.stdout) == (1, "")
-    (path,) = (tmp_path / "agentkit-logs").iterdir()
+    (path,) = (tmp_path / "agentkit-logs").glob("*.jsonl")
     assert ended.stderr.startswith("agentkit: ")
     assert advice in ended.stderr
     assert ended.stderr.endswith(f"; log agentkit-logs/{path.name}\n")
@@ -291,14 +291,19 @@ def test_a_refused_connection_is_told_in_json_too(tmp_path: Path) -> None:
     assert told["error"]["class"] == "connection"
     assert told["error"]["message"].endswith("check the network and --base-url")
     assert Path(told["log"]).exists()
-    assert ended.stderr.count("\n") == 1
+    *retries, failure = ended.stderr.splitlines()
+    assert len(retries) == 3
+    for attempt, line in enumerate(retries, start=2):
+        assert line.startswith("agentkit: no connection; trying again in ")
+        assert line.endswith(f" s (attempt {attempt})")
+    assert " (4 attempts); check the network and --base-url; log " in failure
 
 
 def test_an_answer_that_was_cut_is_given_and_said_not_to_be_whole(tmp_path: Path) -> None:
     with MessagesServer([Reply(text="It is", finish_reason="max_tokens", usage=USAGE)]) as server:
         ended = agentkit("x", "--no-log", "--base-url", server.base_url, cwd=tmp_path)
     assert (ended.code, ended.stdout) == (1, "It is\n")
-    assert ended.stderr.startswith("agentkit: the answer is not whole (max_tokens)\n")
+    assert ended.stderr.startswith("agentkit: the answer is not whole (max_tokens); raise --max-tokens\n")
 
 
 def test_a_closed_pipe_and_a_closed_stdout_are_quiet(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_an_interruption_ends_the_run_with_its_totals_and_a_whole_log(
         terminal.process.send_signal(number)
         assert terminal.end() == 130
         assert server.wait_for_abort()
-    (path,) = (tmp_path / "agentkit-logs").iterdir()
+    (path,) = (tmp_path / "agentkit-logs").glob("*.jsonl")
     shown = terminal.shown.decode()
     assert f"agentkit: interrupted; log agentkit-logs/{path.name}" in shown
     assert "model " in shown

@@ -14,6 +14,7 @@ from genai_prices import calc_price, data_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.price_book import MAX_NAME, PriceBook
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
@@ -246,6 +247,40 @@ def test_a_list_of_ones_own_wins_and_the_tables_know_the_rest(tmp_path: Path) ->
     assert cost("fast", Usage(input_tokens=1_000), book=book) == Decimal("0.0001")
 
 
+def test_an_alias_that_led_to_the_tables_is_told_in_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'version = 2026\n[aliases]\nquick = "claude-haiku-5-5"\nmine = "m"\n[models.m]\ninput = 1\noutput = 1\n'
+    )
+    book = PriceBook(path)
+    sources = {}
+    for name in ("quick", "claude-haiku-5-5", "mine"):
+        priced = book.cost(name, Usage(input_tokens=1), NOW)
+        assert priced is not None
+        sources[name] = priced.source
+    tables = sources["claude-haiku-5-5"]
+    assert "alias" not in tables
+    assert " as " not in tables
+    assert sources["quick"].startswith(f"{tables}, as claude-haiku-5-5 by own.toml 2026 sha256:")
+    assert sources["mine"].startswith("own.toml 2026 sha256:")
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "quick"])
+def test_an_alias_of_a_model_that_nobody_knows_is_refused_when_the_book_is_loaded(
+    tmp_path: Path, model: str
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(f'[aliases]\nquick = "claude-haiku-5-5"\nwise = "{model}"\n')
+    book = PriceBook(path)
+    assert cost("wise", EACH, book=book) is None  # a run goes on; what it used can be priced later
+    with pytest.raises(
+        ConfigurationError, match=rf"aliases.'wise' = '{model}' of own.toml .* refused; write"
+    ):
+        book.load()
+    path.write_text('[aliases]\nquick = "claude-haiku-5-5"\nmine = "m"\n[models.m]\ninput = 1\noutput = 1\n')
+    PriceBook(path).load()
+
+
 def test_a_book_may_be_asked_by_many_threads_at_once() -> None:
     book = PriceBook()
     found: list[Decimal | None] = []
@@ -283,3 +318,47 @@ def test_a_model_that_declined_before_it_spoke_is_not_billed() -> None:
     priced = BOOK.cost("claude-haiku-5-5", both, NOW)
     assert priced is not None
     assert priced.components["input:claude-opus-5"] == Decimal("0.45")
+
+
+def test_one_hour_writes_are_billed_once_where_the_samplings_do_not_split_theirs() -> None:
+    split: dict[str, JSON] = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 1_000}
+    step = {"type": "message", "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 1_000}
+    usage = Usage(
+        input_tokens=10, cache_write_input_tokens=1_000, cache_write_1h_input_tokens=1_000, output_tokens=5
+    )
+    whole = cost("claude-sonnet-5", usage)
+    for entry in (step, {**step, "cache_creation": None}, {**step, "cache_creation": split}):
+        assert cost("claude-sonnet-5", with_raw(usage, iterations=[entry])) == whole == Decimal("0.00407")
+    assert cost("claude-sonnet-5", with_raw(usage, iterations=[{"type": ["x"]}])) == whole
+
+
+def test_a_reseller_bills_what_it_has_no_cache_price_for_as_input() -> None:
+    cached = Usage(input_tokens=10_000, cached_input_tokens=100_000, output_tokens=0)
+    provider = next(p for p in data_snapshot.get_snapshot().providers if p.id == "avian")
+    model = next(m for m in provider.models if getattr(m.prices, "cache_read_mtok", None) is None)
+    theirs = calc_price(
+        TheirUsage(input_tokens=110_000, cache_read_tokens=100_000),
+        model.id,
+        provider_id="avian",
+        genai_request_timestamp=NOW,
+    )
+    assert cost(f"avian/{model.id}", cached) == theirs.total_price
+
+
+def test_prices_by_the_time_of_day_depend_on_no_order_of_questions() -> None:
+    night, noon = NOW.replace(hour=20), NOW.replace(hour=12)
+    usage = Usage(input_tokens=MILLION, output_tokens=MILLION)
+    forth = [cost("deepseek/deepseek-chat", usage, at, PriceBook()) for at in (night, noon)]
+    book = PriceBook()
+    back = [cost("deepseek/deepseek-chat", usage, at, book) for at in (noon, night)]
+    assert forth == back[::-1]
+    assert forth[0] != forth[1]
+
+
+def test_a_priority_request_has_the_price_of_ones_own_list_or_none(tmp_path: Path) -> None:
+    bought = with_raw(Usage(input_tokens=MILLION), service_tier="priority")
+    assert cost("claude-opus-5", bought) is None
+    path = tmp_path / "prices.toml"
+    rates = "input = 1\noutput = 1\npriority = { input = 3, output = 3 }\n"
+    path.write_text(f'[models."claude-opus-5"]\n{rates}')
+    assert cost("claude-opus-5", bought, book=PriceBook(path)) == 3

@@ -80,17 +80,33 @@ def test_prices_that_changed_hold_from_their_day_whatever_their_order(tmp_path: 
         ("[models.m]\ninput = 1", "models.'m' has no `output`"),
         ("[models.m]\ninput = '1'\noutput = 1", "models.'m'.input = '1' refused"),
         ("[models.m]\ninput = true\noutput = 1", "models.'m'.input = True refused"),
-        ("[models.m]\ninput = -1\noutput = 1", "rate input=Decimal('-1') refused"),
-        ("[models.m]\ninput = nan\noutput = 1", "rate input=Decimal('NaN') refused"),
+        (
+            "[models.m]\ninput = -1\noutput = 1",
+            "models.'m'.input = -1 refused; write a price from 0 to 1,000,000",
+        ),
+        ("[models.m]\ninput = nan\noutput = 1", "models.'m'.input = nan refused; write a price from 0"),
         ("[models.m]\ninput = 1e99\noutput = 1", "refused"),
         ("[models.m]\ninput = 1\noutput = 1\ncahced_input = 1", "'cahced_input', which is none of"),
         ("[models.m]\ninput = 1\noutput = 1\nfrom = 'May'", "write a day such as 2026-03-13"),
         ("[models.m]\ninput = 1\noutput = 1\nabove = 3", "write a list of tables"),
         (
             "[models.m]\ninput = 1\noutput = 1\nabove = [{ input = 1, output = 1 }]",
-            "input_tokens = None refused",
+            "models.'m'.above, entry 1 has no `input_tokens`",
         ),
-        ("[models.m]\ninput = 1\noutput = 1\nbatch = 0.5", "models.'m'.batch = Decimal('0.5') refused"),
+        (
+            "[models.m]\ninput = 1\noutput = 1\nabove = [{ input_tokens = 0, input = 1, output = 1 }]",
+            "input_tokens = 0 refused",
+        ),
+        (
+            "[models.claude-sonnet-5.5]\ninput = 1\noutput = 1",
+            "put a name with dots in quotes: [models.'claude-sonnet-5.5']",
+        ),
+        (
+            "[models.m]\ninput = 1\noutput = 1\n[[models.m.x.5]]\ninput = 1\noutput = 1",
+            "put a name with dots in quotes: [models.'m.x.5']",
+        ),
+        ("[aliases]\nsonnet-5.5 = 'm'\n" + GOOD, "put a name with dots in quotes: 'sonnet-5.5'"),
+        ("[models.m]\ninput = 1\noutput = 1\nbatch = 0.5", "models.'m'.batch = 0.5 refused"),
         (
             "[[models.m]]\ninput = 1\noutput = 1\n[[models.m]]\ninput = 2\noutput = 1",
             "two tables from the same day",

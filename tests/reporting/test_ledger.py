@@ -9,6 +9,7 @@ import attrs
 import pytest
 from hypothesis import given
 
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent, RunStarted, UsageUpdated
 from agentkit_loop.pricing import PriceTable, Rates
@@ -133,15 +134,65 @@ def test_entries_are_grouped_by_what_one_asks_for() -> None:
         return [group.key for group in ledger.groups(by)]
 
     assert keys("agent") == [("fixer",), ("",)]
-    assert keys("turn") == [("turn-1",), ("",)]
+    assert keys("turn") == [("s/turn-1",), ("s/",)]
     assert keys("day") == [("2026-05-24",)]  # in UTC
     assert keys("metadata.task", "run") == [("bugs", "r1"), ("", "r2")]
     assert keys("metadata.tier") == [("2",), ("",)]
     assert keys("request", "session", "source", "model")[0] == ("q1", "s", "mine 1", "m")
+    assert keys("session", "turn") == [("s", "turn-1"), ("s", "")]
     assert keys() == [()]
-    for wrong in ("models", "metadata.", ""):
+
+
+def test_turns_and_requests_of_two_sessions_are_two_groups() -> None:
+    ledger = ledger_of(
+        *(usage_event("req-1", Usage(input_tokens=1), session_id=session) for session in ("one", "two"))
+    )
+    for dimension, value in (("turn", "turn-1"), ("request", "req-1")):
+        keys = [group.key for group in ledger.groups([dimension])]
+        assert keys == [(f"one/{value}",), (f"two/{value}",)]
+        assert [group.key for group in ledger.groups([dimension, "session"])] == [
+            (value, "one"),
+            (value, "two"),
+        ]
+
+
+@pytest.mark.parametrize("events", [(), (usage_event("q", Usage(input_tokens=1)),)])
+def test_what_is_no_dimension_is_refused_whether_there_are_entries_or_not(
+    events: tuple[UsageUpdated, ...],
+) -> None:
+    ledger = ledger_of(*events)
+    for wrong in ("modle", "metadata.", ""):
         with pytest.raises(ConfigurationError, match="give model, agent"):
-            keys(wrong)
+            ledger.groups([wrong])
+    with pytest.raises(ConfigurationError, match=r"by='model' refused; give a list of .* \['model'\]"):
+        ledger.groups("model")
+
+
+def test_a_component_says_whether_it_was_billed_at_several_rates() -> None:
+    table = PriceTable(
+        {name: Rates(input=Decimal(rate), output=Decimal(3)) for name, rate in (("m", 1), ("dear", 2))},
+        source="mine",
+    )
+    events = [
+        usage_event(f"q{n}", usage, model=model, cost=table.cost(model, usage, AT))
+        for n, (model, usage) in enumerate(
+            [
+                ("m", Usage(input_tokens=7, output_tokens=1)),
+                ("m", Usage(input_tokens=9)),
+                ("dear", Usage(input_tokens=3, output_tokens=8)),
+            ]
+        )
+    ]
+    ledger = ledger_of(*events)
+    (together,) = ledger.groups([])
+    joined = LedgerGroup(key=())
+    for group in ledger.groups():
+        assert not any(part.several_rates for part in group.components["USD"].values())
+        joined.join(group)
+    for group in (together, joined):
+        averaged = {name: part.several_rates for name, part in group.components["USD"].items()}
+        assert averaged == {"input": True, "output": False}
+    assert together.components["USD"]["output"].rate == Decimal("0.000003")
 
 
 def test_pricing_again_takes_the_time_of_the_request_and_leaves_the_ledger_as_it_was() -> None:
@@ -188,3 +239,33 @@ def test_the_ledger_of_any_events_equals_its_replay_and_sums_to_what_the_usage_r
     groups = live.groups([])
     assert (groups[0].costs if groups else {}) == usage.total.costs
     assert sum(group.requests for group in groups) == usage.total.requests
+
+
+def test_a_cost_that_a_hand_written_loop_emits_keeps_its_amounts() -> None:
+    seen: list[AgentEvent] = []
+    ledger = CostLedger()
+    emitter = EventEmitter([ledger, seen.append])
+    usage = Usage(input_tokens=1_000, output_tokens=100)
+    emitter.emit(
+        UsageUpdated(request_id="q", model="m", usage=usage, cost=TABLE.cost("m", usage, AT), final=True)
+    )
+    (event,) = seen
+    assert isinstance(event, UsageUpdated)
+    assert event.cost == TABLE.cost("m", usage, AT)
+    (group,) = ledger.groups()
+    assert group.costs == {"USD": Decimal("0.002")}
+    assert decode_event(encode_event(event)) == event
+
+
+def test_an_older_copy_of_a_log_takes_nothing_back() -> None:
+    first = usage_event("q1", Usage(input_tokens=10), final=False, seq=3)
+    last = usage_event("q1", Usage(input_tokens=10, output_tokens=5), seq=7)
+    for events in ((first, last), (first, last, first), (last, first)):
+        (entry,) = ledger_of(*events).entries()
+        assert entry.final
+
+
+def test_a_cost_beyond_all_measure_counts_as_none() -> None:
+    bad = Cost(amount=Decimal("9E+999999"), currency="USD", components={}, source="x", priced_at=AT)
+    (group,) = ledger_of(usage_event("q", Usage(input_tokens=1), cost=bad)).groups()
+    assert (group.unpriced, group.costs) == (1, {})
