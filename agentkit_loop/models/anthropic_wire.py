@@ -44,6 +44,7 @@ CUT_PROVIDER = "anthropic-cut"
 NO_CONTENT = "(no content)"
 """Stands where the API wants a text and there is none."""
 
+_DIGITS = re.compile(r"-?[0-9]{19,700}")
 _ILLEGAL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _decode_parts = msgspec.json.Decoder(list[AnyPart]).decode
 
@@ -156,7 +157,7 @@ def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
                 "type": "tool_use",
                 "id": ids.of_call(part),
                 "name": part.name,
-                "input": part.input,
+                "input": _as_given(part.input),
             }
             return {**call, **(part.extra or {})}
         case ToolResultPart():
@@ -164,10 +165,27 @@ def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
         case StructuredPart():
             return _text(compact_json(part.value))
         case CustomPart():
-            return part.value if part.provider == PROVIDER and isinstance(part.value, dict) else None
+            return (
+                _as_given(part.value) if part.provider == PROVIDER and isinstance(part.value, dict) else None
+            )
         case MediaPart() | FilePart():
             # Only users may show something; what an assistant made is named, so that the talk makes sense.
             return _shown(part) if role == "user" else _not_shown(part)
+
+
+def _as_given(value: Any) -> Any:
+    """Return what the provider gave with its large integers, which events hold as `{"$int": digits}`."""
+    if isinstance(value, list):
+        return [_as_given(member) for member in value]
+    if not isinstance(value, dict):
+        return value
+    match value:
+        case {"$int": str(digits)} if len(value) == 1 and _DIGITS.fullmatch(digits):
+            return int(digits)
+        case _ if any(isinstance(member, (dict, list)) for member in value.values()):
+            return {name: _as_given(member) for name, member in value.items()}
+        case _:
+            return value
 
 
 def _text(text: str, extra: dict[str, JSON] | None = None) -> Block:

@@ -62,7 +62,13 @@ FOUND = {
     "content": [{"type": "web_search_result", "url": "https://x/y", "encrypted_content": "00"}],
     "caller": {"type": "direct"},
 }
-LATER = {"type": "later_block", "words": "one two", "list": [1, 2.5], "deep": {"b": None}, "new": False}
+LATER = {
+    "type": "later_block",
+    "words": "one two",
+    "list": [1, 2.5],
+    "deep": {"b": None, "huge": 10**30},
+    "new": False,
+}
 COMPACTED = {"type": "compaction", "content": "what was said", "encrypted_content": "ff", "signature": "sig"}
 CALL = {
     "type": "tool_use",
@@ -85,7 +91,13 @@ def streamed() -> list[Event]:
     search, call = ({**whole, "input": {}} for whole in (SEARCH, CALL))
     one, two = ({"type": "citations_delta", "citation": cited} for cited in CITED["citations"])
     later = {"type": "later_block", "words": "one", "list": [1]}
-    more = {"type": "later_delta", "words": " two", "list": [2.5], "deep": {"b": None}, "new": False}
+    more = {
+        "type": "later_delta",
+        "words": " two",
+        "list": [2.5],
+        "deep": {"b": None, "huge": 10**30},
+        "new": False,
+    }
     compacted = {"type": "compaction", "content": None, "signature": ""}
     summary = {"type": "compaction_delta", "content": "what was said", "encrypted_content": "ff"}
     signed = {"type": "signature_delta", "signature": THINKING["signature"]}

@@ -18,7 +18,9 @@ from agentkit_loop.content import (
     ReasoningPart,
     StructuredPart,
     TextPart,
+    ToolCallPart,
     ToolSpec,
+    clean_part,
 )
 from agentkit_loop.models.anthropic_wire import NO_CONTENT, wire_body, wire_messages
 from agentkit_loop.models.protocol import ModelRequest
@@ -278,3 +280,12 @@ def test_making_messages_changes_no_item(items: list[Item]) -> None:
     first = wire_messages(items)
     assert wire_messages(items) == first
     assert [item.parts for item in items] == before
+
+
+def test_an_integer_that_no_log_holds_goes_back_as_the_model_wrote_it() -> None:
+    written = {"n": 10**30, "deep": [{"m": -(10**25)}], "own": {"$int": "7"}}
+    part = clean_part(ToolCallPart(id="c", name="f", input=written))
+    assert isinstance(part, ToolCallPart)
+    assert part.input["n"] == {"$int": str(10**30)}
+    (_, message) = wire_messages([Item.user("go"), Item(kind="assistant", parts=(part,))])
+    assert message["content"][0]["input"] == written
