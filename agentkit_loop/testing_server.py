@@ -27,6 +27,7 @@ import msgspec
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.models.scripted import Reply, ScriptedFailure, as_reply
 from agentkit_loop.testing_messages import Event, check_messages, reply_events
+from agentkit_loop.usage import error_text
 
 __all__ = ["AnyServed", "MessagesServer", "ServedRequest", "ServerReply", "check_messages", "encode_event"]
 
@@ -168,7 +169,13 @@ class MessagesServer:
             sentence = check_messages(request.body) if self.strict else None
             if sentence is not None:
                 return ServerReply.refusal(400, "invalid_request_error", sentence), number
-            reply = next(self._replies, None) if self._function is None else self._function(request.body)
+            try:
+                reply = next(self._replies, None) if self._function is None else self._function(request.body)
+            except Exception as error:  # noqa: BLE001 - whatever a script raises; its client must not wait for it
+                failed = (
+                    f"the script failed on request {number} ({type(error).__name__}: {error_text(error)})"
+                )
+                return ServerReply.refusal(400, "invalid_request_error", failed), number
         if reply is None:
             sentence = f"the script has no reply for request {number}"
             return ServerReply.refusal(400, "invalid_request_error", sentence), number

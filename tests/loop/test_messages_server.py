@@ -13,6 +13,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure
 from agentkit_loop.testing_server import Framing, MessagesServer, ServerReply, check_messages
 from agentkit_loop.usage import Usage
+from tests.loop.messages_api import ask_on_thread, model_at
 
 HELLO = {"role": "user", "content": "hello"}
 GREETING = {"model": "m", "max_tokens": 10, "messages": [HELLO]}
@@ -264,3 +265,13 @@ def test_a_server_that_is_not_running_has_no_address() -> None:
         _ = MessagesServer().base_url
     with MessagesServer() as server, pytest.raises(ConfigurationError, match="already"):
         server.__enter__()
+
+
+def test_a_script_that_raises_is_told_to_its_client_at_once() -> None:
+    def script(sent: dict[str, Any]) -> str:
+        return str(sent["no such key"])
+
+    with MessagesServer(script) as server:
+        failure = ask_on_thread(model_at(server))[0].failure
+    assert failure.error_class == "invalid_request"
+    assert "the script failed on request 1 (KeyError: 'no such key')" in str(failure)
