@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -193,7 +193,8 @@ def samplings(usage: Usage) -> list[Sampling]:
     """
     told = (usage.raw or {}).get("iterations")
     entries = [entry for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
-    listed = [_sampling(entry) for entry in entries if not _is_declined(entry, entries)]
+    answered = answering_model(entries)
+    listed = [_sampling(entry) for entry in entries if not _is_declined(entry, answered)]
     if not listed:
         return [Sampling(model=None, usage=usage)]
     listed = _with_long_writes(listed, usage.cache_write_1h_input_tokens or 0)
@@ -215,14 +216,17 @@ _PRICED = (
 )
 
 
-def _is_declined(entry: dict[str, Any], entries: list[dict[str, Any]]) -> bool:
+def answering_model(entries: Sequence[dict[str, Any]]) -> object:
+    """Return the `model` of the entry of `iterations` that made the answer, None where none did."""
+    kinds = ("message", "fallback_message")  # a tuple: a server may write anything, also what has no hash
+    return next((entry.get("model") for entry in reversed(entries) if entry.get("type") in kinds), None)
+
+
+def _is_declined(entry: dict[str, Any], answered: object) -> bool:
     """Whether an entry is of a model that declined before it said anything, which is not billed."""
     if entry.get("type") != "message" or _count(entry, "output_tokens"):
         return False
-    answers = [
-        each for each in entries if each.get("type") == "message" or each.get("type") == "fallback_message"
-    ]
-    return bool(entry.get("model") != answers[-1].get("model"))
+    return bool(entry.get("model") != answered)
 
 
 def _with_long_writes(listed: list[Sampling], long_writes: int) -> list[Sampling]:

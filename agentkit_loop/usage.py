@@ -80,6 +80,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     priced_at: dt.datetime
 
 
+_MOST = Decimal(10) ** 30  # no request costs as much
+
+
+def can_be_added(amount: Decimal) -> bool:
+    """Whether an amount leaves a sum usable; a log may hold NaN or 9E+999999."""
+    return amount.is_finite() and abs(amount) < _MOST
+
+
 def clean_cost(cost: Cost) -> Cost:
     """Return a host's cost with clean texts; its amounts are numbers of a type of their own, also in JSON."""
     return Cost(

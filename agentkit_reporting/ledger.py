@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent, RunStarted, UsageUpdated
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.pricing import Pricing, billed
-from agentkit_loop.usage import Cost, Usage
+from agentkit_loop.usage import Cost, Usage, can_be_added
 from agentkit_loop.values import JSON
 
 DIMENSIONS = ("model", "agent", "session", "run", "turn", "request", "day", "source")
@@ -32,14 +32,13 @@ Turns and requests are numbered anew in every session, so that their values are 
 
 _METADATA = "metadata."
 _EXACT = decimal.Context(prec=200)
-_MOST = Decimal(10) ** 30  # no request costs as much; a log may say so, and would make sums overflow
 
 
 @attrs.frozen(kw_only=True)
 class LedgerEntry:
     """One request by its latest report.
 
-    agent, metadata: of its run, empty where the log does not hold its beginning. timestamp: of the report.
+    agent, metadata: of its run, empty where the log does not hold its beginning. seq, timestamp: of the report.
     usage: with the provider's own object. cost: None where no price was known. final: whether the report
     was the provider's last word.
     """
@@ -51,6 +50,7 @@ class LedgerEntry:
     model: str
     agent: str
     metadata: dict[str, JSON]
+    seq: int
     timestamp: dt.datetime
     usage: Usage
     cost: Cost | None
@@ -176,7 +176,6 @@ class CostLedger(LoopObserver):
         self._lock = threading.Lock()
         self._runs: dict[str, tuple[str, dict[str, JSON]]] = {}  # agent and metadata
         self._entries: dict[tuple[str, str], LedgerEntry] = {}  # by session and request
-        self._seqs: dict[tuple[str, str], int] = {}  # of the report that an entry is made of
 
     def handle_event(self, event: AgentEvent) -> None:
         """Take the beginning of a run, or a report of usage."""
@@ -185,8 +184,8 @@ class CostLedger(LoopObserver):
                 self._runs[event.run_id] = (event.agent_name, event.metadata)
             elif isinstance(event, UsageUpdated):
                 place = (event.session_id, event.request_id)
-                if event.seq >= self._seqs.get(place, 0):  # logs of one session may come in any order
-                    self._seqs[place] = event.seq
+                earlier = self._entries.get(place)
+                if earlier is None or event.seq >= earlier.seq:  # logs of a session may come in any order
                     self._entries[place] = self._entry(event)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
@@ -201,14 +200,8 @@ class CostLedger(LoopObserver):
         Raises ConfigurationError for an unknown dimension, whether there are entries or not.
         """
         _check_dimensions(by)
-        groups: dict[tuple[str, ...], LedgerGroup] = {}
-        for entry in self.entries() if prices is None else self.repriced(prices):
-            key = entry.key(by)
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = LedgerGroup(key=key)
-            group.add(entry)
-        return list(groups.values())
+        entries = self.entries() if prices is None else self.repriced(prices)
+        return list(grouped((entry.key(by), entry) for entry in entries).values())
 
     def repriced(self, prices: Pricing) -> Iterator[LedgerEntry]:
         """Yield the entries with the cost that a price list gives them, at the time of their report."""
@@ -226,8 +219,8 @@ class CostLedger(LoopObserver):
     def _entry(self, event: UsageUpdated) -> LedgerEntry:
         agent, metadata = self._runs.get(event.run_id, ("", {}))
         cost = event.cost
-        if cost is not None and not _is_finite(cost):
-            cost = None  # a log may hold NaN, which would eat every sum
+        if cost is not None and not all(map(can_be_added, (cost.amount, *cost.components.values()))):
+            cost = None
         return LedgerEntry(
             session_id=event.session_id,
             run_id=event.run_id,
@@ -236,11 +229,20 @@ class CostLedger(LoopObserver):
             model=event.model,
             agent=agent,
             metadata=metadata,
+            seq=event.seq,
             timestamp=event.timestamp,
             usage=event.usage,
             cost=cost,
             final=event.final,
         )
+
+
+def grouped(keyed: Iterable[tuple[tuple[str, ...], LedgerEntry]]) -> dict[tuple[str, ...], LedgerGroup]:
+    """Return the groups of entries that come with their keys, in order of the first entry of each."""
+    groups: dict[tuple[str, ...], LedgerGroup] = {}
+    for key, entry in keyed:
+        groups.setdefault(key, LedgerGroup(key=key)).add(entry)
+    return groups
 
 
 def _check_dimensions(by: Sequence[str]) -> None:
@@ -255,12 +257,6 @@ def _check_dimensions(by: Sequence[str]) -> None:
 def _no_dimension(dimension: str) -> ConfigurationError:
     known = ", ".join(DIMENSIONS)
     return ConfigurationError(f"dimension {dimension!r} refused; give {known} or metadata.NAME")
-
-
-def _is_finite(cost: Cost) -> bool:
-    return all(
-        amount.is_finite() and abs(amount) < _MOST for amount in (cost.amount, *cost.components.values())
-    )
 
 
 def _text(value: JSON) -> str:

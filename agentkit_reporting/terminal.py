@@ -104,6 +104,11 @@ def _cells(character: str) -> int:
 # --- values in short
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: `1 request`, `1,234 requests`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Return a table of cells that are clean already: the first `left` columns flush left, others right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]

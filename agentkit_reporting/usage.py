@@ -21,7 +21,7 @@ import msgspec
 
 from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
 from agentkit_loop.observers import LoopObserver
-from agentkit_loop.usage import Usage
+from agentkit_loop.usage import Usage, can_be_added
 from agentkit_reporting.terminal import aligned, one_line
 
 _COUNTS = (
@@ -35,7 +35,6 @@ _COUNTS = (
 
 _counts_of = operator.attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
-_MOST = Decimal(10) ** 30  # no request costs as much
 
 # Wide enough that taking back what was added leaves exactly what was there before.
 _EXACT = decimal.Context(prec=200)
@@ -281,8 +280,7 @@ class _Sum:
 def _request(event: UsageUpdated) -> RequestUsage:
     # A decoded log makes every string anew; a million requests share their model and session names.
     usage, cost = event.usage, event.cost
-    # A log may hold NaN or 9E+999999, which would eat every sum.
-    priced = cost is not None and cost.amount.is_finite() and abs(cost.amount) < _MOST
+    priced = cost is not None and can_be_added(cost.amount)
     return RequestUsage(
         session_id=sys.intern(event.session_id),
         request_id=event.request_id,

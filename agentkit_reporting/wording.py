@@ -26,7 +26,15 @@ from agentkit_loop.content import (
 from agentkit_loop.usage import ErrorInfo, Usage
 from agentkit_loop.values import JSON
 from agentkit_reporting.page import Glyphs, Piece
-from agentkit_reporting.terminal import brief, brief_arguments, clipped, duration_text, one_line, visible
+from agentkit_reporting.terminal import (
+    brief,
+    brief_arguments,
+    clipped,
+    counted,
+    duration_text,
+    one_line,
+    visible,
+)
 from agentkit_reporting.usage import UsageTotals, cost_text, token_texts
 
 Line: TypeAlias = tuple[Piece, ...]
@@ -93,7 +101,7 @@ class Wording:
             event.session_id,
             f"for {event.parent.call_id}" if event.parent else "",
             f"goes on from {event.resumed_run}" if event.resumed_run else "",
-            f"{_count(len(event.items), 'item')} before" if event.items else "",
+            f"{counted(len(event.items), 'item')} before" if event.items else "",
         )
         return self._sign("lead", "run"), ("strong", event.agent_name), told
 
@@ -128,7 +136,7 @@ class Wording:
     def turn_finished(self, event: ev.TurnFinished, turns: int, spent: tuple[str, ...]) -> Line:
         """Word the end of an exchange of so many turns that spent this."""
         style, glyph = _ENDS.get(event.finish_reason, ("warn", "warn"))
-        told = self._tail(turns and _count(turns, "turn"), *spent, duration_text(event.duration_ms))
+        told = self._tail(turns and counted(turns, "turn"), *spent, duration_text(event.duration_ms))
         return self._sign(style, glyph), (style, event.finish_reason.replace("_", " ")), told
 
     def cancel_requested(self, event: ev.CancelRequested) -> Line:
@@ -143,7 +151,7 @@ class Wording:
         match event:
             case ev.ModelRequestStarted():
                 attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
-                items = _count(event.message_count, "item")
+                items = counted(event.message_count, "item")
                 yield from self._whispered(event.request_id, event.model, event.purpose, attempt, items)
             case ev.ModelRequestFinished():
                 first = duration_text(event.first_content_ms)
@@ -359,7 +367,7 @@ def spent_texts(usage: Usage, spent: UsageTotals) -> tuple[str, ...]:
     if usage.total_tokens is None and not spent.requests:
         return ()
     open_ones = spent.provisional_requests
-    provisional = f"{_count(open_ones, 'request')} provisional" if open_ones else ""
+    provisional = f"{counted(open_ones, 'request')} provisional" if open_ones else ""
     return (*token_texts(usage), cost_text(spent), provisional)
 
 
@@ -367,12 +375,10 @@ def _error(error: ErrorInfo) -> str:
     return f"{error.type}: {error.message}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _extent(items: int, tokens: int | None) -> str:
-    return _count(items, "item") if tokens is None else f"{_count(items, 'item')}, {_count(tokens, 'token')}"
+    return (
+        counted(items, "item") if tokens is None else f"{counted(items, 'item')}, {counted(tokens, 'token')}"
+    )
 
 
 def _size(base64: str | None) -> str:

@@ -23,13 +23,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentkit_loop.pricing import answering_model
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
 
 MAX_TOKENS = 2**53
 """A number above it is no count: no request has as many tokens, and many readers of JSON would round it."""
 
-_ANSWERS = frozenset({"message", "fallback_message"})
 _APART = frozenset({"compaction", "advisor_message"})
 
 
@@ -61,7 +61,7 @@ def read_usage(raw: dict[str, JSON]) -> Usage:
 def iterations_on_top(raw: dict[str, JSON]) -> list[dict[str, JSON]]:
     """Return the entries of `iterations` whose tokens the top level leaves out; see the module's docstring."""
     steps = _iterations(raw)
-    answer = next((step.get("model") for step in reversed(steps) if _kind(step) in _ANSWERS), None)
+    answer = answering_model(steps)
     return [
         step
         for step in steps

@@ -14,9 +14,9 @@ import click
 import msgspec
 
 from agentkit_reporting.cli.reading import own_prices, tell_of_bad_lines, whisper
-from agentkit_reporting.ledger import DIMENSIONS, CostComponent, CostLedger, LedgerGroup
+from agentkit_reporting.ledger import DIMENSIONS, CostComponent, CostLedger, LedgerGroup, grouped
 from agentkit_reporting.log.read import read_events
-from agentkit_reporting.terminal import aligned, one_line
+from agentkit_reporting.terminal import aligned, counted, one_line
 
 _NAME_COLUMNS = 40
 _SHORTEST_NAME = 8
@@ -108,15 +108,11 @@ def _groups_again(ledger: CostLedger, by: tuple[str, ...], given: Path | None) -
 
     book = PriceBook(own_prices(given))
     book.load()  # which also refuses an alias that leads nowhere
+    anew = list(ledger.repriced(book))
     # Grouped by the entries' own values, so that a group by `source` meets itself.
-    groups: dict[tuple[str, ...], LedgerGroup] = {}
-    sources: dict[str, None] = {}
-    for entry, anew in zip(ledger.entries(), ledger.repriced(book), strict=True):
-        key = entry.key(by)
-        groups.setdefault(key, LedgerGroup(key=key)).add(anew)
-        if anew.cost is not None:
-            sources[anew.cost.source] = None
-    return _Again(groups, ", ".join(sources) or "no table")
+    keys = [entry.key(by) for entry in ledger.entries()]
+    sources = dict.fromkeys(entry.cost.source for entry in anew if entry.cost is not None)
+    return _Again(grouped(zip(keys, anew, strict=True)), ", ".join(sources) or "no table")
 
 
 # --- for people
@@ -184,7 +180,7 @@ def _notes(whole: LedgerGroup, again: _Again | None) -> list[str]:
         notes.append(_provisional(whole))
     if whole.unpriced and not again:
         have = "has" if whole.unpriced == 1 else "have"
-        told = _count(whole.unpriced, "request")
+        told = counted(whole.unpriced, "request")
         notes.append(f"{told} {have} no price; --prices FILE, or --reprice, may know {_them(whole.unpriced)}")
     return notes
 
@@ -194,7 +190,7 @@ def _them(number: int) -> str:
 
 
 def _provisional(group: LedgerGroup) -> str:
-    return f"{_count(group.provisional, 'request')} by a last report that was not final: a lower bound"
+    return f"{counted(group.provisional, 'request')} by a last report that was not final: a lower bound"
 
 
 def _anew(group: LedgerGroup, again: _Again | None) -> LedgerGroup | None:
@@ -266,7 +262,7 @@ def _difference(group: LedgerGroup, anew: LedgerGroup) -> str:
 
 
 def _explained(title: str, group: LedgerGroup, anew: LedgerGroup | None) -> str:
-    lines = [f"{title}: {_count(group.requests, 'request')}, {_costs(group)}", *_bill(group, "  ")]
+    lines = [f"{title}: {counted(group.requests, 'request')}, {_costs(group)}", *_bill(group, "  ")]
     if group.provisional:
         lines.append(f"  {_provisional(group)}")
     if anew is not None:
@@ -290,12 +286,12 @@ def _bill(group: LedgerGroup, indent: str) -> list[str]:
         if rows:
             lines.append(aligned(rows))
     for source, requests in group.sources.items():
-        lines.append(f"{indent}{_count(requests, 'request')} by {one_line(source, 200)}")
+        lines.append(f"{indent}{counted(requests, 'request')} by {one_line(source, 200)}")
     if group.priced_on:
         first, last = min(group.priced_on), max(group.priced_on)
         lines.append(f"{indent}at the prices of {first}" + (f" to {last}" if last != first else ""))
     if group.unpriced:
-        lines.append(f"{indent}{_count(group.unpriced, 'request')} without a cost: no price was known")
+        lines.append(f"{indent}{counted(group.unpriced, 'request')} without a cost: no price was known")
     return lines
 
 
@@ -324,10 +320,6 @@ def _exact(amount: Decimal, currency: str) -> str:
 
 def _in(currency: str, figure: str) -> str:
     return f"${figure}" if currency == "USD" else f"{figure} {one_line(currency, 8, '~')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _sum(groups: Iterable[LedgerGroup]) -> LedgerGroup:

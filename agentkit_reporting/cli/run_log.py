@@ -13,6 +13,7 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.jsonl import JsonlReporter
+from agentkit_reporting.log.write import make_directories
 
 _LOG_START = b'{"v":'
 
@@ -95,21 +96,15 @@ def _try_directory(path: Path, *, ignored: bool) -> None:
     ignored: where it is made now, keep it out of version control.
     """
     is_new = not path.exists()
-    _make_directories(path)
+    make_directories(path)
     with tempfile.TemporaryFile(dir=path):
         pass
     if is_new and ignored:
         (path / ".gitignore").write_text("# logs of agentkit\n*\n", encoding="utf-8")
 
 
-def _make_directories(path: Path) -> None:
-    if not path.exists():
-        _make_directories(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-
-
 def _try_file(path: Path, name: str) -> None:
-    _make_directories(path.parent)
+    make_directories(path.parent)
     if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
         return  # opening it waits for a reader, who would take closing it for the end
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

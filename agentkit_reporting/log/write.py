@@ -158,7 +158,7 @@ class LogWriter(LineWriter):
 
     def _open(self) -> int:
         self._refuse_closed()
-        _make_directories(self.path.parent)
+        make_directories(self.path.parent)
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         status = os.fstat(fd)
         self._syncing.possible = stat.S_ISREG(status.st_mode)
@@ -357,10 +357,11 @@ def _refuse_unwritable(place: Path, name: str) -> None:
         raise LogError(f"log refused because {reason}; give another path", path=name)
 
 
-def _make_directories(directory: Path) -> None:
+def make_directories(directory: Path) -> None:
+    """Make a directory and those above it that are missing, mode 0700; raises OSError."""
     # Path.mkdir(parents=True) gives the mode to the last one only.
     if not directory.exists():
-        _make_directories(directory.parent)
+        make_directories(directory.parent)
         directory.mkdir(mode=0o700, exist_ok=True)
 
 

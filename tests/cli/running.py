@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from agentkit_loop.events import AgentEvent, ToolResultReceived
 from agentkit_loop.testing import ScriptedCall
 from agentkit_loop.usage import Usage
 from agentkit_reporting import read_events
+from tests.cli.terminals import OnTerminal
 
 PROJECT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "agentkit_reporting.cli", "run")
@@ -78,39 +78,7 @@ def call(name: str, **arguments: Any) -> ScriptedCall:
     return ScriptedCall(name=name, input=arguments)
 
 
-class OnTerminal:
-    """The command on a terminal of its own, and what it shows there."""
-
-    def __init__(self, arguments: tuple[str, ...], cwd: Path, **extra: str) -> None:
-        self.shown = b""
-        self._leader, follower = pty.openpty()
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=follower,
-            stderr=follower,
-            env=environment(cwd, ANTHROPIC_API_KEY=KEY, TERM="xterm-256color", **extra),
-        )
-        os.close(follower)
-
-    def wait_for(self, text: bytes) -> None:
-        """Read until the text was shown."""
-        while text not in self.shown:
-            block = self._read()
-            assert block, f"ended before {text!r} was shown: {self.shown!r}"
-
-    def end(self) -> int:
-        """Read to the end and return the exit code."""
-        while self._read():
-            pass
-        os.close(self._leader)
-        return self.process.wait()
-
-    def _read(self) -> bytes:
-        try:
-            block = os.read(self._leader, 65_536)
-        except OSError:  # how Linux says that the other side is closed
-            return b""
-        self.shown += block
-        return block
+def run_on_terminal(arguments: tuple[str, ...], cwd: Path, **extra: str) -> OnTerminal:
+    """Run the command on a terminal of its own."""
+    told = environment(cwd, ANTHROPIC_API_KEY=KEY, TERM="xterm-256color", **extra)
+    return OnTerminal([*COMMAND, *arguments], cwd, told)

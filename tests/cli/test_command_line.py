@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from agentkit_loop.agent import Agent
 from agentkit_loop.testing import Reply, ScriptedModel
 from agentkit_reporting import JsonlReporter, event_schema, read_events
+from tests.cli.terminals import OnTerminal
 
 ROOT = Path(__file__).parent.parent.parent
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "PATH": os.environ["PATH"]}
@@ -175,25 +175,10 @@ def test_the_schema_is_what_the_library_says(tmp_path: Path) -> None:
 
 def test_colour_comes_on_a_terminal_and_goes_with_no_color(log: Path) -> None:
     def on_a_terminal(**extra: str) -> bytes:
-        leader, follower = pty.openpty()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agentkit_reporting.cli", "show", "run.jsonl"],
-            cwd=log.parent,
-            stdout=follower,
-            stderr=follower,
-            env={**ENVIRONMENT, "TERM": "xterm-256color", **extra},
-        )
-        os.close(follower)
-        shown = b""
-        while True:
-            try:
-                block = os.read(leader, 65_536)
-            except OSError:  # how Linux says that the other side is closed
-                break
-            shown += block
-        os.close(leader)
-        assert process.wait() == 0
-        return shown
+        command = [sys.executable, "-m", "agentkit_reporting.cli", "show", "run.jsonl"]
+        terminal = OnTerminal(command, log.parent, {**ENVIRONMENT, "TERM": "xterm-256color", **extra})
+        assert terminal.end() == 0
+        return terminal.shown
 
     coloured, plain = on_a_terminal(), on_a_terminal(NO_COLOR="1")
     assert b"\x1b[" in coloured

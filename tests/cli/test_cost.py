@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
-import struct
-import subprocess
 import sys
-import termios
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,6 +14,7 @@ from agentkit_loop.price_book import PriceBook
 from agentkit_loop.testing import Reply, ScriptedModel
 from agentkit_loop.usage import Usage
 from agentkit_reporting import JsonlReporter
+from tests.cli.terminals import OnTerminal
 from tests.cli.test_command_line import ENVIRONMENT, agentkit
 
 USED = Usage(input_tokens=10_000, cached_input_tokens=90_000, output_tokens=1_234)
@@ -177,29 +172,10 @@ def test_a_report_that_was_not_the_last_word_is_told_below_the_table(log: Path) 
 
 def on_terminal(columns: int, *arguments: str, cwd: Path) -> str:
     """Return what the command shows on a terminal that is so wide."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agentkit_reporting.cli", "cost", *arguments],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=follower,
-        stderr=follower,
-        env=ENVIRONMENT,
-    )
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            block = os.read(leader, 65_536)
-        except OSError:  # how Linux says that the other side is closed
-            break
-        if not block:
-            break
-        shown += block
-    os.close(leader)
-    assert process.wait() == 0
-    return shown.decode().replace("\r\n", "\n")
+    command = [sys.executable, "-m", "agentkit_reporting.cli", "cost", *arguments]
+    terminal = OnTerminal(command, cwd, ENVIRONMENT, columns=columns)
+    assert terminal.end() == 0
+    return terminal.shown.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize("by", [("model",), ("session",), ("model", "turn"), ("session", "model")])

@@ -21,12 +21,13 @@ from tests.cli.running import (
     COMMAND,
     KEY,
     USAGE,
-    OnTerminal,
     call,
     check_no_key,
     environment,
     log_of,
+    run_on_terminal,
 )
+from tests.cli.terminals import OnTerminal
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def on_terminal(tmp_path: Path) -> Iterator[Callable[..., OnTerminal]]:
     started: list[OnTerminal] = []
 
     def start(*arguments: str, **extra: str) -> OnTerminal:
-        started.append(OnTerminal(arguments, tmp_path, **extra))
+        started.append(run_on_terminal(arguments, tmp_path, **extra))
         return started[-1]
 
     yield start

@@ -81,10 +81,14 @@ def test_an_idle_thread_keeps_nothing_of_its_last_body() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_gets_threads_of_its_own() -> None:
     threads = BodyThreads()
-    run(threads)
+    idle = run(threads)
     child = os.fork()
     if child == 0:
-        os._exit(0 if run(threads).is_alive() in (True, False) else 1)
+        code = 1
+        try:
+            code = 0 if run(threads) is not idle else 2
+        finally:
+            os._exit(code)  # whatever happens, the child must not go on with the suite
     assert os.waitpid(child, 0)[1] == 0
 
 
