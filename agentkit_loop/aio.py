@@ -10,7 +10,7 @@ import asyncio
 import collections
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,7 +49,8 @@ class AsyncLoopDriver(DriverBase):
         self._thread = threading.get_ident()
         self._inbox: collections.deque[tuple[Slot | None, Any]] = collections.deque()
         self._changed = asyncio.Event()
-        self._stream: AsyncIterator[ModelSignal] | None = None
+        self._stream: AsyncIterator[ModelSignal | list[ModelSignal]] | None = None
+        self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
         self._cancelled: set[asyncio.Task[None]] = set()  # bodies that may still be ending
         self._tasks: dict[str, asyncio.Task[None]] = {}  # async bodies that run, by call id
         self._pausing = False
@@ -223,31 +224,34 @@ class AsyncLoopDriver(DriverBase):
             return
         tell_delta, inbox, following = self._emitter.tell_delta, self._inbox, stream.__anext__
         while True:
-            try:
-                signal: Any = await following()
-            except StopAsyncIteration:
-                signal = None
-            except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
-                signal = fault_of(error)
-            if (
-                signal.__class__ is AppendText
-                and signal.chunk.__class__ is str
-                and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
-                and signal.part_id in previews
-            ):
-                previews[signal.part_id].append(signal.chunk)
-                tell_delta(request.id, signal)
-            else:
-                self._take(checked_signal(signal))
-                if self._state.request is None:
-                    await self._let_go()
+            for signal in self._came:
+                if (
+                    signal.__class__ is AppendText
+                    and signal.chunk.__class__ is str
+                    and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
+                    and signal.part_id in previews
+                ):
+                    previews[signal.part_id].append(signal.chunk)
+                    tell_delta(request.id, signal)
+                else:
+                    self._take(checked_signal(signal))
+                    if self._state.request is None:
+                        await self._let_go()
+                        return
+                if self._pausing or inbox:
                     return
-            if self._pausing or inbox:
-                return
+            came: Any
+            try:
+                came = await following()
+            except StopAsyncIteration:
+                came = None
+            except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
+                came = fault_of(error)
+            self._came = iter(came if came.__class__ is list else (came,))
 
     async def _let_go(self) -> None:
         """Close the stream, and give cancelled bodies the chance to end."""
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._came = self._stream, None, iter(())
         close = getattr(stream, "aclose", None)
         if close is not None:
             with contextlib.suppress(Exception):  # what a connection says while it is let go changes nothing

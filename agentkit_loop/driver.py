@@ -36,7 +36,8 @@ class LoopDriver(DriverBase):
     ) -> None:
         super().__init__(settings, session_id=session_id, items=items, tap=tap)
         self._inbox: queue.SimpleQueue[tuple[Slot | None, Any]] = queue.SimpleQueue()
-        self._stream: Iterator[ModelSignal] | None = None
+        self._stream: Iterator[ModelSignal | list[ModelSignal]] | None = None
+        self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
         self._pausing = False  # return after each event, for stream()
         self._start()
 
@@ -196,31 +197,33 @@ class LoopDriver(DriverBase):
             return
         tell_delta, inbox_is_empty = self._emitter.tell_delta, self._inbox.empty
         while True:
+            for signal in self._came:
+                if (
+                    signal.__class__ is AppendText
+                    and signal.chunk.__class__ is str
+                    and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
+                    and signal.part_id in previews
+                ):
+                    previews[signal.part_id].append(signal.chunk)
+                    tell_delta(request.id, signal)
+                else:
+                    self._take(checked_signal(signal))
+                    if self._state.request is None:
+                        self._close_stream()
+                        return
+                if self._pausing or guard.pending or not inbox_is_empty():
+                    return
             guard.waiting = True
             try:
                 guard.check()
-                signal: Any = next(stream, None)
+                came: Any = next(stream, None)
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
-                signal = fault_of(error)
+                came = fault_of(error)
             guard.waiting = False
-            if (
-                signal.__class__ is AppendText
-                and signal.chunk.__class__ is str
-                and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
-                and signal.part_id in previews
-            ):
-                previews[signal.part_id].append(signal.chunk)
-                tell_delta(request.id, signal)
-            else:
-                self._take(checked_signal(signal))
-                if self._state.request is None:
-                    self._close_stream()
-                    return
-            if self._pausing or not inbox_is_empty():
-                return
+            self._came = iter(came if came.__class__ is list else (came,))
 
     def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._came = self._stream, None, iter(())
         close: Callable[[], None] | None = getattr(stream, "close", None)
         if close is not None:
             with contextlib.suppress(Exception):  # what a connection says while it is let go changes nothing

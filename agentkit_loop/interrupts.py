@@ -14,11 +14,14 @@ from typing import Self
 
 
 class InterruptGuard:
-    """Holds back KeyboardInterrupt while events are told. `waiting` is true inside a wait."""
+    """Holds back KeyboardInterrupt while events are told.
+
+    waiting: true inside a wait. pending: whether one is held back, for `check` to raise.
+    """
 
     def __init__(self) -> None:
         self.waiting = False
-        self._pending = False
+        self.pending = False
         self._depth = 0
         self._installed = False
 
@@ -40,19 +43,19 @@ class InterruptGuard:
         if self._installed:
             self._installed = False
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._pending and error is None:
+        if self.pending and error is None:
             self.check()
-        self._pending = False
+        self.pending = False
 
     def check(self) -> None:
         """Raise the interrupt that was held back, if there is one."""
-        if self._pending:
-            self._pending = False
+        if self.pending:
+            self.pending = False
             raise KeyboardInterrupt
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.waiting or self._pending:
-            self._pending = False
+        if self.waiting or self.pending:
+            self.pending = False
             self.waiting = False
             signal.default_int_handler(number, frame)
-        self._pending = True
+        self.pending = True

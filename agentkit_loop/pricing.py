@@ -114,7 +114,9 @@ def priced(
     """Return what a usage costs: the sum over its samplings, and its searches.
 
     rates_of: the rates of a model, None where it has none. None where something was billed and has no rate,
-    or nothing is known to be billed. Components of a sampling by another model are named `kind:model`.
+    or nothing is known to be billed. A count that nobody told bills nothing, so that what is known of a request
+    that broke off is counted: then the cost is a lower bound. Components of a sampling by another model are
+    named `kind:model`.
     """
     rates = rates_of(model)
     if rates is None or usage.total_tokens is None:

@@ -68,7 +68,8 @@ def _sum(*counts: int | None) -> int | None:
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What one request cost.
 
-    amount: a sum of `components`, exact. currency: ISO 4217. components: amount by what was billed
+    amount: a sum of `components`, exact; of the counts that are known, so where the usage leaves one out (None)
+    it is a lower bound. currency: ISO 4217. components: amount by what was billed
     (`input`, `cached_input`, `cache_write`, `output`, …). source: which price table, with its version.
     priced_at: the moment whose prices were used.
     """

@@ -76,9 +76,12 @@ class UsageTotals:
 class RequestUsage:
     """What one request used, by its latest report.
 
-    usage: without the provider's own object. amount, currency: its cost, None where it has no price.
-    final: whether that was the provider's last word.
+    seq: of the report; of reports that are read out of order the highest counts. usage: without the provider's
+    own object. amount, currency: its cost, None where it has no price. final: whether that was the provider's
+    last word.
     """
+
+    seq: int
 
     session_id: str
     request_id: str
@@ -173,6 +176,8 @@ class UsageReporter(LoopObserver):
     def _replace(self, request: RequestUsage) -> None:
         requests = self._requests.setdefault(request.session_id, {})
         earlier = requests.get(request.request_id)
+        if earlier is not None and earlier.seq > request.seq:
+            return
         requests[request.request_id] = request
         if earlier is not None and earlier.model != request.model:  # it is billed to another model after all
             self._apply(earlier, _Change(earlier, None))
@@ -227,6 +232,7 @@ class _Change:
 
 
 _NOTHING = RequestUsage(
+    seq=0,
     session_id="",
     request_id="",
     turn_id=None,
@@ -282,6 +288,7 @@ def _request(event: UsageUpdated) -> RequestUsage:
     usage, cost = event.usage, event.cost
     priced = cost is not None and can_be_added(cost.amount)
     return RequestUsage(
+        seq=event.seq,
         session_id=sys.intern(event.session_id),
         request_id=event.request_id,
         turn_id=None if event.turn_id is None else sys.intern(event.turn_id),

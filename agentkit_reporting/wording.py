@@ -165,7 +165,9 @@ class Wording:
             case ev.ModelRequestFailed():
                 said = f"request failed ({event.error_class.replace('_', ' ')}): {event.error.message}"
                 dropped = "the text above was dropped" if printed else ""
-                yield self._said("bad", "bad", said, dropped, duration_text(event.duration_ms))
+                wait = duration_text(event.retry_after_ms)
+                asked = wait and f"asked to wait {wait}"
+                yield self._said("bad", "bad", said, dropped, asked, duration_text(event.duration_ms))
                 yield from self.frames(event.error)
             case ev.UsageUpdated():
                 pass  # the end of the exchange tells the sum

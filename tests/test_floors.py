@@ -30,6 +30,7 @@ LOOP_FLOORS = (
         "models.anthropic_failures",
         "models.anthropic_parameters",
         "models.anthropic_post",
+        "models.anthropic_drain",
         "models.anthropic_transport",
     },
     {"tool_schema", "models.scripted", "models.anthropic_wire"},

@@ -14,13 +14,13 @@ import importlib
 import inspect
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
 from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
+from agentkit_loop.models.anthropic_drain import adrain, drain
 from agentkit_loop.models.anthropic_failures import (
     NO_KEY,
     request_error,
@@ -66,8 +66,8 @@ class AnthropicModel:
     provider keeps what it has read of the conversation, None for not at all. An agent sends all of it with
     every turn, and reading from the cache costs a tenth, so the default is on; markers of one's own (in
     `tools`, in parts, or `cache_control=`) stay as they are. None is also for servers that refuse to be
-    asked. timeout_s: the longest silence of the server, in
-    seconds; the SDK's 600 where None. parameters: sent with every request, JSON (`thinking`,
+    asked. timeout_s: the longest silence of the server, and how long it may take over one event, in seconds;
+    the SDK's 600 where None. parameters: sent with every request, JSON (`thinking`,
     `stop_sequences`, `extra_headers`, …, also what the SDK does not know; `tools`: the provider's own tools
     beside the agent's); those of a request win.
 
@@ -145,8 +145,8 @@ class AnthropicModel:
         for name in sorted(_NEEDED):
             importlib.import_module(name)
 
-    def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
-        """Make the request and yield what comes; raises ModelRequestError."""
+    def stream(self, request: ModelRequest) -> Iterator[list[ModelSignal]]:
+        """Make the request and yield what comes, by what came together; raises ModelRequestError."""
         reader, client = AnswerReader(), None
         try:
             client = self._sync_client()
@@ -154,19 +154,22 @@ class AnthropicModel:
                 reader.source = stream_source(response.http_response)
                 feed, chunks = reader.feed, _chunks(response.http_response)
                 for chunk in chunks:
-                    yield from feed(chunk)
-                    reader.check()
-                    if reader.answer is not None:
-                        _drain(chunks)
+                    signals = feed(chunk)
+                    if signals:
+                        yield signals
+                    if reader.is_over:
+                        reader.check()
+                        drain(response.http_response, chunks)
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
-                yield from reader.unreported()
+                if told := reader.unreported():
+                    yield told
                 _raise(error, self._sent_secrets(client, request), reader.source.request_id)
-        yield reader.result()
+        yield [reader.result()]
 
-    async def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
-        """Make the request on an event loop and yield what comes; raises ModelRequestError."""
+    async def astream(self, request: ModelRequest) -> AsyncIterator[list[ModelSignal]]:
+        """Make the request on an event loop and yield what comes, as `stream` does; raises ModelRequestError."""
         reader, client = AnswerReader(), None
         try:
             if not self.is_prepared:  # by one who drives no loop; the event loop shall go on
@@ -174,20 +177,22 @@ class AnthropicModel:
             client = self._async_client()
             async with self._aopened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
+                feed = reader.feed
                 async with contextlib.aclosing(_achunks(response.http_response)) as chunks:
                     async for chunk in chunks:
-                        for signal in reader.feed(chunk):
-                            yield signal
-                        reader.check()
-                        if reader.answer is not None:
-                            await _adrain(chunks)
+                        signals = feed(chunk)
+                        if signals:
+                            yield signals
+                        if reader.is_over:
+                            reader.check()
+                            await adrain(chunks)
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
-                for signal in reader.unreported():
-                    yield signal
+                if told := reader.unreported():
+                    yield told
                 _raise(error, self._sent_secrets(client, request), reader.source.request_id)
-        yield reader.result()
+        yield [reader.result()]
 
     def __enter__(self) -> Self:
         return self
@@ -320,24 +325,6 @@ class AnthropicModel:
         if unknown:
             arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
         return arguments
-
-
-DRAIN_S = 1.0
-"""Seconds for the end of a response whose answer is whole; only then is its connection used again."""
-
-
-def _drain(chunks: Iterator[bytes]) -> None:
-    """Read to the end of the response, but not for ever; a server that goes silent has the read timeout."""
-    until = time.monotonic() + DRAIN_S
-    for _ in chunks:
-        if time.monotonic() > until:
-            raise TimeoutError
-
-
-async def _adrain(chunks: AsyncIterator[bytes]) -> None:
-    async with asyncio.timeout(DRAIN_S):
-        async for _ in chunks:
-            pass
 
 
 def _chunks(response: Any) -> Iterator[bytes]:

@@ -68,12 +68,14 @@ class StreamSource:
     """Who answered a request, for what is told of the answer.
 
     answered: whose answer it is and what it says it is. is_declared: whether that is an event stream.
-    request_id: the provider's, None where it gave none.
+    request_id: the provider's, None where it gave none. timeout_s: the read timeout of the request, None for
+    none.
     """
 
     answered: str = "the server answered"
     is_declared: bool = True
     request_id: str | None = None
+    timeout_s: float | None = None
 
 
 def request_error(error: Exception) -> ModelRequestError | None:
@@ -167,6 +169,7 @@ def stream_source(response: httpx2.Response) -> StreamSource:
         answered=f"{_place(response.url)} answered {response.status_code} with {_short(told) or 'no media type'}",
         is_declared=told == "text/event-stream",
         request_id=_id(response.headers.get("request-id")),
+        timeout_s=(response.request.extensions.get("timeout") or {}).get("read"),
     )
 
 

@@ -7,6 +7,7 @@ told first.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import msgspec
@@ -57,13 +58,15 @@ class AnswerReader:
     """Reads one answer: `feed` it every chunk, call `end` when the bytes end, then ask for the `result`.
 
     answer: the end of the stream, None before it. failure: what went wrong inside the stream; to be raised
-    after the signals of the chunk that it came in. source: who answered, to be set once it is known.
+    after the signals of the chunk that it came in. is_over: whether one of both came. source: who answered,
+    to be set once it is known.
     """
 
     def __init__(self) -> None:
         self.source = StreamSource()
         self.answer: Answer | None = None
         self.failure: ModelRequestError | None = None
+        self.is_over = False
         self._sse = SSEDecoder()
         self._blocks: dict[int, OpenBlock] = {}
         self._begun: set[int] = set()
@@ -72,6 +75,7 @@ class AnswerReader:
         self._message: dict[str, JSON] = {}
         self._started = False
         self._heard = False  # any event at all, so that the bytes were an event stream
+        self._unfinished_since: float | None = None  # when an event began that has not ended, monotonic
         self._head = b""  # how the bytes began, until an event is heard
         self._stop_reason: str | None = None
         self._stop_details: dict[str, JSON] | None = None
@@ -79,22 +83,22 @@ class AnswerReader:
     def feed(self, chunk: bytes) -> list[ModelSignal]:
         """Take the next bytes and return what they say; after the end or a failure nothing any more."""
         signals: list[ModelSignal] = []
-        if self.answer is not None or self.failure is not None:
+        if self.is_over:
             return signals
         lone = self._sse.lone_data(chunk, _DELTA_START)
         events = self._sse.feed(chunk) if lone is None else [(_DELTA, lone)]
         if not events:
             self._look(chunk)
+        elif lone is None:
+            self._unfinished_since = None
         for name, raw in events:
             try:
                 event = _decode_delta(raw)
-            except (ValueError, RecursionError):  # another event, another delta, or bytes that need mending
+                block = self._blocks[event.index]
+            except (ValueError, RecursionError, KeyError):
+                # Another event, another delta, bytes that need mending, or a block that is not open.
                 if self._guarded(name, raw, signals):
                     continue
-                break
-            block = self._blocks.get(event.index)
-            if block is None:
-                self.failure = _malformed(f"a delta for block {event.index}, which is not open")
                 break
             delta: Any = event.delta  # of one class out of three, so that there is no other attribute to fear
             if delta.__class__ is _Text:
@@ -148,13 +152,26 @@ class AnswerReader:
     def _look(self, chunk: bytes) -> None:
         """Look at bytes that ended no event: whether they ever will, and whether they are a stream at all."""
         if self._sse.overflowed:
-            self.failure = ModelRequestError(TOO_LONG, error_class="other")
+            self._fail(ModelRequestError(TOO_LONG, error_class="other"))
+        elif self._is_late():
+            self._fail(ModelRequestError(f"{DRIPS} of {self.source.timeout_s:g} s", error_class="timeout"))
         elif not self._heard:
             self._head += chunk[: HEAD_BYTES - len(self._head)]
             # One that does not say that it is one may be a page of any length, so it is told of at once.
             full = len(self._head) == HEAD_BYTES and bool(self._head.strip())
             if full and not self.source.is_declared and not self._may_be_stream():
-                self.failure = self._no_stream()
+                self._fail(self._no_stream())
+
+    def _is_late(self) -> bool:
+        """Whether an event takes longer than a silence may: drops keep a transport's own timeout waiting."""
+        now = time.monotonic()
+        if self._unfinished_since is None:
+            self._unfinished_since = now
+        timeout_s = self.source.timeout_s
+        return timeout_s is not None and now - self._unfinished_since > timeout_s
+
+    def _fail(self, failure: ModelRequestError) -> None:
+        self.failure, self.is_over = failure, True
 
     def _may_be_stream(self) -> bool:
         """Whether the bytes began as an event stream does: with a comment or the name of a field."""
@@ -173,10 +190,10 @@ class AnswerReader:
                 raise stream_error(_error_body(raw))
             self._take(_salvage(raw), signals)
         except ModelRequestError as error:
-            self.failure = error
+            self._fail(error)
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
-            self.failure = _malformed(f"an event that is none of the Messages API's, {_shown(raw)!r}")
-        return self.answer is None and self.failure is None
+            self._fail(_malformed(f"an event that is none of the Messages API's, {_shown(raw)!r}"))
+        return not self.is_over
 
     def _take(self, event: dict[str, Any], signals: list[ModelSignal]) -> None:
         kind = event["type"]
@@ -270,6 +287,7 @@ class AnswerReader:
             response_model=self._model(),
             stop_details=self._stop_details,
         )
+        self.is_over = True
 
 
 HEAD_BYTES = 200
@@ -279,6 +297,7 @@ _FIELDS = (b":", b"event", b"data", b"id", b"retry")
 
 AGAIN = "another attempt may succeed"
 CUT = f"the stream ended before its message_stop; {AGAIN}"
+DRIPS = "the server sent bytes, but no whole event within the timeout"
 TOO_LONG = (
     f"the server sent more than {MAX_EVENT_BYTES // 2**20} MB without an end of the event; check base_url"
 )

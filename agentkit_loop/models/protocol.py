@@ -7,6 +7,9 @@ A model yields, in this order of meaning:
 - deltas: `BeginPart`, any number of `AppendText`/`AppendBytes`, `CommitPart`; parts may interleave;
 - `Answer`, last and exactly once.
 
+Signals that came together may be yielded as one list, which costs less than one by one; they are judged in
+its order.
+
 It raises ModelRequestError for a failure whose class it knows; any other exception counts as `other`. A
 stream that ends without its `Answer` is cut (`stream_cut`). Closing the iterator early (`close`, `aclose`)
 must release the connection. Retries, ids, order, time and cost are the loop's.
@@ -70,7 +73,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ModelSignal: TypeAlias = BeginPart | AppendText | AppendBytes | CommitPart | UsageReport | Answer
-"""What a model yields."""
+"""What a model yields, one by one or as a list."""
 
 
 @runtime_checkable
@@ -86,8 +89,8 @@ class Model(Protocol):
     def name(self) -> str:
         """The model asked for."""
 
-    def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
+    def stream(self, request: ModelRequest) -> Iterator[ModelSignal | list[ModelSignal]]:
         """Make the request and yield what comes."""
 
-    def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
+    def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal | list[ModelSignal]]:
         """Do the same on an event loop."""

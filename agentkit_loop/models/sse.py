@@ -38,6 +38,7 @@ class SSEDecoder:
         self._rest = bytearray()
         self._after_cr = False  # the last chunk ended in CR: an LF that comes first belongs to it
         self._at_start = True
+        self._between = False  # surely between two events, after the first; looked at for every chunk
 
     def lone_data(self, chunk: bytes, start: bytes) -> bytes | None:
         """Return the data of a chunk that is one event and no more, as most chunks of a stream are.
@@ -46,11 +47,11 @@ class SSEDecoder:
         half the cost of that.
         """
         if (
-            chunk.startswith(start)
+            self._between
+            and chunk.startswith(start)
             and chunk.endswith(_END)
             and chunk.count(b"\n") == _LINES
             and b"\r" not in chunk
-            and not (self._rest or self._after_cr or self._at_start or self.overflowed)
         ):
             return chunk[len(start) : -2]
         return None
@@ -71,6 +72,7 @@ class SSEDecoder:
             rest.clear()
         blocks = chunk.split(_END)
         unfinished = blocks.pop()
+        self._between = not self._after_cr
         if unfinished:
             self._keep(unfinished)
         if self._at_start:
@@ -85,6 +87,7 @@ class SSEDecoder:
 
     def _keep(self, piece: bytes) -> None:
         """Keep a piece of an event that has not ended."""
+        self._between = False
         if len(self._rest) + len(piece) > self._max:
             self.overflowed = True
             self._rest.clear()

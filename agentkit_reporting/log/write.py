@@ -145,7 +145,9 @@ class LogWriter(LineWriter):
                         self.lines += 1
                     else:
                         self._finish(whole[taken:])
-                self._syncing.written(fd)
+                syncing = self._syncing
+                if syncing.monotonic() >= syncing.look_at:  # here, for every line, without a call
+                    syncing.written(fd)
             except OSError as error:
                 raise self._failure(error) from error
 
@@ -161,7 +163,7 @@ class LogWriter(LineWriter):
         make_directories(self.path.parent)
         fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         status = os.fstat(fd)
-        self._syncing.possible = stat.S_ISREG(status.st_mode)
+        self._syncing.start(possible=stat.S_ISREG(status.st_mode))
         self._torn = stat.S_ISREG(status.st_mode) and status.st_size > 0 and _ends_torn(self.path)
         self._fd = fd
         return fd
@@ -215,7 +217,7 @@ class StreamWriter(LineWriter):
         self._fd = -1
         if self._raw is not None:
             self._fd = self._raw.fileno()
-            self._syncing.possible = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            self._syncing.start(possible=stat.S_ISREG(os.fstat(self._fd).st_mode))
         self._is_text = isinstance(stream, io.TextIOBase) or hasattr(stream, "encoding")
 
     def write(self, line: bytes) -> None:
@@ -274,7 +276,8 @@ class StreamWriter(LineWriter):
 class Syncing:
     """When the lines of one descriptor are forced to the disk.
 
-    possible: whether it is a regular file. count: how often it was done.
+    count: how often it was done. monotonic: the clock. look_at: the moment from which `written` is to be
+    called for a line; before it, and where nothing is ever forced, it would do nothing.
     """
 
     def __init__(self, fsync: FsyncPolicy, fsync_interval_ms: float, clock: Clock | None) -> None:
@@ -286,20 +289,24 @@ class Syncing:
                 f"fsync_interval_ms={fsync_interval_ms!r} refused because it is no period; "
                 "give milliseconds above 0, or fsync='always'"
             )
-        self.possible = False
         self.count = 0
+        self.monotonic = time.monotonic if clock is None else clock.monotonic
+        self.look_at = math.inf
         self._wanted = fsync != "never"
         self._interval_s = fsync_interval_ms / 1_000 if fsync == "interval" else 0.0
-        self._monotonic = time.monotonic if clock is None else clock.monotonic
         self._due: float | None = None  # when the oldest unsynced line has waited long enough
+
+    def start(self, *, possible: bool) -> None:
+        """Begin with the first line. possible: whether the descriptor is a regular file's."""
+        self.look_at = -math.inf if self._wanted and possible else math.inf
 
     def written(self, fd: int) -> None:
         """Take note of a written line, and sync if that is due."""
-        if not (self._wanted and self.possible):
+        now = self.monotonic()
+        if now < self.look_at:
             return
-        now = self._monotonic()
         if self._due is None:
-            self._due = now + self._interval_s
+            self._due = self.look_at = now + self._interval_s
         if now >= self._due:
             self.flush(fd)
 
@@ -308,7 +315,7 @@ class Syncing:
         if self._due is not None:
             os.fsync(fd)
             self.count += 1
-            self._due = None
+            self._due, self.look_at = None, -math.inf
 
 
 def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:

@@ -90,7 +90,8 @@ def ask_on_thread(model: AnthropicModel, *requests: ModelRequest) -> list[Heard]
         signals: list[ModelSignal] = []
         error = None
         try:
-            signals.extend(model.stream(asked))
+            for came in model.stream(asked):
+                signals.extend(came)
         except ModelRequestError as raised:
             error = raised
         heard.append(Heard(signals, error))
@@ -105,8 +106,8 @@ def ask_on_loop(model: AnthropicModel, *requests: ModelRequest) -> list[Heard]:
             signals: list[ModelSignal] = []
             error = None
             try:
-                async for signal in model.astream(asked):
-                    signals.append(signal)  # noqa: PERF401 - what came before the error is wanted
+                async for came in model.astream(asked):
+                    signals.extend(came)
             except ModelRequestError as raised:
                 error = raised
             heard.append(Heard(signals, error))

@@ -135,13 +135,13 @@ def test_closing_early_closes_the_connection() -> None:
     with MessagesServer([reply, reply]) as server:
         model = model_at(server)
         signals = model.stream(request())
-        assert isinstance(next(signals), BeginPart)
+        assert isinstance(next(signals)[0], BeginPart)
         signals.close()  # type: ignore[attr-defined] # a generator
         assert server.wait_for_abort()
 
         async def leave_early() -> None:
             coming = model.astream(request())
-            assert isinstance(await anext(coming), BeginPart)
+            assert isinstance((await anext(coming))[0], BeginPart)
             await coming.aclose()  # type: ignore[attr-defined] # a generator
             assert await asyncio.to_thread(server.wait_for_abort)
             await model.aclose()

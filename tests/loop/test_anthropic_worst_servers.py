@@ -16,7 +16,6 @@ from agentkit_loop.testing_server import MessagesServer, ServerReply, encode_eve
 from tests.loop.messages_api import (
     KEY,
     Ask,
-    ask_on_loop,
     ask_on_thread,
     ended,
     model_at,
@@ -67,16 +66,34 @@ def test_a_whole_answer_is_had_though_the_server_goes_on_talking(ask: Ask) -> No
     assert heard.chunks == ["hello"]
 
 
-def test_a_whole_answer_is_had_though_the_response_never_ends_on_an_event_loop() -> None:
-    with dripping(OK + chunk(ANSWER), b"") as url:  # nothing comes, nothing ends
-        assert ask_on_loop(AnthropicModel("m", base_url=url, api_key=KEY))[0].answer.response_id
+@on_thread_and_loop
+def test_a_whole_answer_is_had_though_the_response_never_ends(ask: Ask) -> None:
+    with dripping(OK + chunk(ANSWER), b"") as url:  # nothing comes, nothing ends, and the timeout is far
+        assert ask(AnthropicModel("m", base_url=url, api_key=KEY))[0].answer.response_id
 
 
-def test_a_whole_answer_is_had_though_the_response_never_ends_at_the_read_timeout() -> None:
-    with dripping(OK + chunk(ANSWER), b"") as url:
-        assert ask_on_thread(AnthropicModel("m", base_url=url, api_key=KEY, timeout_s=1))[
-            0
-        ].answer.response_id
+def test_a_connection_is_used_again_after_one_that_never_ended() -> None:
+    with dripping(OK + chunk(ANSWER), b"") as url, MessagesServer(["a", "b"]) as server:
+        assert ask_on_thread(AnthropicModel("m", base_url=url, api_key=KEY))[0].answer.response_id
+        first, second = ask_on_thread(model_at(server), request(), request())
+        assert (first.chunks, second.chunks) == (["a"], ["b"])
+        assert server.connections == 1
+
+
+@on_thread_and_loop
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (OK + chunk(encode_event(started()) + b"data: "), chunk(b"x")),
+        (OK.replace(b"text/event-stream", b"text/html"), chunk(b"x")),
+    ],
+    ids=["event", "page"],
+)
+def test_drops_that_never_make_an_event_are_a_timeout(ask: Ask, head: bytes, drop: bytes) -> None:
+    with dripping(head, drop) as url:
+        heard = ask(AnthropicModel("m", base_url=url, api_key=KEY, timeout_s=0.3))[0]
+    assert heard.failure.error_class == "timeout"
+    assert "no whole event within the timeout of 0.3 s" in str(heard.failure)
 
 
 @on_thread_and_loop

@@ -41,6 +41,7 @@ def report(
     session_id: str = "s",
     turn_id: str | None = "turn-1",
     model: str = "m",
+    seq: int = 1,
 ) -> UsageUpdated:
     return UsageUpdated(
         request_id=request_id,
@@ -51,7 +52,7 @@ def report(
         session_id=session_id,
         run_id="r",
         turn_id=turn_id,
-        seq=1,
+        seq=seq,
         timestamp=NOON,
     )
 
@@ -103,6 +104,14 @@ def test_later_snapshots_of_a_request_replace_the_earlier_ones() -> None:
     )
     assert reporter.total.usage == Usage(input_tokens=10, output_tokens=5)
     assert reporter.total.requests == 1
+
+
+def test_of_reports_read_out_of_order_the_last_one_told_counts() -> None:
+    usage = UsageReporter()
+    usage.handle_event(report(usage=Usage(input_tokens=10, output_tokens=9), seq=5))
+    usage.handle_event(report(usage=Usage(input_tokens=10, output_tokens=1), seq=3, final=False))
+    assert usage.total.usage == Usage(input_tokens=10, output_tokens=9)
+    assert usage.total.provisional_requests == 0
 
 
 def test_the_sums_that_turns_and_runs_repeat_are_not_added() -> None:
