@@ -26,6 +26,7 @@ from agentkit_loop.errors import ConfigurationError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
 from agentkit_loop.ids import new_id
 from agentkit_loop.observers import (
+    EventKind,
     FailurePolicy,
     Observer,
     ObserverFailure,
@@ -50,7 +51,7 @@ MAX_KEPT_ERRORS = 1_000
 
 
 class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
-    """The observers that one class of event goes to, in order, and how many events went."""
+    """The observers that one kind of event goes to, in order, and how many events went."""
 
     def __init__(self, slots: Iterable[Slot]) -> None:
         super().__init__((slot.handle, slot) for slot in slots)
@@ -85,7 +86,7 @@ class EventEmitter:
         self._fold = fold
         self._slots: tuple[Slot, ...] = ()
         self._retired: list[Slot] = []
-        self._routes: dict[type[AgentEvent], Route] = {}
+        self._routes: dict[EventKind, Route] = {}
         self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         self._queued: collections.deque[AgentEvent] = collections.deque()
         self._lock = threading.RLock()
@@ -169,7 +170,7 @@ class EventEmitter:
         """Stamp and dispatch an event whose values are JSON already; only on the thread that drives."""
         self.seq += 1
         stamp(event, self.session_id, self.run_id, self.turn_id, self.seq, self._now())
-        self._dispatch(event)
+        self._dispatch(event, event.delta.__class__ if isinstance(event, ContentDelta) else event.__class__)
 
     def tell_delta(self, request_id: str, delta: AnyDelta) -> None:
         """Make, stamp and dispatch a ContentDelta: the fast way, for every chunk of a stream.
@@ -188,14 +189,15 @@ class EventEmitter:
         event.request_id = request_id
         event.delta = delta
         event.__class__ = ContentDelta
-        self._dispatch(event)
+        self._dispatch(event, delta.__class__)
 
-    def _dispatch(self, event: AgentEvent) -> None:
+    def _dispatch(self, event: AgentEvent, kind: EventKind) -> None:
+        """Tell a stamped event. kind: its class, that of its delta where it is a ContentDelta."""
         if self._fold is not None:
             self._fold(event)
-        route = self._routes.get(event.__class__)
+        route = self._routes.get(kind)
         if route is None:
-            route = self._route(event.__class__)
+            route = self._route(kind)
         route.told += 1  # here: an observer may ask for the counts, or change who is registered
         failures: list[tuple[Slot, BaseException]] | None = None
         before = _clock_s()
@@ -213,9 +215,13 @@ class EventEmitter:
         if failures is not None:
             self._settle(event, failures)
 
-    def _route(self, cls: type[AgentEvent]) -> Route:
-        route = Route(slot for slot in self._slots if not slot.wants or issubclass(cls, slot.wants))
-        self._routes[cls] = route
+    def _route(self, kind: EventKind) -> Route:
+        cls = kind if issubclass(kind, AgentEvent) else ContentDelta
+        route = self._routes[kind] = Route(
+            slot
+            for slot in self._slots
+            if not slot.wants or issubclass(cls, slot.wants) or kind in slot.wants
+        )
         return route
 
     def _reroute(self) -> None:

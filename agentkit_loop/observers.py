@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import attrs
 
+from agentkit_loop.content import Delta
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.usage import ObserverStats
@@ -33,11 +34,18 @@ class FailurePolicy(enum.Enum):
     """Remove the observer, close what is open, end the run and raise ObserverError."""
 
 
+EventKind: TypeAlias = type[AgentEvent] | type[Delta]
+"""A class of events; a class of deltas stands for the ContentDeltas that hold one."""
+
+
 class LoopObserver(abc.ABC):
     """Base of observers. `handle_event` is the one method to write; it is called on the driving thread."""
 
-    wants: ClassVar[tuple[type[AgentEvent], ...]] = ()
-    """The event classes to be called for; empty means all. The rest costs nothing."""
+    wants: ClassVar[tuple[EventKind, ...]] = ()
+    """The event classes to be called for; empty means all. The rest costs nothing.
+
+    Of ContentDelta, which comes for every piece of a stream, single kinds: `BeginPart`, `CommitPart`, ….
+    """
 
     @abc.abstractmethod
     def handle_event(self, event: AgentEvent) -> None:
@@ -91,7 +99,7 @@ class Slot:
     name: str
     policy: FailurePolicy
     disable_after: int | None
-    wants: tuple[type[AgentEvent], ...]
+    wants: tuple[EventKind, ...]
     counted: bool = True  # False for a tap, which no statistics name
     handled: int = 0
     failed: int = 0
@@ -133,7 +141,7 @@ def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) 
         )
     wants = getattr(observer, "wants", ())
     if not isinstance(wants, tuple) or not all(
-        isinstance(cls, type) and issubclass(cls, AgentEvent) for cls in wants
+        isinstance(cls, type) and issubclass(cls, (AgentEvent, Delta)) for cls in wants
     ):
         raise ConfigurationError(
             f"wants={wants!r} of {observer!r} is no choice; give a tuple of event classes"

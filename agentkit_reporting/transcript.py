@@ -15,6 +15,8 @@ from agentkit_loop.content import (
     AnyPart,
     AppendBytes,
     AppendText,
+    BeginPart,
+    CommitPart,
     CustomPart,
     FilePart,
     Item,
@@ -63,7 +65,8 @@ class TranscriptReporter(LoopObserver):
     wants = (
         CompactionFinished,
         CompactionStarted,
-        ContentDelta,
+        BeginPart,  # and not the appends: previews that no fold reads
+        CommitPart,
         InputAccepted,
         ModelRequestFailed,
         ModelRequestFinished,
@@ -76,7 +79,7 @@ class TranscriptReporter(LoopObserver):
         self.sessions: dict[str, Transcript] = {}
 
     def handle_event(self, event: AgentEvent) -> None:
-        """Fold one event; appends are previews that no fold reads."""
+        """Fold one event."""
         if type(event) is ContentDelta and isinstance(event.delta, (AppendText, AppendBytes)):
             return
         transcript = self.sessions.get(event.session_id)

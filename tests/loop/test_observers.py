@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.content import AnyDelta, AppendBytes, AppendText, BeginPart, CommitPart, TextPart
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, ObserverError
-from agentkit_loop.events import AgentEvent, CustomEvent, ObserverFailed, TurnStarted
-from agentkit_loop.observers import FailurePolicy, LoopObserver, Registration
+from agentkit_loop.events import AgentEvent, ContentDelta, CustomEvent, ObserverFailed, TurnStarted
+from agentkit_loop.observers import EventKind, FailurePolicy, LoopObserver, Registration
 from agentkit_loop.testing import EventRecorder, VirtualClock
 
 
@@ -83,6 +84,35 @@ def test_wants_selects_classes_and_their_subclasses() -> None:
     emitter.emit(TurnStarted(index=1))
     assert turns.got == ["turn_started"]
     assert emitter.stats()[0].handled == 1
+
+
+def test_wants_may_name_kinds_of_deltas() -> None:
+    class Picky(LoopObserver):
+        def __init__(self, *wants: EventKind) -> None:
+            self.wants = wants  # type: ignore[misc] # of this one observer
+            self.got: list[str] = []
+
+        def handle_event(self, event: AgentEvent) -> None:
+            self.got.append(event.delta.__class__.__name__ if isinstance(event, ContentDelta) else event.type)
+
+    ends, appends = Picky(BeginPart, CommitPart, TurnStarted), Picky(AppendText)
+    deltas, everything = Picky(ContentDelta), Picky()
+    emitter = EventEmitter([ends, appends, deltas, everything])
+    told: list[AnyDelta] = [
+        BeginPart("0", "text"),
+        AppendText("0", "a"),
+        AppendBytes("0", b"b"),
+        CommitPart("0", TextPart(text="a")),
+    ]
+    emitter.emit(TurnStarted(index=1))
+    for delta in told:
+        emitter.emit(ContentDelta(request_id="request-1", delta=delta))
+    emitter.tell_delta("request-1", AppendText("0", "a"))
+    assert ends.got == ["turn_started", "BeginPart", "CommitPart"]
+    assert appends.got == ["AppendText"] * 2
+    assert deltas.got == ["BeginPart", "AppendText", "AppendBytes", "CommitPart", "AppendText"]
+    assert everything.got == ["turn_started", *deltas.got]
+    assert [stats.handled for stats in emitter.stats()] == [3, 2, 5, 6]
 
 
 @given(

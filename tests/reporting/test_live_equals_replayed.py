@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit_loop.events import AgentEvent
+from agentkit_loop.events import AgentEvent, ContentDelta
 from agentkit_loop.state import LoopState
 from agentkit_reporting import (
     JsonlReporter,
@@ -42,7 +42,8 @@ class Watchers:
     def told(self, events: Iterable[AgentEvent]) -> Watchers:
         for event in events:
             for observer in self.observers:
-                if not observer.wants or isinstance(event, observer.wants):
+                told = event.delta if isinstance(event, ContentDelta) else event
+                if not observer.wants or isinstance(told, observer.wants):
                     observer.handle_event(event)
         return self
 
