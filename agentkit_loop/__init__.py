@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.clock import Clock
+from agentkit_loop.compaction import (
+    Compaction,
+    CompactionError,
+    DropFailedResults,
+    DropReasoning,
+    KeepRecent,
+    Plan,
+    Strategy,
+    SummariseOlder,
+    SummaryWanted,
+)
 from agentkit_loop.content import (
     AnyDelta,
     AnyPart,
@@ -27,6 +38,7 @@ from agentkit_loop.content import (
     ToolResultPart,
     ToolSpec,
 )
+from agentkit_loop.credentials import Credential, NeedsAuth
 from agentkit_loop.driver import LoopDriver
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import (
@@ -38,6 +50,8 @@ from agentkit_loop.errors import (
     ModelError,
     ModelRequestError,
     ObserverError,
+    ReplayMismatchError,
+    ResumeError,
 )
 from agentkit_loop.events import (
     EVENT_TYPES,
@@ -76,14 +90,24 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.file_tools import file_tools
 from agentkit_loop.ids import new_id
+from agentkit_loop.limits import Limits
 from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.observers import FailurePolicy, LoopObserver, ObserverFailure, Registration
+from agentkit_loop.permissions import Approve, Deny, Permission, Permissions
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import PriceTable, Pricing, Rates
 from agentkit_loop.retry import Retry
 from agentkit_loop.state import LoopState
-from agentkit_loop.steps import AfterToolResult, AwaitingInput, Finished, RunResult
+from agentkit_loop.steps import (
+    AfterToolResult,
+    ApprovalRequest,
+    AuthRequest,
+    AwaitingInput,
+    Finished,
+    RunResult,
+    Step,
+)
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool, tool
 from agentkit_loop.transcript import Transcript
@@ -91,7 +115,13 @@ from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 
 if TYPE_CHECKING:
     from agentkit_loop.aio import AsyncLoopDriver
+    from agentkit_loop.change_tools import change_tools
+    from agentkit_loop.command_tool import command_tool
+    from agentkit_loop.file_reach import Reach
     from agentkit_loop.models.anthropic import AnthropicModel
+    from agentkit_loop.models.replay import ReplayModel
+    from agentkit_loop.previews import Preview, preview
+    from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
 
 __all__ = [
     "EVENT_TYPES",
@@ -105,9 +135,12 @@ __all__ = [
     "AnyPart",
     "AppendBytes",
     "AppendText",
+    "ApprovalRequest",
     "ApprovalRequired",
     "ApprovalResolved",
+    "Approve",
     "AsyncLoopDriver",
+    "AuthRequest",
     "AuthRequired",
     "AuthResolved",
     "AwaitingInput",
@@ -117,13 +150,19 @@ __all__ = [
     "CancelRequested",
     "Clock",
     "CommitPart",
+    "Compaction",
+    "CompactionError",
     "CompactionFinished",
     "CompactionStarted",
     "ConfigurationError",
     "ContentDelta",
     "Cost",
+    "Credential",
     "CustomEvent",
     "CustomPart",
+    "Deny",
+    "DropFailedResults",
+    "DropReasoning",
     "ErrorInfo",
     "EventEmitter",
     "FailurePolicy",
@@ -133,6 +172,8 @@ __all__ = [
     "IllegalMoveError",
     "InputAccepted",
     "Item",
+    "KeepRecent",
+    "Limits",
     "LogError",
     "LoopDriver",
     "LoopObserver",
@@ -147,18 +188,28 @@ __all__ = [
     "ModelRequestRetrying",
     "ModelRequestStarted",
     "ModelSignal",
+    "NeedsAuth",
     "ObserverError",
     "ObserverFailed",
     "ObserverFailure",
     "ObserverStats",
     "Parent",
+    "Permission",
+    "Permissions",
+    "Plan",
+    "Preview",
     "PriceBook",
     "PriceTable",
     "Pricing",
     "Rates",
+    "Reach",
     "ReasoningPart",
     "Registration",
+    "ReplayMismatchError",
+    "ReplayModel",
+    "ReplayResult",
     "Reply",
+    "ResumeError",
     "Retry",
     "RunCancelled",
     "RunFailed",
@@ -168,7 +219,11 @@ __all__ = [
     "ScriptedCall",
     "ScriptedFailure",
     "ScriptedModel",
+    "Step",
+    "Strategy",
     "StructuredPart",
+    "SummariseOlder",
+    "SummaryWanted",
     "TextPart",
     "Tool",
     "ToolCallPart",
@@ -188,12 +243,31 @@ __all__ = [
     "UsageReport",
     "UsageUpdated",
     "Warning",
+    "areplay",
+    "change_tools",
+    "command_tool",
+    "comparable",
     "file_tools",
     "new_id",
+    "preview",
+    "replay",
     "tool",
 ]
 
-_LATER = {"AnthropicModel": "agentkit_loop.models.anthropic", "AsyncLoopDriver": "agentkit_loop.aio"}
+_LATER = {
+    "AnthropicModel": "agentkit_loop.models.anthropic",
+    "AsyncLoopDriver": "agentkit_loop.aio",
+    "Preview": "agentkit_loop.previews",
+    "Reach": "agentkit_loop.file_reach",
+    "ReplayModel": "agentkit_loop.models.replay",
+    "ReplayResult": "agentkit_loop.replaying",
+    "areplay": "agentkit_loop.replaying",
+    "change_tools": "agentkit_loop.change_tools",
+    "command_tool": "agentkit_loop.command_tool",
+    "comparable": "agentkit_loop.replaying",
+    "preview": "agentkit_loop.previews",
+    "replay": "agentkit_loop.replaying",
+}
 """What is loaded when it is first asked for, by name."""
 
 

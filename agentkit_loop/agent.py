@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.compaction import Compaction, SummariseOlder
 from agentkit_loop.content import AnyPart, Item
 from agentkit_loop.driver import LoopDriver
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import AgentEvent
+from agentkit_loop.limits import CURRENCY, Limits
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.observers import FailurePolicy, Observer, Registration
+from agentkit_loop.permissions import Approver, Policy, checked_approver, checked_policy_object
 from agentkit_loop.pricing import Pricing
+from agentkit_loop.resuming import History, awaits_answer, forked_items, read_history
 from agentkit_loop.retry import Retry
 from agentkit_loop.settings import LoopSettings
-from agentkit_loop.shell import DriverSettings
+from agentkit_loop.shell import BLOCKING, DriverSettings, Resumed
+from agentkit_loop.state import FORKED_FROM
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult
+from agentkit_loop.subagents import agent_tool
 from agentkit_loop.tools import Tool, check_catalog
+from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON, clean_text, to_json
 
 if TYPE_CHECKING:
     from agentkit_loop.aio import AsyncLoopDriver
+
+
+_STOPPING = (Finished, AwaitingInput, *BLOCKING)
+"""Steps at which a stream of events ends."""
 
 
 class Agent:
@@ -35,7 +47,9 @@ class Agent:
     `with Agent(…)`. failure_policy: what follows when an observer raises. retry: how failed requests are
     made again. max_parallel_tools: tool bodies at once. parameters: further request parameters, handed to
     the model. prices: what requests cost, as a PriceBook or anything with a `cost` method; left out, the
-    model's own `prices`, where it has some (AnthropicModel has a PriceBook); None tells no costs. clock: for
+    model's own `prices`, where it has some (AnthropicModel has a PriceBook); None tells no costs. approve:
+    asked about each call that needs approval, sync or async. permissions: which calls run, are asked about, or
+    are denied. limits: what a session may use. compaction: when and how its transcript is shortened. clock: for
     tests.
     Raises ConfigurationError for what cannot work.
     """
@@ -53,6 +67,10 @@ class Agent:
         max_parallel_tools: int = 8,
         parameters: Mapping[str, JSON] | None = None,
         prices: Pricing | Literal["model"] | None = "model",
+        approve: Approver | None = None,
+        permissions: Policy | None = None,
+        limits: Limits | None = None,
+        compaction: Compaction | None = None,
         clock: Clock | None = None,
     ) -> None:
         if not isinstance(model, Model):
@@ -85,6 +103,13 @@ class Agent:
         self._max_parallel_tools = max_parallel_tools
         self._parameters: dict[str, JSON] = to_json(dict(parameters or {}))
         self._prices = prices
+        self._approve = checked_approver(approve)
+        self._policy = checked_policy_object(permissions)
+        if not _is_a(limits, Limits | None) or not _is_a(compaction, Compaction | None):
+            raise ConfigurationError(
+                f"limits={limits!r} or compaction={compaction!r} refused; give Limits(…) and Compaction(…)"
+            )
+        self._limits, self._compaction = limits, compaction
         self._clock = clock or Clock()
         self._closed = False
         EventEmitter(self.observers, policy=failure_policy)  # refuses what cannot observe, before a run
@@ -133,6 +158,91 @@ class Agent:
             driver.submit(*content)
         return driver
 
+    def resume(
+        self,
+        events: Iterable[AgentEvent],
+        *,
+        session_id: str | None = None,
+        replay_to: Iterable[Observer] = (),
+        trust_approvals: bool = False,
+        force: bool = False,
+        metadata: Mapping[str, object] | None = None,
+    ) -> LoopDriver:
+        """Go on with a session from its events, such as `read_events(…)` of its log; return the driver.
+
+        What a crash left open is closed first, under the old run's id; calls of tools that are idempotent run
+        again, approvals and requests for credentials are pending again. session_id: which session, where the
+        events hold several. replay_to: observers that have not seen the past and are told it. trust_approvals:
+        run what was approved and not started without asking again; a log is an input that someone may have
+        edited. force: see `read_history`. Raises ResumeError for events that do not fit together.
+        """
+        history = self._history(events, session_id, replay_to, force=force)
+        resumed = Resumed(state=history.state, trust_approvals=trust_approvals, notes=history.notes)
+        return LoopDriver(self._settings(metadata), resumed=resumed)
+
+    def aresume(
+        self,
+        events: Iterable[AgentEvent],
+        *,
+        session_id: str | None = None,
+        replay_to: Iterable[Observer] = (),
+        trust_approvals: bool = False,
+        force: bool = False,
+        metadata: Mapping[str, object] | None = None,
+    ) -> AsyncLoopDriver:
+        """Go on with a session on the running event loop; see `resume`."""
+        from agentkit_loop.aio import AsyncLoopDriver  # noqa: PLC0415 - brings asyncio, for async runs only
+
+        history = self._history(events, session_id, replay_to, force=force)
+        resumed = Resumed(state=history.state, trust_approvals=trust_approvals, notes=history.notes)
+        return AsyncLoopDriver(self._settings(metadata), resumed=resumed)
+
+    def fork(
+        self,
+        events: Iterable[AgentEvent],
+        *,
+        at: int | None = None,
+        source_session_id: str | None = None,
+        session_id: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> LoopDriver:
+        """Start a new session with the transcript of another one; return its driver.
+
+        at: the last event that counts, by its `seq`; left out, all. source_session_id: which session, where the
+        events hold several. session_id: of the new one. Raises ResumeError as `resume` does.
+        """
+        state = read_history(events, session_id=source_session_id, at=at).state
+        origin = {
+            FORKED_FROM: {
+                "session_id": state.session_id,
+                "seq": state.seq,
+                "unanswered": awaits_answer(state),
+            }
+        }
+        return self.start(
+            session_id=session_id, items=forked_items(state), metadata={**(metadata or {}), **origin}
+        )
+
+    def as_tool(
+        self, *, name: str | None = None, description: str, timeout_s: float | None = None
+    ) -> Tool[..., Any]:
+        """Return a tool that gives a prompt to this agent and answers with its text.
+
+        name: as the model calls it, else the agent's. description: what the agent is good for. The child has a
+        session of its own whose `parent` names the call; see subagents.py.
+        """
+
+        def started(settings: DriverSettings, lock: threading.RLock) -> LoopDriver:
+            return LoopDriver(settings, lock=lock)
+
+        return agent_tool(
+            started,
+            lambda: self._settings(None),
+            name=self.name if name is None else name,
+            description=description,
+            timeout_s=timeout_s,
+        )
+
     def run(self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None) -> RunResult:
         """Run one exchange in a session of its own. Raises ModelError, ObserverError."""
         with self.start(metadata=metadata) as driver:
@@ -155,7 +265,7 @@ class Agent:
             with driver:
                 driver.submit(*content)
                 step = None
-                while not isinstance(step, (Finished, AwaitingInput)):
+                while not isinstance(step, _STOPPING):
                     yield from _drained(told)
                     step = driver.advance()
         except GeneratorExit:
@@ -177,7 +287,7 @@ class Agent:
             async with driver:
                 driver.submit(*content)
                 step = None
-                while not isinstance(step, (Finished, AwaitingInput)):
+                while not isinstance(step, _STOPPING):
                     for event in _drained(told):
                         yield event
                     step = await driver.advance()
@@ -189,6 +299,24 @@ class Agent:
             raise
         for event in _drained(told):
             yield event
+
+    def _history(
+        self,
+        events: Iterable[AgentEvent],
+        session_id: str | None,
+        replay_to: Iterable[Observer],
+        *,
+        force: bool,
+    ) -> History:
+        observers = tuple(replay_to)
+        if not observers:
+            return read_history(events, session_id=session_id, force=force)
+        past = EventEmitter(observers, policy=self.failure_policy)
+        return read_history(events, session_id=session_id, force=force, tell=past.tell_again)
+
+    def driver_settings(self) -> DriverSettings:
+        """Return what this agent's drivers are made with; for who drives a session otherwise, as a replay does."""
+        return self._settings(None)
 
     def _settings(self, metadata: Mapping[str, object] | None) -> DriverSettings:
         if self._closed:
@@ -203,7 +331,11 @@ class Agent:
             retry=self._retry,
             max_parallel_tools=self._max_parallel_tools,
             metadata=to_json(dict(metadata or {})),
+            policy=self._policy,
+            limits=self._limits,
+            compaction=self._compaction,
         )
+        self._refuse_unpriced()
         return DriverSettings(
             loop=loop,
             model=self.model,
@@ -211,7 +343,24 @@ class Agent:
             failure_policy=self.failure_policy,
             prices=self._prices,
             clock=self._clock,
+            approve=self._approve,
         )
+
+    def _refuse_unpriced(self) -> None:
+        """Refuse a cost limit that nothing would ever reach."""
+        limits = self._limits
+        if limits is None or limits.max_cost_usd is None or limits.unpriced == "allow":
+            return
+        one = Usage(input_tokens=1, output_tokens=1)
+        strategies = () if self._compaction is None else self._compaction.strategies
+        summarising = [strategy.model for strategy in strategies if isinstance(strategy, SummariseOlder)]
+        for name in dict.fromkeys(model.name for model in (self.model, *summarising) if model is not None):
+            cost = None if self._prices is None else self._prices.cost(name, one, self._clock.now())
+            if cost is None or cost.currency != CURRENCY:
+                raise ConfigurationError(
+                    f"max_cost_usd refused because the price of {name!r} in {CURRENCY} is not known; "
+                    "give prices=, or Limits(unpriced='allow')"
+                )
 
 
 def _drained(told: collections.deque[AgentEvent]) -> Iterator[AgentEvent]:

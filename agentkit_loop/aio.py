@@ -9,25 +9,35 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import contextvars
+import functools
+import inspect
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from agentkit_loop.content import AnyPart, AppendText, Item
 from agentkit_loop.errors import IllegalMoveError, ObserverError
-from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
+from agentkit_loop.events import AgentEvent
 from agentkit_loop.execution import arun_body
 from agentkit_loop.intake import checked_signal, fault_of
-from agentkit_loop.models.protocol import ModelSignal
-from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
+from agentkit_loop.machine import GRACE_S
+from agentkit_loop.models.protocol import Model, ModelSignal
+from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
-from agentkit_loop.shell import GRACE_S, DriverBase, DriverSettings
-from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
-from agentkit_loop.values import clean_text
+from agentkit_loop.permissions import Approver
+from agentkit_loop.shell import BLOCKING, DriverBase, DriverSettings, Resumed
+from agentkit_loop.signals import Cancel, OutOfTime
+from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import Tool
+from agentkit_loop.values import JSON, clean_text
 
 BODY_GRACE_S = 1.0
 """How long the end of a run waits for cancelled async bodies."""
+
+_Deciding: TypeAlias = tuple[ApprovalRequest, asyncio.Task[tuple[object, BaseException | None]]]
 
 
 class AsyncLoopDriver(DriverBase):
@@ -43,17 +53,22 @@ class AsyncLoopDriver(DriverBase):
         session_id: str | None = None,
         items: Iterable[Item] = (),
         tap: Callable[[AgentEvent], None] | None = None,
+        resumed: Resumed | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
-        super().__init__(settings, session_id=session_id, items=items, tap=tap)
+        super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed, lock=lock)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._inbox: collections.deque[tuple[Slot | None, Any]] = collections.deque()
         self._changed = asyncio.Event()
         self._stream: AsyncIterator[ModelSignal | list[ModelSignal]] | None = None
         self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
-        self._cancelled: set[asyncio.Task[None]] = set()  # bodies that may still be ending
+        self._deciding: dict[tuple[str, str], _Deciding] = {}  # what `approve=` was asked, by session and id
+        self._cancelled: set[asyncio.Task[Any]] = set()  # bodies that may still be ending
         self._tasks: dict[str, asyncio.Task[None]] = {}  # async bodies that run, by call id
         self._pausing = False
+        self._reading: asyncio.Task[Any] | None = None  # who waits for the model right now
+        self._cut = False  # a cancel came meanwhile, and not from outside
         self._start()
 
     async def __aenter__(self) -> Self:
@@ -95,15 +110,22 @@ class AsyncLoopDriver(DriverBase):
                 return
 
     async def run(self, *content: str | AnyPart | Item) -> RunResult:
-        """Submit, drive one exchange to its end and return its result."""
+        """Submit, drive one exchange to its end and return its result.
+
+        Where a step waits for an answer that `approve=` does not give, the result is `suspended` and names it.
+        """
+        stale = bool(content) and self._machine.ends  # the new input is for the exchange after that one
         if content:
             self.submit(*content)
         while True:
             step = await self.next()
-            if isinstance(step, Finished):
+            if isinstance(step, Finished) and not stale:
                 return step.result
+            if isinstance(step, BLOCKING):
+                return self._suspended()
             if isinstance(step, AwaitingInput):
                 raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
+            stale = stale and not isinstance(step, Finished)
 
     async def _work(self, *, pausing: bool) -> Step | None:
         self._refuse_reentry()
@@ -141,6 +163,7 @@ class AsyncLoopDriver(DriverBase):
 
     async def _give_grace(self) -> None:
         """Let the bodies that run go on for a moment; what they bring is told."""
+        self._let_children_go()
         until = self._clock.monotonic() + GRACE_S
         while self._is_waiting_for_bodies(until):
             await self._wait_for_change(until)
@@ -150,7 +173,8 @@ class AsyncLoopDriver(DriverBase):
         seconds = None if until is None else max(0.0, until - self._clock.monotonic())
         self._changed.clear()
         if not self._inbox:
-            await self._clock.await_change(self._changed, seconds, busy=bool(self._contexts))
+            busy = bool(self._contexts or self._deciding)
+            await self._clock.await_change(self._changed, seconds, busy=busy)
 
     def _refuse_closing(self) -> None:
         self._refuse_reentry("close()")
@@ -165,7 +189,7 @@ class AsyncLoopDriver(DriverBase):
         if task is not None and not task.done():
             self._end_body(task)
 
-    def _end_body(self, task: asyncio.Task[None]) -> None:
+    def _end_body(self, task: asyncio.Task[Any]) -> None:
         task.cancel()
         self._cancelled.add(task)
         task.add_done_callback(self._cancelled.discard)
@@ -176,15 +200,23 @@ class AsyncLoopDriver(DriverBase):
             self._prepared = True
             if self._has_to_prepare:
                 await asyncio.to_thread(self._prepare)
+        self._take_answers()
         self._take_waiting()
         move = self._machine.decide(self._clock.monotonic())
         match move:
             case AgentEvent():
                 self._do(move)
+                if self._stream is not None and self._state.request is None:
+                    await self._let_go()
             case Stream():
                 await self._read()
             case Wait(until):
+                child = self._child_step()
+                if child is not None:
+                    return await self._asked_approver(child)
                 await self._wait_for_change(until)
+            case Ask(call_id):
+                return await self._asked_approver(self._request_step(self._state.calls[call_id]))
             case GiveUp(failure):
                 raise self._model_error(failure)
             case Ended():
@@ -193,28 +225,95 @@ class AsyncLoopDriver(DriverBase):
                 return self._step(move)
         return None
 
-    def _perform(self, event: AgentEvent) -> None:
-        if isinstance(event, ModelRequestStarted):
+    async def _asked_approver(self, step: ApprovalRequest | AuthRequest) -> Step | None:
+        """Ask `approve=` once about a call; return its step for the host where that leaves it open.
+
+        One that is not async may wait for a person: it runs on a thread, and the event loop goes on.
+        """
+        approve = self._settings.approve
+        if isinstance(step, ApprovalRequest) and (step.session_id, step.approval_id) in self._deciding:
+            await self._wait_for_change(self._machine.deadline)
+            return None
+        if approve is None or not isinstance(step, ApprovalRequest) or not self._is_new(step):
+            return step
+        deciding = self._loop.create_task(self._answer_of(approve, step), name="approve")
+        deciding.add_done_callback(lambda _: self._changed.set())
+        self._deciding[step.session_id, step.approval_id] = step, deciding
+        return None
+
+    async def _answer_of(
+        self, approve: Approver, step: ApprovalRequest
+    ) -> tuple[object, BaseException | None]:
+        """Return what `approve=` answers, or raises; a KeyboardInterrupt may not end the event loop from here."""
+        answer: Any
+        try:
+            if inspect.iscoroutinefunction(approve) or inspect.iscoroutinefunction(type(approve).__call__):
+                answer = approve(step)
+            else:
+                answer, error = await self._elsewhere(functools.partial(approve, step))
+                if error is not None:
+                    return None, error
+            return (await answer if inspect.isawaitable(answer) else answer), None
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the driving task raises it
+            return None, error
+
+    def _elsewhere(self, work: Callable[[], object]) -> asyncio.Future[tuple[object, BaseException | None]]:
+        """Do something on a daemon thread, which nobody has to wait for; return what it gives, or raises."""
+        outcome: asyncio.Future[tuple[object, BaseException | None]] = self._loop.create_future()
+
+        def settle(answer: object, error: BaseException | None) -> None:
+            if not outcome.done():
+                outcome.set_result((answer, error))
+
+        def run() -> None:
+            told: tuple[object, BaseException | None]
             try:
-                self._stream = aiter(self._settings.model.astream(self._machine.model_request()))
-            except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
-                self._take(fault_of(error))
-        elif isinstance(event, ToolExecutionStarted):
-            self._start_body(event.call_id)
+                told = (work(), None)
+            except BaseException as error:  # noqa: BLE001 - as above
+                told = (None, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
+                self._loop.call_soon_threadsafe(settle, *told)
 
-    def _start_body(self, call_id: str) -> None:
-        call = self._state.calls[call_id]
-        tool = self._settings.loop.tools[call.part.name]
-        context = self._context(call_id)
-        if tool.is_async:
+        self._threads.run("approve", functools.partial(contextvars.copy_context().run, run))
+        return outcome
 
-            async def awaited() -> None:
-                self._post((None, await arun_body(tool, context, call.part.input, self._clock)))
+    def _take_answers(self) -> None:
+        """Give the steps that `approve=` was asked about its answers; raises what it raised."""
+        for key, (step, deciding) in list(self._deciding.items()):
+            if deciding.done():
+                del self._deciding[key]
+                answer, error = deciding.result()
+                if error is not None:
+                    raise error
+                self._answer_step(step, answer)
 
-            self._tasks[call_id] = self._loop.create_task(awaited(), name=f"tool-{tool.name}")
+    def _open_stream(self, model: Model) -> None:
+        try:
+            self._stream = aiter(model.astream(self._machine.requests.model_request()))
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
+            self._take(fault_of(error))
+
+    def _start_body(self, tool: Tool[..., Any], context: ToolContext, arguments: dict[str, JSON]) -> None:
+        if not tool.is_async:
+            self._run_on_thread(tool, context, arguments)
             return
 
-        self._run_on_thread(tool, context, call.part.input)
+        async def body() -> None:
+            self._post((None, await arun_body(tool, context, arguments, self._clock)))
+
+        self._tasks[context.call_id] = self._loop.create_task(body(), name=f"tool-{tool.name}")
+
+    def _stop_bodies(self) -> None:
+        super()._stop_bodies()
+        for task in self._tasks.values():
+            self._loop.call_soon(task.cancel)  # not before its first step, or it would never report its end
+        self._stop_asking()
+
+    def _stop_asking(self) -> None:
+        """Let go of the questions to `approve=`: what it answers from now on changes nothing."""
+        for _, deciding in self._deciding.values():
+            self._end_body(deciding)
+        self._deciding = {}
 
     async def _read(self) -> None:
         """Take signals of the stream until it ends or something else is to be done."""
@@ -241,13 +340,28 @@ class AsyncLoopDriver(DriverBase):
                 if self._pausing or inbox:
                     return
             came: Any
+            self._reading = asyncio.current_task()
             try:
                 came = await following()
             except StopAsyncIteration:
                 came = None
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
                 came = fault_of(error)
+            except asyncio.CancelledError:
+                if not self._was_cut():
+                    raise
+                return
+            finally:
+                self._reading = None
             self._came = iter(came if came.__class__ is list else (came,))
+            if inbox:
+                return  # a cancel comes before what it cut, and so does the end of the run's time
+
+    def _was_cut(self) -> bool:
+        """Whether the wait for the model was ended by our own cancel alone, and not from outside as well."""
+        cut, self._cut = self._cut, False
+        task = asyncio.current_task()
+        return cut and task is not None and task.uncancel() == 0
 
     async def _let_go(self) -> None:
         """Close the stream, and give cancelled bodies the chance to end."""
@@ -271,8 +385,23 @@ class AsyncLoopDriver(DriverBase):
         for task in self._tasks.values():
             if not task.done():
                 self._end_body(task)
+        self._stop_asking()
 
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
         self._inbox.append(entry)
+        if isinstance(entry[1], (Cancel, OutOfTime)):
+            with contextlib.suppress(RuntimeError):  # as below
+                self._loop.call_soon_threadsafe(self._cut_reading)
         with contextlib.suppress(RuntimeError):  # the loop is closed: a late answer changes nothing
             self._loop.call_soon_threadsafe(self._changed.set)
+
+    def _cut_reading(self) -> None:
+        """Let the task that waits for the model look around, where a cancel that is posted closes that."""
+        task = self._reading
+        if (
+            task is not None
+            and not self._cut
+            and any(isinstance(signal, (Cancel, OutOfTime)) for _, signal in self._inbox)
+        ):
+            self._cut = True
+            task.cancel()

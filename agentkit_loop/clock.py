@@ -48,6 +48,15 @@ class Clock:
         except TimeoutError:
             return
 
+    def alarm(self, seconds: float, act: Callable[[], object]) -> Callable[[], object]:
+        """Have something done on another thread after so many seconds; return what calls it off."""
+        import threading  # noqa: PLC0415 - only runs with a deadline need it
+
+        timer = threading.Timer(seconds, act)
+        timer.daemon = True
+        timer.start()
+        return timer.cancel
+
     def sleep(self, seconds: float) -> None:
         """Wait on the calling thread; for scripted models and tools."""
         time.sleep(seconds)

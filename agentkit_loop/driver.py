@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
 from agentkit_loop.errors import IllegalMoveError
-from agentkit_loop.events import AgentEvent, ModelRequestStarted, ToolExecutionStarted
+from agentkit_loop.events import AgentEvent
 from agentkit_loop.intake import checked_signal, fault_of
-from agentkit_loop.models.protocol import ModelSignal
-from agentkit_loop.moves import Ended, GiveUp, Stream, Wait, Yield
+from agentkit_loop.machine import GRACE_S
+from agentkit_loop.models.protocol import Model, ModelSignal
+from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
-from agentkit_loop.shell import GRACE_S, DriverBase, DriverSettings
-from agentkit_loop.steps import AwaitingInput, Finished, RunResult, Step
-from agentkit_loop.values import clean_text
+from agentkit_loop.permissions import settled
+from agentkit_loop.shell import BLOCKING, DriverBase, DriverSettings, Resumed
+from agentkit_loop.signals import Cancel, OutOfTime
+from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
+from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tools import Tool
+from agentkit_loop.values import JSON, clean_text
 
 
 class LoopDriver(DriverBase):
@@ -33,11 +41,14 @@ class LoopDriver(DriverBase):
         session_id: str | None = None,
         items: Iterable[Item] = (),
         tap: Callable[[AgentEvent], None] | None = None,
+        resumed: Resumed | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
-        super().__init__(settings, session_id=session_id, items=items, tap=tap)
+        super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed, lock=lock)
         self._inbox: queue.SimpleQueue[tuple[Slot | None, Any]] = queue.SimpleQueue()
         self._stream: Iterator[ModelSignal | list[ModelSignal]] | None = None
         self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
+        self._cut: Callable[[], object] | None = None  # lets the open stream end, from any thread
         self._pausing = False  # return after each event, for stream()
         self._start()
 
@@ -80,13 +91,22 @@ class LoopDriver(DriverBase):
                 return
 
     def run(self, *content: str | AnyPart | Item) -> RunResult:
-        """Submit, drive one exchange to its end and return its result."""
+        """Submit, drive one exchange to its end and return its result.
+
+        Where a step waits for an answer that `approve=` does not give, the result is `suspended` and names it.
+        """
+        stale = bool(content) and self._machine.ends  # the new input is for the exchange after that one
         if content:
             self.submit(*content)
-        for step in self:
-            if isinstance(step, Finished):
+        while True:
+            step = self.next()
+            if isinstance(step, Finished) and not stale:
                 return step.result
-        raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
+            if isinstance(step, BLOCKING):
+                return self._suspended()
+            if isinstance(step, AwaitingInput):
+                raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
+            stale = stale and not isinstance(step, Finished)
 
     def advance(self) -> Step | None:
         """Do one thing and return; for a host that wants the events as they come (`Agent.stream`)."""
@@ -99,6 +119,7 @@ class LoopDriver(DriverBase):
 
     def _give_grace(self) -> None:
         """Let the bodies that run go on for a moment; what they bring is told."""
+        self._let_children_go()
         until = self._clock.monotonic() + GRACE_S
         while self._is_waiting_for_bodies(until):
             self._wait_for_signal(until)
@@ -141,16 +162,45 @@ class LoopDriver(DriverBase):
         match move:
             case AgentEvent():
                 self._do(move)
+                if self._state.request is None:
+                    self._close_stream()
             case Stream():
                 self._read()
             case Wait(until):
+                child = self._child_step()
+                if child is not None:
+                    return self._asked_approver(child)
                 self._wait_for_signal(until)
+            case Ask(call_id):
+                return self._asked_approver(self._request_step(self._state.calls[call_id]))
             case GiveUp(failure):
                 raise self._model_error(failure)
             case Ended():
                 raise IllegalMoveError("next()", "the run is closed", "start a new run")
             case Yield():
                 return self._step(move)
+        return None
+
+    def wait(self) -> None:
+        """Wait until something comes from a tool or another thread, and take it; for who holds an open step."""
+        with self._alone("wait()"), self._working_on():
+            self._wait_for_signal(None)
+
+    def _asked_approver(self, step: ApprovalRequest | AuthRequest) -> Step | None:
+        """Ask `approve=` once about a call; return its step for the host where that leaves it open."""
+        approve = self._settings.approve
+        if approve is None or not isinstance(step, ApprovalRequest) or not self._is_new(step):
+            return step
+        guard = self._guard
+        guard.waiting = True  # who is asked may wait for a person, and nothing is told meanwhile
+        try:
+            guard.check()
+            answer: Any = approve(step)
+            if inspect.isawaitable(answer):
+                answer = settled(answer)
+        finally:
+            guard.waiting = False
+        self._answer_step(step, answer)
         return None
 
     def _take_waiting(self) -> bool:
@@ -172,21 +222,17 @@ class LoopDriver(DriverBase):
         if entry is not None:
             self._take_posted(entry)
 
-    def _perform(self, event: AgentEvent) -> None:
-        if isinstance(event, ModelRequestStarted):
-            try:
-                self._stream = iter(self._settings.model.stream(self._machine.model_request()))
-            except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
-                self._take(fault_of(error))
-        elif isinstance(event, ToolExecutionStarted):
-            self._start_body(event.call_id)
+    def _open_stream(self, model: Model) -> None:
+        request = self._machine.requests.model_request()
+        interrupt = getattr(model, "interrupt", None)
+        self._cut = None if interrupt is None else functools.partial(interrupt, request)
+        try:
+            self._stream = iter(model.stream(request))
+        except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
+            self._take(fault_of(error))
 
-    def _start_body(self, call_id: str) -> None:
-        call = self._state.calls[call_id]
-        tool = self._settings.loop.tools[call.part.name]
-        context = self._context(call_id)
-
-        self._run_on_thread(tool, context, call.part.input)
+    def _start_body(self, tool: Tool[..., Any], context: ToolContext, arguments: dict[str, JSON]) -> None:
+        self._run_on_thread(tool, context, arguments)
 
     def _read(self) -> None:
         """Take signals of the stream until it ends or something else is to be done."""
@@ -221,9 +267,11 @@ class LoopDriver(DriverBase):
                 came = fault_of(error)
             guard.waiting = False
             self._came = iter(came if came.__class__ is list else (came,))
+            if not inbox_is_empty():
+                return  # a cancel comes before what it cut, and so does the end of the run's time
 
     def _close_stream(self) -> None:
-        stream, self._stream, self._came = self._stream, None, iter(())
+        stream, self._stream, self._came, self._cut = self._stream, None, iter(()), None
         close: Callable[[], None] | None = getattr(stream, "close", None)
         if close is not None:
             with contextlib.suppress(Exception):  # what a connection says while it is let go changes nothing
@@ -236,3 +284,6 @@ class LoopDriver(DriverBase):
 
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
         self._inbox.put(entry)
+        cut = self._cut
+        if isinstance(entry[1], (Cancel, OutOfTime)) and cut is not None:
+            cut()  # who waits for the model would not look here

@@ -90,6 +90,9 @@ class EventEmitter:
         self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         self._queued: collections.deque[AgentEvent] = collections.deque()
         self._lock = threading.RLock()
+        self.exclusive: threading.RLock | None = (
+            None  # held while observers are told that others tell as well
+        )
         for observer in observers:
             self.add_observer(observer)
 
@@ -132,6 +135,15 @@ class EventEmitter:
         self._slots = tuple(other for other in self._slots if other is not slot)
         self._retired.append(slot)
         self._reroute()
+
+    @property
+    def registrations(self) -> tuple[Registration, ...]:
+        """The registered observers with the policies that hold for them, without a driver's own collectors."""
+        return tuple(
+            Registration(slot.observer, policy=slot.policy, disable_after=slot.disable_after)
+            for slot in self._slots
+            if slot.counted
+        )
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -191,29 +203,41 @@ class EventEmitter:
         event.__class__ = ContentDelta
         self._dispatch(event, delta.__class__)
 
+    def tell_again(self, event: AgentEvent) -> None:
+        """Dispatch an event that was told before, as it is: for observers that have not seen the past."""
+        self.seq = event.seq
+        self._dispatch(event, event.delta.__class__ if isinstance(event, ContentDelta) else event.__class__)
+
     def _dispatch(self, event: AgentEvent, kind: EventKind) -> None:
         """Tell a stamped event. kind: its class, that of its delta where it is a ContentDelta."""
         if self._fold is not None:
             self._fold(event)
-        route = self._routes.get(kind)
-        if route is None:
-            route = self._route(kind)
-        route.told += 1  # here: an observer may ask for the counts, or change who is registered
-        failures: list[tuple[Slot, BaseException]] | None = None
-        before = _clock_s()
-        for handle, slot in route:
-            self.telling = slot
-            try:
-                handle(event)
-            except BaseException as error:  # noqa: BLE001 - the others still get the event; see _settle
-                failures = failures or []
-                failures.append((slot, error))
-            after = _clock_s()
-            slot.spent_s += after - before
-            before = after
-        self.telling = None
-        if failures is not None:
-            self._settle(event, failures)
+        exclusive = self.exclusive
+        if exclusive is not None:
+            exclusive.acquire()
+        try:
+            route = self._routes.get(kind)
+            if route is None:
+                route = self._route(kind)
+            route.told += 1  # here: an observer may ask for the counts, or change who is registered
+            failures: list[tuple[Slot, BaseException]] | None = None
+            before = _clock_s()
+            for handle, slot in route:
+                self.telling = slot
+                try:
+                    handle(event)
+                except BaseException as error:  # noqa: BLE001 - the others still get the event; see _settle
+                    failures = failures or []
+                    failures.append((slot, error))
+                after = _clock_s()
+                slot.spent_s += after - before
+                before = after
+            self.telling = None
+            if failures is not None:
+                self._settle(event, failures)
+        finally:
+            if exclusive is not None:
+                exclusive.release()
 
     def _route(self, kind: EventKind) -> Route:
         cls = kind if issubclass(kind, AgentEvent) else ContentDelta

@@ -5,8 +5,10 @@ AgentKitError
 │   ├── IllegalMoveError       a signal that the loop's state does not allow; the state is as it was
 │   └── ConfigurationError     a wrong option, tool definition or combination
 ├── ModelRequestError          one request failed; raised by model adapters, retried by the loop
+│   └── ReplayMismatchError    a replayed session does something else than the recorded one; says what and where
 ├── ModelError                 the model failed for good; carries what the session has so far
 ├── ObserverError              an observer under FAIL_FAST raised; the original is its cause
+├── ResumeError                the events of a session do not fit together, so that nothing goes on with them
 └── LogError                   a log that cannot be read or written, with its path and line
 
 A test compares this drawing with the classes.
@@ -80,6 +82,20 @@ class ModelRequestError(AgentKitError):
         return self.error_class in RETRYABLE_CLASSES
 
 
+class ReplayMismatchError(ModelRequestError):
+    """A replay came to where it differs from what was recorded; nothing mends that but the same configuration.
+
+    path: where, such as `messages[4].content[1].text`. recorded, now: both values as they are shown, printable
+    and bounded; of long texts the part around the first difference.
+    """
+
+    def __init__(self, path: str, *, recorded: str, now: str) -> None:
+        super().__init__(f"{path}: {recorded} … {now}", error_class="invalid_request")
+        self.path = path
+        self.recorded = recorded
+        self.now = now
+
+
 class ModelError(AgentKitError):
     """The model failed and no attempt is left; the run has ended with RunFailed.
 
@@ -113,6 +129,10 @@ class ObserverError(AgentKitError):
         self.observer = observer
         self.event_seq = event_seq
         self.event_type = event_type
+
+
+class ResumeError(AgentKitError):
+    """The events of a session do not fit together; the text says what and where."""
 
 
 class LogError(AgentKitError):

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from agentkit_loop.clock import Clock
-from agentkit_loop.signals import ToolReturned
+from agentkit_loop.credentials import NeedsAuth
+from agentkit_loop.errors import ObserverError
+from agentkit_loop.signals import AuthWanted, ToolReturned
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool, ainvoke, bound_output, invoke
-from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import JSON, to_json
+from agentkit_loop.usage import ErrorInfo, Usage
+from agentkit_loop.values import JSON, clean_text, to_json
+
+
+@attrs.frozen(kw_only=True)
+class ChildOutcome:
+    """What an agent behind a tool gives back. usage: what its session used, with its costs (see `child_usage`)."""
+
+    output: str
+    is_error: bool
+    error: ErrorInfo | None
+    usage: Usage
 
 
 def run_body(
     tool: Tool[..., Any], context: ToolContext, arguments: dict[str, JSON], clock: Clock
-) -> ToolReturned:
+) -> ToolReturned | AuthWanted:
     """Run the body on this thread and report what came of it; never raises."""
     started = clock.monotonic()
     try:
@@ -29,7 +43,7 @@ async def arun_body(
     context: ToolContext,
     arguments: dict[str, JSON],
     clock: Clock,
-) -> ToolReturned:
+) -> ToolReturned | AuthWanted:
     """Run an async body on this event loop and report what came of it; never raises."""
     started = clock.monotonic()
     try:
@@ -40,27 +54,42 @@ async def arun_body(
 
 
 def _returned(context: ToolContext, output: object, duration_ms: float, tool: Tool[..., Any]) -> ToolReturned:
+    child = output if isinstance(output, ChildOutcome) else None
+    # Masked before it is bounded: a bound may cut a credential in two.
+    told = context.masked(to_json(output if child is None else child.output))
     return ToolReturned(
         call_id=context.call_id,
         attempt=context.attempt,
-        output=bound_output(to_json(output), tool.max_output_chars),
+        output=bound_output(told, tool.max_output_chars),
         duration_ms=duration_ms,
+        is_error=child is not None and child.is_error,
+        error=None if child is None else child.error,
+        child_usage=None if child is None else child.usage,
     )
 
 
 def _failed(
     context: ToolContext, error: BaseException, duration_ms: float, tool: Tool[..., Any]
-) -> ToolReturned:
+) -> ToolReturned | AuthWanted:
     import asyncio  # noqa: PLC0415 - a third of what this package takes to import; only errors ask for it
 
+    if isinstance(error, NeedsAuth):
+        return AuthWanted(
+            call_id=context.call_id,
+            attempt=context.attempt,
+            provider=clean_text(str(error.provider)),
+            scopes=tuple(clean_text(str(scope)) for scope in error.scopes),
+            purpose=None if error.purpose is None else clean_text(str(error.purpose)),
+        )
     info = ErrorInfo.of(error)
     # The model gets the message; the frames go to the event only.
     text = info.message if info.message == info.type else f"{info.type}: {info.message}"
-    fatal = not isinstance(error, (Exception, asyncio.CancelledError))
+    # An observer of the whole family may have broken a child's run under FAIL_FAST.
+    fatal = isinstance(error, ObserverError) or not isinstance(error, (Exception, asyncio.CancelledError))
     return ToolReturned(
         call_id=context.call_id,
         attempt=context.attempt,
-        output=bound_output(text, tool.max_output_chars),
+        output=bound_output(context.masked(text), tool.max_output_chars),
         duration_ms=duration_ms,
         is_error=True,
         error=info,

@@ -1,4 +1,4 @@
-"""What is in reach of tools that read files: everything under one directory, and nothing else.
+"""What is in reach of tools that read and change files: everything under one directory, and nothing else.
 
 A path from a model is resolved with its symlinks and must come out under the root. What comes out is then
 opened from the root downwards, one name after the other, each relative to the directory opened before it and
@@ -88,12 +88,11 @@ class Found:
 
 
 class Reach:
-    """A directory whose files may be read. hidden: files and directories in it that may not.
+    """A directory whose files may be read and changed. hidden: files and directories in it that may not.
 
-    Both are resolved. What is hidden need not exist yet, and is known by its identity (device and inode), by
-    whatever name it is reached. secrets: whether what SECRET_NAMES names, below the root, may be read; it is
-    known by its name and by that of a link to it. Raises ConfigurationError for a root that is no directory,
-    or is hidden.
+    Both are resolved. What is hidden need not exist yet; it is known by its path and by its identity (device,
+    inode), whatever name reaches it. secrets: whether what SECRET_NAMES names, below the root, is in reach; it
+    is known by its name and a link's to it. Raises ConfigurationError for a root that is none, or is hidden.
     """
 
     def __init__(
@@ -116,6 +115,11 @@ class Reach:
                     f"root {os.fspath(root)!r} lies in {str(path)!r}, which is hidden from it; "
                     "give another root, or hide less"
                 )
+
+    @property
+    def root(self) -> str:
+        """The directory, as an absolute path without links."""
+        return self._root
 
     def resolve(self, path: str) -> Parts:
         """Return where a path leads, whether or not something is there; raises ValueError, PermissionError."""
@@ -152,6 +156,20 @@ class Reach:
             with opened as file:
                 self._check(os.fstat(file.fileno()), path)  # it may be another one by now
                 yield file
+
+    @contextlib.contextmanager
+    def parent(self, parts: Parts, path: str) -> Iterator[int]:
+        """Open the directory, made where it is missing, of what `resolve` gave, to put a file there by `dir_fd`.
+
+        A regular file in reach has its name, or nothing. path: as our errors call it; the system's are raised raw.
+        """
+        self._refuse_secrets(parts, path)
+        if not parts:
+            self._check(Path(self._root).stat(), path)
+        with self._directory(parts[:-1], make=True) as parent:
+            with contextlib.suppress(FileNotFoundError):
+                self._check(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False), path)
+            yield parent
 
     def walk(
         self, path: str, *, cancelled: Callable[[], bool] = lambda: False, limit: int = MAX_ENTRIES
@@ -191,6 +209,8 @@ class Reach:
         below = self._root.rstrip("/") + "/"
         if not real.startswith(below):
             raise PermissionError(f"{quoted(path)} is a link that leads out of the root")
+        if any(Path(real).is_relative_to(os.path.realpath(hidden)) for hidden in self._hidden):
+            self._check(None, path)  # also what is not there yet, so that nobody makes it
         resolved = tuple(real.removeprefix(below).split("/"))
         self._refuse_secrets(resolved, path)
         return resolved
@@ -220,13 +240,13 @@ class Reach:
             )
 
     @contextlib.contextmanager
-    def _directory(self, parts: Parts) -> Iterator[int]:
-        """Open a directory; raises OSError."""
+    def _directory(self, parts: Parts, *, make: bool = False) -> Iterator[int]:
+        """Open a directory, made where it is missing if wanted; raises OSError."""
         hidden = self._hidden_now()
         fd = os.open(self._root, _DIRECTORY)
         try:
             for place, name in enumerate(parts, start=1):
-                inner = os.open(name, _DIRECTORY, dir_fd=fd)
+                inner = _enter(name, fd, make=make)
                 os.close(fd)
                 fd = inner
                 if _identity(os.fstat(fd)) in hidden:
@@ -335,6 +355,17 @@ def _names(path: str) -> Parts:
     except UnicodeEncodeError:
         raise ValueError(f"path {quoted(path)} cannot be the name of a file here") from None
     return parts
+
+
+def _enter(name: str, fd: int, *, make: bool) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=fd)
+    except FileNotFoundError:
+        if not make:
+            raise
+    with contextlib.suppress(FileExistsError):  # made by another meanwhile, whatever it is
+        os.mkdir(name, dir_fd=fd)
+    return os.open(name, _DIRECTORY, dir_fd=fd)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -13,7 +13,19 @@ import attrs
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.events import AgentEvent
-from agentkit_loop.signals import Answered, RequestFault, Submit, ToolReturned, UsageReported, WarningNoted
+from agentkit_loop.signals import (
+    Answered,
+    AuthAnswer,
+    AuthWanted,
+    Cancel,
+    Decision,
+    RequestFault,
+    SetTools,
+    Submit,
+    ToolReturned,
+    UsageReported,
+    WarningNoted,
+)
 from agentkit_loop.state import Failure, Phase
 from agentkit_loop.tool_context import CustomFact, ToolProgressed
 
@@ -27,9 +39,15 @@ class Verdict(enum.Enum):
 
 
 _ANYWHERE_OPEN = frozenset(Phase) - {Phase.CLOSED}
+_IN_A_ROUND = frozenset({Phase.WORKING, Phase.PENDING})
+_PENDING = frozenset({Phase.PENDING})
 
 MOVES: dict[type[Any], tuple[frozenset[Phase], frozenset[Phase], str]] = {
-    Submit: (_ANYWHERE_OPEN, frozenset(), "start a new run"),
+    Submit: (_ANYWHERE_OPEN - _PENDING, frozenset(), "answer the open steps first; a closed run takes none"),
+    Decision: (_PENDING, frozenset(), "an approval is answered once, while it is open"),
+    AuthAnswer: (_PENDING, frozenset(), "a request for credentials is answered once, while it is open"),
+    Cancel: (_ANYWHERE_OPEN - {Phase.IDLE}, frozenset({Phase.IDLE, Phase.CLOSED}), ""),
+    SetTools: (_ANYWHERE_OPEN, frozenset(), "start a new run"),
     BeginPart: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
     AppendText: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
     AppendBytes: (frozenset({Phase.STREAMING}), frozenset(), "a model may stream only into its open request"),
@@ -37,8 +55,9 @@ MOVES: dict[type[Any], tuple[frozenset[Phase], frozenset[Phase], str]] = {
     UsageReported: (frozenset({Phase.STREAMING}), frozenset(), "a model may report only on its open request"),
     Answered: (frozenset({Phase.STREAMING}), frozenset(), "a model may answer only its open request"),
     RequestFault: (frozenset({Phase.STREAMING}), frozenset(), "only an open request can fail"),
-    ToolProgressed: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
-    ToolReturned: (frozenset({Phase.WORKING}), frozenset(Phase) - {Phase.WORKING}, ""),
+    ToolProgressed: (_IN_A_ROUND, frozenset(Phase) - _IN_A_ROUND, ""),
+    ToolReturned: (_IN_A_ROUND, frozenset(Phase) - _IN_A_ROUND, ""),
+    AuthWanted: (_IN_A_ROUND, frozenset(Phase) - _IN_A_ROUND, ""),
     CustomFact: (_ANYWHERE_OPEN, frozenset({Phase.CLOSED}), ""),
     WarningNoted: (_ANYWHERE_OPEN, frozenset({Phase.CLOSED}), ""),
 }
@@ -66,6 +85,13 @@ class Wait:
 
 
 @attrs.frozen
+class Ask:
+    """A call waits for a person; the host gets its step."""
+
+    call_id: str
+
+
+@attrs.frozen
 class GiveUp:
     """The request failed for good; the driver ends the run and raises ModelError."""
 
@@ -85,4 +111,4 @@ class Yield(enum.Enum):
     FINISHED = "finished"
 
 
-Move: TypeAlias = AgentEvent | Stream | Wait | GiveUp | Ended | Yield
+Move: TypeAlias = AgentEvent | Stream | Wait | Ask | GiveUp | Ended | Yield

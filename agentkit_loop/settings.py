@@ -6,6 +6,11 @@ from typing import Any
 
 import attrs
 
+from agentkit_loop.compaction import Compaction
+from agentkit_loop.content import Parent, ToolSpec
+from agentkit_loop.events import ToolCatalogChanged
+from agentkit_loop.limits import Limits
+from agentkit_loop.permissions import Policy
 from agentkit_loop.retry import Retry
 from agentkit_loop.tools import Tool
 from agentkit_loop.values import JSON
@@ -16,7 +21,8 @@ class LoopSettings:
     """The machine's configuration.
 
     tools: by name. parameters: further request parameters, JSON. model_parameters: what the model sends
-    besides by itself, for the record. max_parallel_tools: bodies at once.
+    besides by itself, for the record. max_parallel_tools: bodies at once. policy: says which calls run. parent:
+    who started this sub-agent.
     """
 
     agent_name: str
@@ -28,3 +34,40 @@ class LoopSettings:
     retry: Retry
     max_parallel_tools: int
     metadata: dict[str, JSON]
+    policy: Policy | None = None
+    limits: Limits | None = None
+    compaction: Compaction | None = None
+    parent: Parent | None = None
+
+
+class Catalog:
+    """The tools of a session, which a host may change between turns.
+
+    tools: by name, as calls find them now. wanted: those from the next request on.
+    """
+
+    def __init__(self, tools: dict[str, Tool[..., Any]]) -> None:
+        self.tools = self.wanted = dict(tools)
+
+    @property
+    def specs(self) -> tuple[ToolSpec, ...]:
+        """What the model is told of the tools."""
+        return tuple(tool.spec for tool in self.tools.values())
+
+    def change(self) -> ToolCatalogChanged | None:
+        """Take over the tools that are wanted; return the event where the model would see a difference."""
+        if self.wanted is self.tools:
+            return None
+        before = {spec.name: spec for spec in self.specs}
+        # Those that stay keep their places: another order would be another prompt, and no event says so.
+        self.tools = self.wanted = {
+            **{name: self.wanted[name] for name in self.tools if name in self.wanted},
+            **self.wanted,
+        }
+        after = {spec.name: spec for spec in self.specs}
+        added = tuple(spec for name, spec in after.items() if name not in before)
+        removed = tuple(name for name in before if name not in after)
+        changed = tuple(spec for name, spec in after.items() if name in before and before[name] != spec)
+        if not (added or removed or changed):
+            return None
+        return ToolCatalogChanged(added=added, removed=removed, changed=changed)

@@ -6,13 +6,14 @@ signals (deltas, `Answer`) are in models/protocol.py, a tool's progress and fact
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item
 from agentkit_loop.models.protocol import Answer, UsageReport
 from agentkit_loop.tool_context import CustomFact, ToolProgressed
+from agentkit_loop.tools import Tool
 from agentkit_loop.usage import Cost, ErrorInfo, Usage
 from agentkit_loop.values import JSON
 
@@ -57,7 +58,8 @@ class ToolReturned:
     """A tool's body ended.
 
     output: JSON already, and bounded. duration_ms: wall clock of the body. error: what it raised. fatal:
-    SystemExit or KeyboardInterrupt, which the driver raises on its own thread.
+    SystemExit or KeyboardInterrupt, which the driver raises on its own thread. child_usage: what a sub-agent
+    behind the call used.
     """
 
     call_id: str
@@ -67,6 +69,57 @@ class ToolReturned:
     is_error: bool = False
     error: ErrorInfo | None = None
     fatal: BaseException | None = None
+    child_usage: Usage | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AuthWanted:
+    """A body ended for want of credentials; `attempt` is the one that ended."""
+
+    call_id: str
+    attempt: int
+    provider: str
+    scopes: tuple[str, ...] = ()
+    purpose: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """A person decided about a call. input: the arguments as edited, JSON; None where they stand."""
+
+    approval_id: str
+    approved: bool
+    reason: str | None = None
+    by: str | None = None
+    input: dict[str, JSON] | None = None
+
+
+@attrs.frozen
+class AuthAnswer:
+    """The credentials of a call were given, or were not."""
+
+    auth_id: str
+    outcome: Literal["resolved", "cancelled"]
+
+
+@attrs.frozen
+class Cancel:
+    """Somebody wants the exchange to end."""
+
+    reason: str | None = None
+    by: str | None = None
+
+
+@attrs.frozen
+class OutOfTime:
+    """The run has used its time; the machine looks at the clock itself, this only wakes who waits."""
+
+
+@attrs.frozen
+class SetTools:
+    """The host wants other tools, from the next request on."""
+
+    tools: dict[str, Tool[..., Any]]
 
 
 @attrs.frozen
@@ -91,6 +144,11 @@ Signal: TypeAlias = (
     | RequestFault
     | ToolProgressed
     | ToolReturned
+    | AuthWanted
+    | Decision
+    | AuthAnswer
+    | Cancel
+    | SetTools
     | CustomFact
     | WarningNoted
 )

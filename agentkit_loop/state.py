@@ -10,10 +10,20 @@ import enum
 from decimal import Decimal
 
 import attrs
+import msgspec
 
-from agentkit_loop.content import AppendText, CommitPart, ToolCallPart
+from agentkit_loop.content import AppendText, CommitPart, ToolCallPart, ToolSpec
 from agentkit_loop.events import (
     AgentEvent,
+    ApprovalRequired,
+    ApprovalResolved,
+    AuthRequired,
+    AuthResolved,
+    BudgetExceeded,
+    BudgetWarning,
+    CancelRequested,
+    CompactionFinished,
+    CompactionStarted,
     ContentDelta,
     InputAccepted,
     ModelRequestFailed,
@@ -25,6 +35,7 @@ from agentkit_loop.events import (
     RunFinished,
     RunStarted,
     ToolCallRequested,
+    ToolCatalogChanged,
     ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
@@ -33,7 +44,12 @@ from agentkit_loop.events import (
     Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.transcript import Transcript
-from agentkit_loop.usage import Cost, ErrorInfo, Usage
+from agentkit_loop.usage import Cost, ErrorInfo, Usage, child_costs
+from agentkit_loop.values import JSON
+
+FORKED_FROM = "forked_from"
+"""Key of RunStarted.metadata: the `session_id` and the event (`seq`) from which a fork goes on, and whether the
+model had still to answer there (`unanswered`), so that the fork asks it by itself."""
 
 UNPRICED = "unpriced_model"
 """Code of the warning that a model's requests have no cost; its details name the `model`."""
@@ -54,8 +70,12 @@ class Phase(enum.Enum):
     """A request failed and nothing was decided yet."""
     BACKING_OFF = "waiting to ask again"
     """A retry was told."""
+    COMPACTING = "compacting the transcript"
+    """A compaction is open, and no request of it."""
     WORKING = "running tools"
     """Calls of the answer have no result yet."""
+    PENDING = "an answer is awaited"
+    """The same, and at least one of them waits for an approval or for credentials."""
     ANSWERED = "answered"
     """The turn's answer and all its results are in."""
 
@@ -80,23 +100,76 @@ class Failure:
     error: ErrorInfo
     error_class: str
     retry_after_ms: float | None
+    purpose: str
     retrying: bool = False  # told as ModelRequestRetrying
 
 
 @attrs.define
+class Approval:
+    """What was asked of a person about a call. approved: None while it is open. input: only where edited."""
+
+    id: str
+    summary: str
+    why: str | None
+    approved: bool | None = None
+    reason: str | None = None
+    input: dict[str, JSON] | None = None
+
+
+@attrs.define
+class Auth:
+    """Credentials that a body asked for. attempt: the body's; it ended with that. outcome: None while open."""
+
+    id: str
+    provider: str
+    scopes: tuple[str, ...]
+    purpose: str | None
+    attempt: int
+    outcome: str | None = None
+
+
+@attrs.define
 class Call:
-    """A call of the current answer. attempts: how often its body was started."""
+    """A call of the current answer.
+
+    attempts: how often its body was started. approval, auth: what was last asked for it. survives: it was
+    approved and not started when a cancel was requested, so it runs to its end first.
+    """
 
     part: ToolCallPart
     request_id: str
     requested: bool = False
     attempts: int = 0
     answered: bool = False
+    approval: Approval | None = None
+    auth: Auth | None = None
+    survives: bool = False
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it waits for an approval or for credentials."""
+        if self.answered:
+            return False
+        approval, auth = self.approval, self.auth
+        return (approval is not None and approval.approved is None) or (
+            auth is not None and auth.outcome is None
+        )
+
+    @property
+    def has_to_start(self) -> bool:
+        """Whether the body was never started, or ended for want of credentials."""
+        return not self.answered and self.attempts == (0 if self.auth is None else self.auth.attempt)
 
     @property
     def is_running(self) -> bool:
         """Whether the body was started and has no result."""
-        return self.attempts > 0 and not self.answered
+        return not self.answered and not self.has_to_start
+
+    @property
+    def input(self) -> dict[str, JSON]:
+        """What the body gets: the model's input, or what an approval made of it."""
+        edited = None if self.approval is None else self.approval.input
+        return self.part.input if edited is None else edited
 
 
 @attrs.define
@@ -110,7 +183,16 @@ class Spent:
         """Add one request."""
         self.usage = self.usage + usage
         if cost is not None:
-            self.costs[cost.currency] = self.costs.get(cost.currency, Decimal(0)) + cost.amount
+            self._add_cost(cost.currency, cost.amount)
+
+    def add_child(self, usage: Usage) -> None:
+        """Add what a sub-agent used; its costs stand in `raw` (see `child_usage`)."""
+        self.usage = self.usage + msgspec.structs.replace(usage, raw=None)
+        for currency, amount in child_costs(usage).items():
+            self._add_cost(currency, amount)
+
+    def _add_cost(self, currency: str, amount: Decimal) -> None:
+        self.costs[currency] = self.costs.get(currency, Decimal(0)) + amount
 
 
 @attrs.define
@@ -134,6 +216,17 @@ class LoopState:
     seen_calls: set[str] = attrs.Factory(set)
     input_unanswered: bool = False  # input joined after the last answer
     round_unanswered: bool = False  # results joined after the last answer
+    approvals: int = 0  # asked for ever, in the session
+    auths: int = 0  # the same
+    input_after_end: bool = False  # input came when the exchange was to end: it is for the next one
+    cancelling: bool = False  # a cancel was requested and its exchange is open
+    exceeded: bool = False  # a limit is used up and the exchange is open
+    warned: set[str] = attrs.Factory(set)  # limits of which it was told that they are nearly used up
+    compacted: str | None = None  # why the transcript was last compacted in this turn
+    compaction_failed: bool = False  # in this exchange
+    tools: dict[str, ToolSpec] = attrs.Factory(dict)  # what the model was last told of
+    session_spent: Spent = attrs.Factory(Spent)  # over all runs, children included
+    last_input_tokens: int | None = None  # of the last request of a turn
     run_spent: Spent = attrs.Factory(Spent)
     exchange_spent: Spent = attrs.Factory(Spent)
     unpriced: set[str] = attrs.Factory(set)  # models of which it was told that their cost is unknown
@@ -145,10 +238,14 @@ class LoopState:
             return Phase.CLOSED
         if self.request is not None:
             return Phase.STREAMING
-        if self.failure is not None:
-            return Phase.BACKING_OFF if self.failure.retrying else Phase.FAILED
-        if any(not call.answered for call in self.calls.values()):
-            return Phase.WORKING
+        failed = self.failure
+        if failed is not None and (failed.purpose == "compaction" or not self.transcript.compacting):
+            return Phase.BACKING_OFF if failed.retrying else Phase.FAILED
+        if self.transcript.compacting:
+            return Phase.COMPACTING
+        if self.transcript.open_calls:
+            pending = any(call.is_pending for call in self.calls.values())
+            return Phase.PENDING if pending else Phase.WORKING
         if self.finish_reason is not None:
             return Phase.ANSWERED
         if self.exchange_is_open or self.input_unanswered:
@@ -178,6 +275,7 @@ class LoopState:
                 self._start_run(event)
             case InputAccepted():
                 self.input_unanswered = self.input_unanswered or not self.transcript.waiting
+                self.input_after_end = self.input_after_end or self.cancelling or self.exceeded
             case TurnStarted():
                 self._start_turn(event)
             case ModelRequestStarted():
@@ -195,8 +293,7 @@ class LoopState:
             case ToolExecutionStarted():
                 self.calls[event.call_id].attempts = event.attempt
             case ToolResultReceived():
-                self.calls[event.call_id].answered = True
-                self.round_unanswered = not self.transcript.open_calls
+                self._answer_call(event)
             case TurnFinished():
                 self._finish_exchange(event)
             case RunFinished() | RunFailed() | RunCancelled():
@@ -204,18 +301,79 @@ class LoopState:
             case Warning(code=code, details=details) if code == UNPRICED:
                 self.unpriced.add(str(details.get("model")))
             case _:
+                self._apply_control(event)
+
+    def _apply_control(self, event: AgentEvent) -> None:
+        match event:
+            case ApprovalRequired():
+                self.approvals += 1
+                self.calls[event.call_id].approval = Approval(event.approval_id, event.summary, event.reason)
+            case ApprovalResolved():
+                self._resolve_approval(event)
+            case AuthRequired():
+                self.auths += 1
+                call = self.calls[event.call_id]
+                call.auth = Auth(event.auth_id, event.provider, event.scopes, event.purpose, call.attempts)
+            case AuthResolved():
+                auth = self.calls[event.call_id].auth
+                if auth is not None and auth.id == event.auth_id:
+                    auth.outcome = event.outcome
+            case CancelRequested():
+                self.cancelling = True
+                for call in self.calls.values():
+                    call.survives = (
+                        call.has_to_start and call.approval is not None and call.approval.approved is True
+                    )
+            case BudgetWarning(limit=limit):
+                self.warned.add(limit)
+            case BudgetExceeded():
+                self.exceeded = True
+            case ToolCatalogChanged():
+                changed = {spec.name: spec for spec in (*event.changed, *event.added)}
+                kept = {name: spec for name, spec in self.tools.items() if name not in event.removed}
+                self.tools = {**kept, **changed}
+            case CompactionStarted():
+                self.compacted = event.reason
+            case CompactionFinished():
+                failed = self.failure
+                self.compaction_failed = event.plan is None
+                if event.plan is not None:
+                    self.last_input_tokens = None  # it is of a longer transcript
+                if event.plan is not None or (failed is not None and failed.purpose == "compaction"):
+                    self.failure = None  # the turn's request is made, or made again with what is left
+            case _:
                 pass
+
+    def _resolve_approval(self, event: ApprovalResolved) -> None:
+        approval = self.calls[event.call_id].approval
+        if approval is not None and approval.id == event.approval_id:
+            approval.approved, approval.reason, approval.input = event.approved, event.reason, event.input
+
+    def _answer_call(self, event: ToolResultReceived) -> None:
+        self.calls[event.call_id].answered = True
+        self.round_unanswered = not self.transcript.open_calls
+        if event.child_usage is not None:
+            self.session_spent.add_child(event.child_usage)
 
     def _start_run(self, event: RunStarted) -> None:
         self.session_id, self.run_id = event.session_id, event.run_id
         self.run_is_open = True
         self.run_spent = Spent()
+        self.failure = self.compacted = None  # what a crash left open is asked again, and shortened again
+        self.tools = {spec.name: spec for spec in event.tools}
+        self.warned.discard("max_seconds")
+        origin = event.metadata.get(FORKED_FROM)
+        if isinstance(origin, dict) and origin.get("unanswered") is True and event.items:
+            self.input_unanswered = True  # as it was in the session that this one was forked from
         self.seen_calls.update(call.id for item in event.items for call in item.calls)
 
     def _start_turn(self, event: TurnStarted) -> None:
         if not self.exchange_is_open:
             self.exchange_spent = Spent()
+            self.compaction_failed = False
+            self.warned.discard("max_turns")
         self.exchange_is_open = True
+        self.compacted = None
         self.turns += 1
         self.turn_id, self.turn_index = event.turn_id, event.index
         self.finish_reason, self.calls = None, {}
@@ -223,23 +381,35 @@ class LoopState:
     def _end_request(self, request: Request, event: ModelRequestFinished | ModelRequestFailed) -> None:
         self.request = None
         if request.usage is not None:
-            self.run_spent.add(request.usage.usage, request.usage.cost)
-            self.exchange_spent.add(request.usage.usage, request.usage.cost)
+            for spent in (self.run_spent, self.exchange_spent, self.session_spent):
+                spent.add(request.usage.usage, request.usage.cost)
+            if request.purpose == "turn":
+                self.last_input_tokens = request.usage.usage.total_input_tokens
         if isinstance(event, ModelRequestFailed):
             self.failure = Failure(
-                request.id, request.attempt, event.error, event.error_class, event.retry_after_ms
+                request_id=request.id,
+                attempt=request.attempt,
+                error=event.error,
+                error_class=event.error_class,
+                retry_after_ms=event.retry_after_ms,
+                purpose=request.purpose,
             )
         elif request.purpose == "turn":
             self.finish_reason = event.finish_reason
-            self.input_unanswered = self.round_unanswered = False
+            items = self.transcript.items
+            # What was cut before it said a word has answered nothing.
+            if event.finish_reason != "cancelled" or (items and items[-1].kind == "assistant"):
+                self.input_unanswered = self.round_unanswered = False
             if self.transcript.open_calls:
                 parts = self.transcript.items[-1].calls
                 self.calls = {part.id: Call(part, request.id) for part in parts}
 
     def _finish_exchange(self, event: TurnFinished) -> None:
-        self.exchange_is_open = False
+        self.exchange_is_open = self.cancelling = self.exceeded = False
         self.turn_id, self.turn_index = None, 0
         self.finish_reason, self.failure, self.calls = None, None, {}
-        if event.finish_reason != "error":
-            # A failed exchange leaves its input unanswered, so that a resume asks again by itself.
-            self.input_unanswered = self.round_unanswered = False
+        # A failed exchange leaves what it did not answer to the next one, so that a resume asks again by itself.
+        failed = event.finish_reason == "error"
+        left = self.input_unanswered or self.round_unanswered
+        self.input_unanswered = (failed and left) or self.input_after_end
+        self.round_unanswered = self.input_after_end = False

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
-from agentkit_loop.content import AnyPart, Item, ToolResultPart
+from agentkit_loop.content import AnyPart, Item, ToolCallPart, ToolResultPart
+from agentkit_loop.credentials import checked_secret
+from agentkit_loop.signals import AuthAnswer, Decision, Signal
 from agentkit_loop.usage import Usage
+from agentkit_loop.values import JSON
 
 if TYPE_CHECKING:
     from agentkit_loop.state import LoopState
@@ -20,9 +23,9 @@ class RunResult:
     """What came of an exchange.
 
     text: of the last assistant item since the input, empty without one. finish_reason: see
-    FINISH_REASONS. status: completed, or suspended where something waits for the host. pending: the steps
-    that wait. usage, costs (by currency): of the whole run so far; an empty `costs` is unknown, not zero.
-    items: the transcript.
+    FINISH_REASONS; empty while suspended. status: completed, or suspended where something waits for the
+    host. pending: the steps that wait. usage, costs (by currency): of the whole run so far; an empty `costs` is
+    unknown, not zero. items: the transcript.
     """
 
     text: str
@@ -33,7 +36,7 @@ class RunResult:
     items: tuple[Item, ...]
     session_id: str
     run_id: str
-    pending: tuple[Step, ...] = ()
+    pending: tuple[ApprovalRequest | AuthRequest, ...] = ()
 
     @property
     def cost(self) -> Decimal | None:
@@ -41,12 +44,15 @@ class RunResult:
         return next(iter(self.costs.values())) if len(self.costs) == 1 else None
 
     @classmethod
-    def of(cls, state: LoopState, finish_reason: str) -> RunResult:
-        """Read the result off the state."""
+    def of(
+        cls, state: LoopState, finish_reason: str, pending: tuple[ApprovalRequest | AuthRequest, ...] = ()
+    ) -> RunResult:
+        """Read the result off the state; with steps that wait it is `suspended`."""
         return cls(
             text=last_text(state.transcript.items),
             finish_reason=finish_reason,
-            status="completed",
+            status="suspended" if pending else "completed",
+            pending=pending,
             usage=state.run_spent.usage,
             costs=dict(state.run_spent.costs),
             items=tuple(state.transcript.items),
@@ -68,6 +74,68 @@ def last_text(items: list[Item]) -> str:
 @attrs.frozen
 class AwaitingInput:
     """Nothing is to be done before `driver.submit(…)`; cooperative."""
+
+
+@attrs.frozen(kw_only=True)
+class ApprovalRequest:
+    """A call waits for a person's decision; blocking: `next()` returns this again until it is answered.
+
+    approval_id, call: what is asked about. summary: what the call would do, one line. reason: why it is asked,
+    None if nobody said. session_id: the session that asks, a sub-agent's where it is one.
+    """
+
+    approval_id: str
+    call: ToolCallPart
+    summary: str
+    reason: str | None
+    session_id: str
+    _answer: Callable[[Signal], None] = attrs.field(repr=False, eq=False)
+
+    def approve(
+        self,
+        *,
+        edited_input: dict[str, JSON] | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Let the call run, with other arguments where they are given.
+
+        Raises IllegalMoveError for a second answer, ConfigurationError for arguments that do not fit.
+        """
+        self._answer(
+            Decision(approval_id=self.approval_id, approved=True, reason=reason, by=by, input=edited_input)
+        )
+
+    def deny(self, reason: str | None = None, *, by: str | None = None) -> None:
+        """Refuse the call; the model is told the reason. Raises IllegalMoveError for a second answer."""
+        self._answer(Decision(approval_id=self.approval_id, approved=False, reason=reason, by=by))
+
+
+@attrs.frozen(kw_only=True)
+class AuthRequest:
+    """A tool needs credentials; blocking, as ApprovalRequest is.
+
+    auth_id, call: what needs them. provider, scopes, purpose: as the tool said it. session_id: as above.
+    """
+
+    auth_id: str
+    call: ToolCallPart
+    provider: str
+    scopes: tuple[str, ...]
+    purpose: str | None
+    session_id: str
+    _answer: Callable[[Signal, str | None], None] = attrs.field(repr=False, eq=False)
+
+    def resolve(self, credential: str) -> None:
+        """Give the credential, which no event and no log will hold; the call starts again.
+
+        Raises IllegalMoveError for a second answer, ConfigurationError for what is no text.
+        """
+        self._answer(AuthAnswer(self.auth_id, "resolved"), checked_secret(credential))
+
+    def cancel(self) -> None:
+        """Give none: the call gets an error result. Raises IllegalMoveError for a second answer."""
+        self._answer(AuthAnswer(self.auth_id, "cancelled"), None)
 
 
 @attrs.frozen
@@ -92,5 +160,5 @@ class Finished:
     result: RunResult
 
 
-Step: TypeAlias = AwaitingInput | AfterToolResult | Finished
+Step: TypeAlias = AwaitingInput | ApprovalRequest | AuthRequest | AfterToolResult | Finished
 """Everything that `next()` returns."""

@@ -12,6 +12,7 @@ from agentkit_loop.content import (
     AppendText,
     BeginPart,
     CommitPart,
+    TextPart,
     ToolCallPart,
     clean_part,
 )
@@ -33,19 +34,22 @@ class OpenRequest:
     """Makes events of what the model says. Holds what came of the parts that are not committed.
 
     previews: the chunks of each part that has begun, by part id; the drivers append to it on the fast way.
-    started, first_content: seconds, monotonic; None where they did not happen here.
+    committed: the texts that were told whole; finish_reason: of the answer; both are for a request whose answer
+    joins no transcript. started, first_content: seconds, monotonic; None where they did not happen here.
     """
 
     def __init__(self, state: LoopState) -> None:
         self._state = state
         self._text_parts: set[str] = set()
         self.previews: dict[str, list[str]] = {}
+        self.committed: list[str] = []
+        self.finish_reason = ""
         self.started: float | None = None
         self.first_content: float | None = None
 
     def begin(self, now: float) -> None:
         """Forget the last request; a new one is about to be told."""
-        self.previews, self._text_parts = {}, set()
+        self.previews, self._text_parts, self.committed = {}, set(), []
         self.started, self.first_content = now, None
 
     @property
@@ -85,6 +89,8 @@ class OpenRequest:
         elif isinstance(delta, CommitPart):
             del self.previews[delta.part_id]
             delta = CommitPart(delta.part_id, self._own(clean_part(delta.part)))
+            if isinstance(delta.part, TextPart):
+                self.committed.append(delta.part.text)
         yield ContentDelta(request_id=request.id, delta=delta)
 
     def _own(self, part: Any) -> Any:
@@ -129,9 +135,10 @@ class OpenRequest:
             final=True,
         )
         yield from self._unpriced(model, answered.unpriced)
+        self.finish_reason = clean_text(answer.finish_reason)
         yield ModelRequestFinished(
             request_id=request.id,
-            finish_reason=clean_text(answer.finish_reason),
+            finish_reason=self.finish_reason,
             response_id=_clean(answer.response_id),
             response_model=_clean(answer.response_model),
             first_content_ms=self.first_content_ms,

@@ -69,6 +69,16 @@ class VirtualClock(Clock):
         for wake in due:
             wake()
 
+    def alarm(self, seconds: float, act: Callable[[], object]) -> Callable[[], object]:
+        """See Clock.alarm; the act is done by whoever moves time there."""
+
+        def ring() -> None:
+            if self._wakers.pop(key, None) is not None:
+                act()
+
+        key = self._enter(self._seconds + seconds, ring)
+        return lambda: self._wakers.pop(key, None)
+
     def sleep(self, seconds: float) -> None:
         """Move time on."""
         self.advance(seconds)

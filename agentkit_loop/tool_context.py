@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import attrs
 
+from agentkit_loop.credentials import Credential, Credentials
 from agentkit_loop.values import JSON, clean_text, to_json
 
 
@@ -37,7 +38,8 @@ class ToolContext:
     """What a running tool may use; made by the driver for each attempt of a call. Safe to share by threads.
 
     call_id, session_id, run_id, turn_id, attempt: which call this is. send: takes each signal; it is called
-    on the tool's thread, one call at a time, and must not wait for the driver.
+    on the tool's thread, one call at a time, and must not wait for the driver. credentials: those of the run.
+    family: what an agent behind the call gets of its parent; see subagents.py.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class ToolContext:
         run_id: str = "",
         turn_id: str | None = None,
         attempt: int = 1,
+        credentials: Credentials | None = None,
+        family: object = None,
     ) -> None:
         self.call_id = call_id
         self.session_id = session_id
@@ -56,6 +60,11 @@ class ToolContext:
         self.turn_id = turn_id
         self.attempt = attempt
         self._send = send
+        self._credentials = credentials
+        self.family = family
+        self.leaving = False  # the host leaves the session open: an agent behind the call is to be suspended
+        self._when_cancelled: list[Callable[[], object]] = []
+        self._when_left: list[Callable[[], object]] = []
         self._lock = threading.RLock()
         self._closed = False
         self._cancelled = threading.Event()
@@ -77,6 +86,14 @@ class ToolContext:
         """Tell a fact as CustomEvent; after the call was closed this does nothing."""
         self._tell(CustomFact(name, data))
 
+    def credential(self, provider: str) -> Credential | None:
+        """Return what the host gave for a provider, None where it gave nothing: then raise NeedsAuth."""
+        return None if self._credentials is None else self._credentials.get(provider)
+
+    def masked(self, value: JSON) -> JSON:
+        """Return a value without the credentials of the run; the driver's."""
+        return value if self._credentials is None else self._credentials.masked(value)
+
     def _tell(self, signal: ToolSignal) -> None:
         with self._lock:
             if not self._closed:
@@ -94,9 +111,37 @@ class ToolContext:
         """
         return self._cancelled.wait(timeout_s)
 
+    def on_cancel(self, act: Callable[[], object]) -> None:
+        """Have something done, on the driving thread, once the call is cancelled; at once if it is."""
+        with self._lock:
+            if not self._cancelled.is_set():
+                self._when_cancelled.append(act)
+                return
+        act()
+
+    def on_leave(self, act: Callable[[], object]) -> None:
+        """Have something done once the host leaves the session; `leaving` is true then."""
+        with self._lock:
+            if not self.leaving:
+                self._when_left.append(act)
+                return
+        act()
+
     def cancel(self) -> None:
         """Ask the tool to stop; the driver's."""
-        self._cancelled.set()
+        with self._lock:
+            self._cancelled.set()
+            acts, self._when_cancelled = self._when_cancelled, []
+        for act in acts:
+            act()
+
+    def leave(self) -> None:
+        """Let an agent behind the call be suspended; the driver's."""
+        with self._lock:
+            self.leaving = True
+            acts, self._when_left = self._when_left, []
+        for act in acts:
+            act()
 
     def close(self) -> None:
         """Let nothing through any more: when this returns, the last signal was sent; the driver's."""

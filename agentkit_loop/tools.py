@@ -5,8 +5,8 @@
 - a function or bound method, sync or async, a `functools.partial`, or an object with `__call__`: the schema
   is read from its signature (see tool_schema.py), the description from its docstring;
 - an object with `name`, `description`, `input_schema` and `run` or else `__call__`: the schema is its own,
-  its arguments come by keyword as plain JSON. `timeout_s`, `max_output_chars` and `idempotent` are read
-  too, where it has them;
+  its arguments come by keyword as plain JSON. `timeout_s`, `max_output_chars`, `idempotent`, `approval`
+  and `summary` are read too, where it has them;
 - a Tool: itself.
 
 A parameter annotated `ToolContext` gets the call's context and is not the model's to give. A tool may return
@@ -15,12 +15,13 @@ any value; an iterator (a generator, sync or async) is run to its end and gives 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 import attrs
 import msgspec
@@ -51,6 +52,12 @@ MAX_YIELDED = 10_000
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 """Tool names that the Messages API takes."""
 
+ApprovalRule: TypeAlias = bool | Callable[[dict[str, JSON]], object]
+"""Whether a person is asked before each call, or a predicate on the arguments, whose text is the reason."""
+
+Summary: TypeAlias = Callable[[dict[str, JSON]], str]
+"""Says in one line what a call with these arguments would do."""
+
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -72,8 +79,10 @@ class Tool(Generic[P, R_co]):
 
     name, description: as the model is told. function: what runs. arguments: what it takes. timeout_s: how
     long an attempt may take, None for the agent's bound. max_output_chars: how much of a result the model
-    sees. idempotent: whether a call that a crash interrupted may run again. is_async: whether the function
-    is to be awaited on an event loop.
+    sees. idempotent: whether a call that a crash interrupted may run again. approval: whether a person is
+    asked before each call, or a predicate on the arguments, whose text is the reason; its error is a question
+    too. summary: what a call would do, one line, of its arguments. is_async: whether the function is to be
+    awaited on an event loop. is_agent: whether an agent stands behind it (`Agent.as_tool`).
     """
 
     name: str = attrs.field(converter=_check_name)
@@ -83,7 +92,10 @@ class Tool(Generic[P, R_co]):
     timeout_s: float | None = None
     max_output_chars: int = MAX_OUTPUT_CHARS
     idempotent: bool = False
+    approval: ApprovalRule = attrs.field(default=False, repr=False)
+    summary: Summary | None = attrs.field(default=None, repr=False)
     is_async: bool = False
+    is_agent: bool = False
 
     def __attrs_post_init__(self) -> None:
         limit: Any = self.timeout_s
@@ -95,6 +107,11 @@ class Tool(Generic[P, R_co]):
         if not isinstance(bound, int) or bound < 1:
             raise ConfigurationError(
                 f"max_output_chars={bound!r} of tool {self.name!r} refused; give an int of at least 1"
+            )
+        if not (isinstance(self.approval, bool) or callable(self.approval)):
+            raise ConfigurationError(
+                f"approval={safe_repr(self.approval)} of tool {self.name!r} refused; give True, False or a "
+                "function of the arguments"
             )
         object.__setattr__(self, "__wrapped__", self.function)  # what inspect.signature and doctest follow
 
@@ -132,6 +149,8 @@ def tool(
     timeout_s: float | None = None,
     max_output_chars: int = MAX_OUTPUT_CHARS,
     idempotent: bool = False,
+    approval: ApprovalRule = False,
+    summary: Summary | None = None,
 ) -> Tool[P, R_co]: ...
 @overload
 def tool(
@@ -141,6 +160,8 @@ def tool(
     timeout_s: float | None = None,
     max_output_chars: int = MAX_OUTPUT_CHARS,
     idempotent: bool = False,
+    approval: ApprovalRule = False,
+    summary: Summary | None = None,
 ) -> Callable[[Callable[P, R_co]], Tool[P, R_co]]: ...
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Make a tool of a callable by its signature and docstring; `@tool` and `@tool(name=…)` decorate.
@@ -214,7 +235,7 @@ def _from_object(thing: Any) -> Tool[..., Any]:
         )
     options = {
         option: getattr(thing, option)
-        for option in ("timeout_s", "max_output_chars", "idempotent")
+        for option in ("timeout_s", "max_output_chars", "idempotent", "approval", "summary")
         if hasattr(thing, option)
     }
     context = find_context(function, tool_name=name, context_type=ToolContext)
@@ -262,7 +283,7 @@ def invoke(tool: Tool[..., Any], value: JSON, context: ToolContext) -> object:
     if inspect.isawaitable(result) or isinstance(result, AsyncIterator):
         from asyncio import run  # noqa: PLC0415 - a third of what this package takes to import
 
-        return run(_settled(result, context))
+        return run(_stoppable(result, context))
     return _listed(result, context)
 
 
@@ -281,6 +302,21 @@ def _arguments(tool: Tool[..., Any], value: JSON, context: ToolContext) -> dict[
     if tool.takes_context is not None:
         arguments[tool.takes_context] = context
     return arguments
+
+
+async def _stoppable(result: Any, context: ToolContext) -> object:
+    """Settle on an event loop of its own, where a cancel of the call cancels the task as it does elsewhere."""
+    import asyncio  # noqa: PLC0415 - as in invoke
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the tool has ended
+            loop.call_soon_threadsafe(task.cancel)
+
+    context.on_cancel(stop)
+    return await _settled(result, context)
 
 
 async def _settled(result: Any, context: ToolContext) -> object:

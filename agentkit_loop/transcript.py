@@ -86,7 +86,7 @@ class Transcript:
             case CompactionFinished():
                 self.compacting = False
                 if event.plan is not None:
-                    self.items = planned(self.items, event.plan)
+                    self._plan(event.plan)
                 self._settle()
             case _:
                 pass
@@ -100,6 +100,11 @@ class Transcript:
         for item in items:
             self._numbered = max(self._numbered, item_number(item))
         (self.items if joins else self.waiting).extend(items)
+
+    def _plan(self, plan: tuple[PlanStep, ...]) -> None:
+        new = [item_number(step) for step in plan if isinstance(step, Item)]
+        self._numbered = max([self._numbered, *new])
+        self.items = planned(self.items, plan)
 
     def _add(self, kind: str, parts: tuple[AnyPart, ...]) -> None:
         self.items.append(Item(kind=kind, parts=parts, id=f"item-{self._numbered + 1}"))  # type: ignore[arg-type] # two of the kinds

@@ -81,6 +81,26 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     priced_at: dt.datetime
 
 
+def child_usage(usage: Usage, costs: dict[str, Decimal]) -> Usage:
+    """Return what a sub-agent used as its parent's call tells it: the counts, and in `raw` the costs as text."""
+    told = {currency: str(amount) for currency, amount in costs.items()}
+    return msgspec.structs.replace(usage, raw={"costs": told} if told else None)
+
+
+def child_costs(usage: Usage) -> dict[str, Decimal]:
+    """Return the costs that `child_usage` told; what cannot be added is left out."""
+    told = (usage.raw or {}).get("costs")
+    costs: dict[str, Decimal] = {}
+    for currency, text in told.items() if isinstance(told, dict) else ():
+        try:
+            amount = Decimal(text)
+        except (ArithmeticError, TypeError, ValueError):
+            continue
+        if can_be_added(amount):
+            costs[currency] = amount
+    return costs
+
+
 _MOST = Decimal(10) ** 30  # no request costs as much
 
 

@@ -78,6 +78,11 @@ def scrub_json(value: JSON) -> JSON:
     return _converted(value, escape=False)
 
 
+def compact_json(value: JSON) -> str:
+    """Return a JSON value as text without spaces."""
+    return msgspec.json.encode(value).decode()
+
+
 def copy_json(value: JSON) -> JSON:
     """Copy a JSON value deeply; for what is handed to code that may change it."""
     if isinstance(value, dict):

@@ -118,6 +118,7 @@ def test_an_example_in_the_readme_is_the_one_that_runs(mark: str) -> None:
 EXPECTED = {
     "audit_logger.py": "TOOL_CALL {",
     "composite.py": "207 tokens",
+    "control_points.py": "paid 90 to bob",
     "handwritten_loop.py": "Assistant: You said: hello",
     "pipe_events.py": '"type":"run_finished"',
     "readme_agent.py": "It is an agent with one tool. 421",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
 from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
-from agentkit_loop.models.anthropic_drain import adrain, drain
+from agentkit_loop.models.anthropic_drain import adrain, drain, shut, socket_of
 from agentkit_loop.models.anthropic_failures import (
     NO_KEY,
     request_error,
@@ -44,6 +44,8 @@ from agentkit_loop.price_book import PriceBook
 from agentkit_loop.values import JSON, clean_text
 
 if TYPE_CHECKING:
+    import socket
+
     import anthropic
 
 DEFAULT_MAX_TOKENS = 32_000
@@ -111,6 +113,7 @@ class AnthropicModel:
         self._parameters = parameters
         self._prices = PriceBook()
         self._lock = threading.Lock()
+        self._reading: dict[int, socket.socket | None] = {}  # by request, what is read from
         self._client: anthropic.Anthropic | None = None
         # An event loop's connections are of use to no other, so each has its client.
         self._async_clients: dict[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = {}
@@ -152,6 +155,7 @@ class AnthropicModel:
             client = self._sync_client()
             with self._opened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
+                self._reading[id(request)] = socket_of(response.http_response)
                 feed, chunks = reader.feed, _chunks(response.http_response)
                 for chunk in chunks:
                     signals = feed(chunk)
@@ -166,7 +170,13 @@ class AnthropicModel:
                 if told := reader.unreported():
                     yield told
                 _raise(error, self._sent_secrets(client, request), reader.source.request_id)
+        finally:
+            self._reading.pop(id(request), None)
         yield [reader.result()]
+
+    def interrupt(self, request: ModelRequest) -> None:
+        """Let the open `stream` of this very request end soon, with an error; from another thread."""
+        shut(self._reading.get(id(request)))
 
     async def astream(self, request: ModelRequest) -> AsyncIterator[list[ModelSignal]]:
         """Make the request on an event loop and yield what comes, as `stream` does; raises ModelRequestError."""

@@ -29,7 +29,7 @@ IDLE_S = 10.0
 def drain(response: Any, chunks: Iterator[bytes]) -> None:
     """Read to the end of the response; raises TimeoutError, or what the transport says of a shut socket."""
     until = time.monotonic() + DRAIN_S
-    with _overdue.shut(_socket_of(response), until):
+    with _overdue.shut(socket_of(response), until):
         for _ in chunks:
             if time.monotonic() > until:
                 raise TimeoutError
@@ -42,11 +42,19 @@ async def adrain(chunks: AsyncIterator[bytes]) -> None:
             pass
 
 
-def _socket_of(response: Any) -> socket.socket | None:
+def socket_of(response: Any) -> socket.socket | None:
     """Return the socket of a response of httpx2, None where its transport shows none."""
     stream = response.extensions.get("network_stream")
     found = None if stream is None else stream.get_extra_info("socket")
     return found if isinstance(found, socket.socket) else None
+
+
+def shut(read: socket.socket | None) -> None:
+    """Let whoever reads from a socket find its end, from any thread."""
+    if read is not None:
+        with contextlib.suppress(OSError):  # gone already
+            # Past what a TLS socket would do to itself while it is read from.
+            socket.socket.shutdown(read, socket.SHUT_RDWR)
 
 
 class _Overdue:
@@ -91,9 +99,7 @@ class _Overdue:
                     return
                 for read in [each for each, until in self._read.items() if now > until]:
                     del self._read[read]
-                    with contextlib.suppress(OSError):  # gone already
-                        # Past what a TLS socket would do to itself while it is read from.
-                        socket.socket.shutdown(read, socket.SHUT_RDWR)
+                    shut(read)
 
 
 _overdue = _Overdue()

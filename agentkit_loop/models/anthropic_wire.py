@@ -30,7 +30,7 @@ from agentkit_loop.content import (
     ToolSpec,
 )
 from agentkit_loop.models.protocol import ModelRequest
-from agentkit_loop.values import JSON
+from agentkit_loop.values import JSON, compact_json
 
 Block: TypeAlias = dict[str, Any]
 """A content block as the API has it."""
@@ -98,11 +98,6 @@ def wire_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
         return [{"role": "user", "content": [_text(NO_CONTENT)]}]
     _trim_prefill(messages[-1])
     return messages
-
-
-def compact_json(value: JSON) -> str:
-    """Return a JSON value as text without spaces; for outputs and structured parts."""
-    return msgspec.json.encode(value).decode()
 
 
 class _CallIds:

@@ -82,7 +82,8 @@ class Model(Protocol):
 
     What it may have besides: `parameters`, what it sends by itself, told in RunStarted; `prices`, what its
     requests cost; `prepare()`, called before the first request while `is_prepared` is false, by the
-    asynchronous driver on another thread, for what takes long and belongs to no request.
+    asynchronous driver on another thread, for what takes long and belongs to no request; `interrupt(request)`,
+    called from another thread to let the iterator of that request's `stream` end soon, by whatever error.
     """
 
     @property

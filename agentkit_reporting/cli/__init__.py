@@ -16,7 +16,7 @@ import click
 from agentkit_loop.errors import AgentKitError
 from agentkit_loop.usage import error_text
 
-_COMMANDS = {"cost": "cost", "demo": "demo", "run": "run", "schema": "schema", "show": "show"}
+_COMMANDS = {name: name for name in ("cost", "demo", "replay", "resume", "run", "schema", "show")}
 """Command: the module of this package that has it, as `command`."""
 
 

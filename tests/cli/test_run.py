@@ -100,8 +100,9 @@ def test_the_tools_work_and_reach_neither_the_log_nor_what_is_outside(session: S
     assert listed == "[2 files below '.']\nsrc/a.py\nway-out (a link out of reach)"
     assert read == "['src/a.py': 1 line]\nprint('Hello')"
     assert found == "[1 line in 1 file below '.']\nsrc/a.py:1: print('Hello')"
+    (log,) = (session.folder / "agentkit-logs").glob("*.jsonl")
     assert refused == [
-        "PermissionError: 'agentkit-logs' is out of reach; look at other files",
+        f"PermissionError: 'agentkit-logs/{log.name}' is out of reach; look at other files",
         "PermissionError: 'agentkit-logs' is out of reach; look at other files",
         "PermissionError: 'way-out/passwd' is a link that leads out of the root",
     ]

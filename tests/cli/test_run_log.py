@@ -99,7 +99,7 @@ def test_earlier_logs_are_hidden_whatever_this_run_does(tmp_path: Path, log: tup
     assert "a.txt" in told
     assert "old.jsonl\\n" not in told
     assert ":1:" not in told
-    assert "'theirs' is out of reach" in told
+    assert "'theirs/old.jsonl' is out of reach" in told
 
 
 def test_old_logs_can_be_the_root(tmp_path: Path) -> None:

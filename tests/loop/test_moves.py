@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.compaction import Compaction, Plan
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item, TextPart
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import IllegalMoveError
@@ -17,10 +19,22 @@ from agentkit_loop.models.protocol import Answer
 from agentkit_loop.moves import MOVES, Verdict, Wait, Yield, verdict
 from agentkit_loop.retry import Retry
 from agentkit_loop.settings import LoopSettings
-from agentkit_loop.signals import Answered, RequestFault, Submit, ToolReturned, UsageReported, WarningNoted
+from agentkit_loop.signals import (
+    Answered,
+    AuthAnswer,
+    AuthWanted,
+    Cancel,
+    Decision,
+    RequestFault,
+    SetTools,
+    Submit,
+    ToolReturned,
+    UsageReported,
+    WarningNoted,
+)
 from agentkit_loop.state import LoopState, Phase
 from agentkit_loop.tool_context import CustomFact, ToolProgressed
-from agentkit_loop.tools import as_tool
+from agentkit_loop.tools import as_tool, tool
 from agentkit_loop.usage import ErrorInfo, Usage
 
 SIGNALS: dict[type[Any], Any] = {
@@ -36,12 +50,27 @@ SIGNALS: dict[type[Any], Any] = {
     ToolReturned: ToolReturned(call_id="call-1", attempt=1, output="done", duration_ms=1.0),
     CustomFact: CustomFact("note", 1),
     WarningNoted: WarningNoted("code", "text", {}),
+    AuthWanted: AuthWanted(call_id="call-1", attempt=1, provider="p"),
+    Decision: Decision(approval_id="approval-1", approved=True),
+    AuthAnswer: AuthAnswer("auth-1", "resolved"),
+    Cancel: Cancel("enough"),
+    SetTools: SetTools({}),
 }
 
 
 def work() -> str:
     """Work."""
     return "done"
+
+
+class FewItems:
+    """A strategy that fails: nothing is asked of it here."""
+
+    name = "few items"
+
+    def plan(self, items: Sequence[Item]) -> Plan:
+        """Refuse."""
+        raise ValueError(f"{len(items)} items are few")
 
 
 class Bench:
@@ -52,12 +81,13 @@ class Bench:
             agent_name="a",
             model="m",
             system=None,
-            tools={"work": as_tool(work)},
+            tools={"work": as_tool(work), "gated": tool(work, name="gated", approval=True)},
             parameters={},
             model_parameters={},
             retry=Retry(max_attempts=2, base_ms=1_000, jitter=0.0),
             max_parallel_tools=2,
             metadata={},
+            compaction=Compaction(strategy=FewItems()),
         )
         self.state = LoopState()
         self.machine = Machine(settings, self.state)
@@ -123,6 +153,20 @@ def in_phase(phase: Phase) -> Bench:
             bench.answer(ToolCallPart(id="call-1", name="work", input={}))
             bench.decide()
             bench.decide()
+        case Phase.COMPACTING:
+            bench.stream()
+            error = ErrorInfo(type="E", message="m")
+            bench.take(RequestFault(error=error, error_class="context_exceeded"))
+            bench.decide()
+        case Phase.PENDING:
+            bench.answer(
+                ToolCallPart(id="call-2", name="gated", input={}),
+                ToolCallPart(id="call-1", name="work", input={}),
+                ToolCallPart(id="call-3", name="work", input={}),
+            )
+            for _ in range(6):
+                bench.decide()
+            bench.take(AuthWanted(call_id="call-3", attempt=1, provider="p"))
         case Phase.ANSWERED:
             bench.answer()
     assert bench.state.phase is phase
@@ -146,6 +190,9 @@ def test_every_cell_of_the_table_does_what_it_says(signal: type[Any], phase: Pha
     elif expected is Verdict.LATE:
         assert bench.take(SIGNALS[signal]) == []
         assert bench.state == before
+    elif signal is SetTools:  # told with the next request
+        assert bench.take(SIGNALS[signal]) == []
+        assert bench.machine.catalog.wanted == {}
     else:
         assert bench.take(SIGNALS[signal]) != []
         assert bench.state != before

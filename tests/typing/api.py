@@ -10,7 +10,9 @@ from agentkit_loop import (
     Agent,
     AgentEvent,
     AnthropicModel,
+    ApprovalRequest,
     AsyncLoopDriver,
+    AuthRequest,
     AwaitingInput,
     EventEmitter,
     FailurePolicy,
@@ -84,6 +86,13 @@ def use() -> None:
                     driver.submit("more")
                 case AfterToolResult(results=results):
                     step.submit(f"{len(results)} are in")
+                case ApprovalRequest(call=call):
+                    if call.name == "read_file":
+                        step.approve(by="ann", edited_input={"path": "a"})
+                    else:
+                        step.deny("not on Fridays")
+                case AuthRequest():
+                    step.resolve("token")
                 case Finished(result=result):
                     assert_type(result, RunResult)
     for event in agent.stream("hi"):

@@ -1,0 +1,126 @@
+"""Limits of a session and its runs, checked before each request (DESIGN section 4, "Limits").
+
+`used >= allowed` is over. A limit that is 80 % used is told once. Tokens are `total_tokens` of all requests of
+the session, over resumes, those of sub-agents included; costs the same, in US dollars.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Any, Literal
+
+import attrs
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.events import BudgetExceeded, BudgetWarning
+from agentkit_loop.state import LoopState
+from agentkit_loop.values import JSON
+
+CURRENCY = "USD"
+WARNED_AT = Decimal("0.8")
+"""The share of a limit at which it is told that it is nearly used up."""
+
+
+def _amount(value: object) -> Decimal | None:
+    """Return a cost limit exactly as it was written: 0.1 is a tenth, not its binary neighbour."""
+    if value is None or isinstance(value, Decimal):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Decimal(str(value))
+    raise ConfigurationError(f"max_cost_usd={value!r} refused; give dollars above 0, or None")
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What a session may use; None is no limit.
+
+    max_turns: model answers of one exchange. max_tokens: of the session, all kinds. max_cost_usd: of the
+    session. max_seconds: of one run, a deadline that also cuts streams and tools. unpriced: "allow" lets a
+    model without a known price pass under a cost limit; it counts as free then.
+    """
+
+    max_turns: int | None = None
+    max_tokens: int | None = None
+    max_cost_usd: Decimal | None = attrs.field(default=None, converter=_amount)
+    max_seconds: float | None = None
+    unpriced: Literal["refuse", "allow"] = "refuse"
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("max_turns", "max_tokens"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise ConfigurationError(f"{name}={value!r} refused; give a number of at least 1, or None")
+        cost = self.max_cost_usd
+        seconds: Any = self.max_seconds
+        if cost is not None and not (cost.is_finite() and cost > 0):
+            raise ConfigurationError(f"max_cost_usd={cost!r} refused; give dollars above 0, or None")
+        if seconds is not None and not (
+            type(seconds) in (int, float) and math.isfinite(seconds) and seconds > 0
+        ):
+            raise ConfigurationError(f"max_seconds={seconds!r} refused; give seconds above 0, or None")
+        if self.unpriced not in ("refuse", "allow"):
+            raise ConfigurationError(f"unpriced={self.unpriced!r} refused; give 'refuse' or 'allow'")
+
+    def check(self, state: LoopState, *, turns: int, seconds: float) -> BudgetWarning | BudgetExceeded | None:
+        """Return what is to be told before a request, None for nothing.
+
+        turns: answered turns of the exchange. seconds: since the run began.
+        """
+        uses: tuple[tuple[str, Decimal, Decimal | None], ...] = (
+            ("max_turns", Decimal(turns), _decimal(self.max_turns)),
+            ("max_tokens", Decimal(state.session_spent.usage.total_tokens or 0), _decimal(self.max_tokens)),
+            ("max_cost_usd", state.session_spent.costs.get(CURRENCY, Decimal(0)), self.max_cost_usd),
+            ("max_seconds", _decimal(seconds) or Decimal(0), _decimal(self.max_seconds)),
+        )
+        known = [(name, used, allowed) for name, used, allowed in uses if allowed is not None]
+        for name, used, allowed in known:
+            if used >= allowed:
+                return BudgetExceeded(limit=name, used=_told(name, used), allowed=_told(name, allowed))
+        for name, used, allowed in known:
+            if used >= allowed * WARNED_AT and name not in state.warned:
+                return BudgetWarning(limit=name, used=_told(name, used), allowed=_told(name, allowed))
+        return None
+
+    def out_of_time(self, seconds: float) -> BudgetExceeded | None:
+        """Return the end of a run's time, None before it."""
+        if self.max_seconds is None or seconds < self.max_seconds:
+            return None
+        return BudgetExceeded(limit="max_seconds", used=float(seconds), allowed=float(self.max_seconds))
+
+    def left(self, state: LoopState, *, seconds: float) -> Limits:
+        """Return what a sub-agent may use of these limits; raises nothing: what is used up leaves a crumb."""
+        tokens, cost, whole = self.max_tokens, self.max_cost_usd, self.max_seconds
+        spent = state.session_spent
+        return attrs.evolve(
+            self,
+            max_tokens=None if tokens is None else max(1, tokens - (spent.usage.total_tokens or 0)),
+            max_cost_usd=None if cost is None else max(_CRUMB, cost - spent.costs.get(CURRENCY, Decimal(0))),
+            max_seconds=None if whole is None else max(float(_CRUMB), whole - seconds),
+        )
+
+
+_CRUMB = Decimal("0.000001")
+
+
+def _decimal(value: float | None) -> Decimal | None:
+    return None if value is None else Decimal(str(value))
+
+
+def _told(name: str, value: Decimal) -> JSON:
+    """Return a figure as events tell it: amounts as text, counts as numbers."""
+    if name == "max_cost_usd":
+        return str(value)
+    return float(value) if name == "max_seconds" else int(value)
+
+
+def tighter(one: Limits | None, other: Limits | None) -> Limits | None:
+    """Return limits that hold both."""
+    if one is None or other is None:
+        return one or other
+
+    found: dict[str, Any] = {}
+    for name in ("max_turns", "max_tokens", "max_cost_usd", "max_seconds"):
+        known = [value for value in (getattr(one, name), getattr(other, name)) if value is not None]
+        found[name] = min(known, default=None)
+    return attrs.evolve(one, **found)
