@@ -146,7 +146,11 @@ class AsyncLoopDriver(DriverBase):
         """End the run; the observers' flushes are waited for off the event loop, unless cancelled again."""
         cancelled: asyncio.CancelledError | None = None
         if error is None:
-            await self._give_grace()
+            try:
+                await self._give_grace()
+            except BaseException as caught:
+                await self._aleave(caught)
+                raise
         if not self.is_closed:
             self._end(error)
             with contextlib.suppress(*(() if error is None else (ObserverError,))):
@@ -200,8 +204,8 @@ class AsyncLoopDriver(DriverBase):
             self._prepared = True
             if self._has_to_prepare:
                 await asyncio.to_thread(self._prepare)
+        self._take_waiting()  # a cancel that came while somebody was asked comes before the answer
         self._take_answers()
-        self._take_waiting()
         move = self._machine.decide(self._clock.monotonic())
         match move:
             case AgentEvent():
@@ -285,7 +289,8 @@ class AsyncLoopDriver(DriverBase):
                 answer, error = deciding.result()
                 if error is not None:
                     raise error
-                self._answer_step(step, answer)
+                if self._machine.takes_answers:
+                    self._answer_step(step, answer)
 
     def _open_stream(self, model: Model) -> None:
         try:

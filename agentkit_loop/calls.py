@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from agentkit_loop.closing import INTERRUPTED
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import (
@@ -84,11 +86,11 @@ class Calls:
             return None
         live = [call for call in self.live if call.survives]
         for call in survivors:
-            if call.part.id not in self._started:
+            if call.part.id not in self._started and not call.is_pending:
                 return self._event_of(call, now, room=True)
             if now >= self._deadline(call):
                 return self._timed_out(call, now)
-        return self._wait(live)
+        return self._wait(live) if live else None
 
     def _wait(self, live: list[Call]) -> Wait:
         until = min((self._deadline(call) for call in live), default=float("inf"))
@@ -261,6 +263,10 @@ class Calls:
             tool.bind(edited)
         except ToolInputError as error:
             raise ConfigurationError(f"edited_input refused: {error}; give what the tool takes") from None
+        judged = permission_of(tool, self._settings.policy, msgspec.structs.replace(call.part, input=edited))
+        if judged.verdict == "deny":
+            why = f" ({judged.reason})" if judged.reason else ""
+            raise ConfigurationError(f"edited_input refused: the policy denies it{why}; give what it allows")
         return edited
 
     def auth_resolved(self, resolved: AuthAnswer) -> AuthResolved:

@@ -118,11 +118,16 @@ class LoopDriver(DriverBase):
             self._pausing = False
 
     def _give_grace(self) -> None:
-        """Let the bodies that run go on for a moment; what they bring is told."""
-        self._let_children_go()
-        until = self._clock.monotonic() + GRACE_S
-        while self._is_waiting_for_bodies(until):
-            self._wait_for_signal(until)
+        """Let the bodies that run go on for a moment; what they bring is told. Ctrl-C meanwhile ends the run."""
+        try:
+            self._let_children_go()
+            until = self._clock.monotonic() + GRACE_S
+            while self._is_waiting_for_bodies(until):
+                self._wait_for_signal(until)
+        except BaseException as error:
+            if not self.is_closed:
+                self._break(error)
+            raise
 
     @contextlib.contextmanager
     def _alone(self, move: str) -> Iterator[None]:
@@ -200,7 +205,9 @@ class LoopDriver(DriverBase):
                 answer = settled(answer)
         finally:
             guard.waiting = False
-        self._answer_step(step, answer)
+        self._take_waiting()  # a cancel that came while somebody was asked comes before the answer
+        if self._machine.takes_answers:
+            self._answer_step(step, answer)
         return None
 
     def _take_waiting(self) -> bool:

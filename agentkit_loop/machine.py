@@ -173,6 +173,11 @@ class Machine:
         return self.state.cancelling or self.state.exceeded or self.finished is not None
 
     @property
+    def takes_answers(self) -> bool:
+        """Whether an answer to an open step still matters: not while its exchange is being closed."""
+        return not (self.state.cancelling or self.state.exceeded)
+
+    @property
     def live(self) -> list[Call]:
         """The calls whose bodies run."""
         return self._calls.live

@@ -44,7 +44,7 @@ from agentkit_loop.events import (
     Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.transcript import Transcript
-from agentkit_loop.usage import Cost, ErrorInfo, Usage, child_costs
+from agentkit_loop.usage import Cost, ErrorInfo, Usage, can_be_added, child_costs
 from agentkit_loop.values import JSON
 
 FORKED_FROM = "forked_from"
@@ -192,6 +192,8 @@ class Spent:
             self._add_cost(currency, amount)
 
     def _add_cost(self, currency: str, amount: Decimal) -> None:
+        if not can_be_added(amount) or amount < 0:
+            return  # no price list gives it: somebody wrote it into a log
         self.costs[currency] = self.costs.get(currency, Decimal(0)) + amount
 
 

@@ -9,6 +9,7 @@ resumed by itself.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -74,13 +75,24 @@ def agent_tool(
 
 def _of_child(settings: DriverSettings, family: Family, context: ToolContext) -> DriverSettings:
     parent = Parent(session_id=context.session_id, run_id=context.run_id, call_id=context.call_id)
-    told = {id(registration.observer) for registration in family.observers}
-    own = tuple(each for each in settings.observers if id(getattr(each, "observer", each)) not in told)
+    told = [registration.observer for registration in family.observers]
+    own = tuple(
+        each
+        for each in settings.observers
+        if not any(
+            _is_same(each.observer if isinstance(each, Registration) else each, other) for other in told
+        )
+    )
     return attrs.evolve(
         settings,
         loop=attrs.evolve(settings.loop, parent=parent, limits=tighter(settings.loop.limits, family.limits)),
         observers=(*family.observers, *own),
     )
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether two observers are one; a bound method is a new object each time it is looked up."""
+    return one is other or (inspect.isroutine(one) and one == other)
 
 
 def _driven(driver: LoopDriver, context: ToolContext, family: Family) -> ChildOutcome:

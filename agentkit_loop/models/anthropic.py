@@ -155,28 +155,38 @@ class AnthropicModel:
             client = self._sync_client()
             with self._opened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
-                self._reading[id(request)] = socket_of(response.http_response)
                 feed, chunks = reader.feed, _chunks(response.http_response)
-                for chunk in chunks:
-                    signals = feed(chunk)
-                    if signals:
-                        yield signals
-                    if reader.is_over:
-                        reader.check()
-                        drain(response.http_response, chunks)
+                with self._interruptible(request, socket_of(response.http_response)):
+                    for chunk in chunks:
+                        signals = feed(chunk)
+                        if signals:
+                            yield signals
+                        if reader.is_over:
+                            reader.check()
+                            drain(response.http_response, chunks)
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
                 if told := reader.unreported():
                     yield told
                 _raise(error, self._sent_secrets(client, request), reader.source.request_id)
-        finally:
-            self._reading.pop(id(request), None)
         yield [reader.result()]
+
+    @contextlib.contextmanager
+    def _interruptible(self, request: ModelRequest, read: socket.socket | None) -> Iterator[None]:
+        """Let `interrupt` find what is read from; no longer than that, since the connection is used again."""
+        with self._lock:
+            self._reading[id(request)] = read
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading.pop(id(request), None)
 
     def interrupt(self, request: ModelRequest) -> None:
         """Let the open `stream` of this very request end soon, with an error; from another thread."""
-        shut(self._reading.get(id(request)))
+        with self._lock:
+            shut(self._reading.get(id(request)))
 
     async def astream(self, request: ModelRequest) -> AsyncIterator[list[ModelSignal]]:
         """Make the request on an event loop and yield what comes, as `stream` does; raises ModelRequestError."""

@@ -22,7 +22,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
     TurnFinished,
 )
-from agentkit_loop.permissions import Approve, Deny
+from agentkit_loop.permissions import Approve, Deny, Permissions
 from agentkit_loop.steps import ApprovalRequest
 from agentkit_loop.testing import ScriptedTool
 from agentkit_loop.tools import tool
@@ -354,4 +354,42 @@ def test_ctrl_c_while_somebody_is_asked_is_raised_at_once_and_ends_the_run() -> 
     assert reached == []
     assert run.of(ToolExecutionStarted) == []
     assert len(run.of(RunCancelled)) == 1
+    assert run.faults == []
+
+
+@both
+def test_a_cancel_that_comes_while_somebody_is_asked_wins_over_the_answer(opened: Opened) -> None:
+    hosts: list[Any] = []
+
+    def approve(step: ApprovalRequest) -> bool:
+        del step
+        elsewhere = threading.Thread(target=hosts[0].driver.cancel, args=("enough",))
+        elsewhere.start()
+        elsewhere.join()
+        return True
+
+    run = Run([asking(call("write", path="a")), "done"], tools=[write], approve=approve)
+    with opened(run, "go") as host:
+        hosts.append(host)
+        assert host.run().finish_reason == "cancelled"
+    assert run.of(ToolExecutionStarted) == []
+    assert [event.approved for event in run.of(ApprovalResolved)] == [False]
+    assert run.faults == []
+
+
+@both
+def test_an_edit_does_not_go_round_what_the_policy_denies(opened: Opened) -> None:
+    run = Run(
+        [asking(call("write", path="a")), "done"],
+        tools=[write],
+        permissions=Permissions(deny=["write(secret*)"], default="allow"),
+    )
+    with opened(run, "go") as host:
+        step = host.next()
+        assert isinstance(step, ApprovalRequest)
+        with pytest.raises(ConfigurationError, match=r"the policy denies it \(by the rule"):
+            step.approve(edited_input={"path": "secret.txt"})
+        step.approve(edited_input={"path": "b"})
+        assert host.run().text == "done"
+    assert [event.output for event in run.of(ToolResultReceived)] == ["wrote b"]
     assert run.faults == []

@@ -331,3 +331,10 @@ def test_children_at_once_tell_one_event_at_a_time() -> None:
     assert overlaps == []
     assert len(sessions(recorder)) == 7
     assert_rules(recorder)
+
+
+def test_an_observer_of_parent_and_child_is_told_each_event_once() -> None:
+    events: list[AgentEvent] = []
+    agent, recorder = family(helper(said("x"), observers=[events.append]), observers=[events.append])
+    agent.run("go")
+    assert events == recorder.events
