@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import collections
-import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from agentkit_loop.children import agent_tool
 from agentkit_loop.clock import Clock
-from agentkit_loop.compaction import Compaction, SummariseOlder
+from agentkit_loop.compaction import Compaction
 from agentkit_loop.content import AnyPart, Item
 from agentkit_loop.driver import LoopDriver
+from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import AgentEvent
-from agentkit_loop.limits import CURRENCY, Limits
+from agentkit_loop.limits import Limits
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.observers import FailurePolicy, Observer, Registration
 from agentkit_loop.permissions import Approver, Policy, checked_approver, checked_policy_object
@@ -23,12 +24,11 @@ from agentkit_loop.pricing import Pricing
 from agentkit_loop.resuming import History, awaits_answer, forked_items, read_history
 from agentkit_loop.retry import Retry
 from agentkit_loop.settings import LoopSettings
-from agentkit_loop.shell import BLOCKING, DriverSettings, Resumed
+from agentkit_loop.shell import BLOCKING
 from agentkit_loop.state import FORKED_FROM
 from agentkit_loop.steps import AwaitingInput, Finished, RunResult
-from agentkit_loop.subagents import agent_tool
-from agentkit_loop.tools import Tool, check_catalog
-from agentkit_loop.usage import Usage
+from agentkit_loop.tools import MAX_OUTPUT_CHARS, ApprovalRule, Summary, Tool, check_catalog
+from agentkit_loop.unpriced import refuse_unpriced
 from agentkit_loop.values import JSON, clean_text, to_json
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class Agent:
         edited. force: see `read_history`. Raises ResumeError for events that do not fit together.
         """
         history = self._history(events, session_id, replay_to, force=force)
-        resumed = Resumed(state=history.state, trust_approvals=trust_approvals, notes=history.notes)
+        resumed = _resumed(history, trust_approvals=trust_approvals)
         return LoopDriver(self._settings(metadata), resumed=resumed)
 
     def aresume(
@@ -194,7 +194,7 @@ class Agent:
         from agentkit_loop.aio import AsyncLoopDriver  # noqa: PLC0415 - brings asyncio, for async runs only
 
         history = self._history(events, session_id, replay_to, force=force)
-        resumed = Resumed(state=history.state, trust_approvals=trust_approvals, notes=history.notes)
+        resumed = _resumed(history, trust_approvals=trust_approvals)
         return AsyncLoopDriver(self._settings(metadata), resumed=resumed)
 
     def fork(
@@ -224,23 +224,28 @@ class Agent:
         )
 
     def as_tool(
-        self, *, name: str | None = None, description: str, timeout_s: float | None = None
+        self,
+        *,
+        name: str | None = None,
+        description: str,
+        timeout_s: float | None = None,
+        max_output_chars: int = MAX_OUTPUT_CHARS,
+        approval: ApprovalRule = False,
+        summary: Summary | None = None,
     ) -> Tool[..., Any]:
         """Return a tool that gives a prompt to this agent and answers with its text.
 
-        name: as the model calls it, else the agent's. description: what the agent is good for. The child has a
-        session of its own whose `parent` names the call; see subagents.py.
+        name: as the model calls it, else the agent's. description: what the agent is good for. The rest: as of
+        `tool`. The child has a session of its own whose `parent` names the call; see children.py.
         """
-
-        def started(settings: DriverSettings, lock: threading.RLock) -> LoopDriver:
-            return LoopDriver(settings, lock=lock)
-
         return agent_tool(
-            started,
             lambda: self._settings(None),
             name=self.name if name is None else name,
             description=description,
             timeout_s=timeout_s,
+            max_output_chars=max_output_chars,
+            approval=approval,
+            summary=summary,
         )
 
     def run(self, *content: str | AnyPart | Item, metadata: Mapping[str, object] | None = None) -> RunResult:
@@ -268,11 +273,9 @@ class Agent:
                 while not isinstance(step, _STOPPING):
                     yield from _drained(told)
                     step = driver.advance()
-        except GeneratorExit:
-            raise
-        except BaseException:
+        except Exception:
             yield from _drained(told)
-            raise
+            raise  # an interrupt goes straight through: who leaves at one of these events would never see it
         yield from _drained(told)
 
     async def astream(
@@ -291,12 +294,10 @@ class Agent:
                     for event in _drained(told):
                         yield event
                     step = await driver.advance()
-        except GeneratorExit:
-            raise
-        except BaseException:
+        except Exception:
             for event in _drained(told):
                 yield event
-            raise
+            raise  # an interrupt goes straight through, as above
         for event in _drained(told):
             yield event
 
@@ -335,8 +336,7 @@ class Agent:
             limits=self._limits,
             compaction=self._compaction,
         )
-        self._refuse_unpriced()
-        return DriverSettings(
+        settings = DriverSettings(
             loop=loop,
             model=self.model,
             observers=self.observers,
@@ -345,22 +345,17 @@ class Agent:
             clock=self._clock,
             approve=self._approve,
         )
+        refuse_unpriced(settings, self._limits)
+        return settings
 
-    def _refuse_unpriced(self) -> None:
-        """Refuse a cost limit that nothing would ever reach."""
-        limits = self._limits
-        if limits is None or limits.max_cost_usd is None or limits.unpriced == "allow":
-            return
-        one = Usage(input_tokens=1, output_tokens=1)
-        strategies = () if self._compaction is None else self._compaction.strategies
-        summarising = [strategy.model for strategy in strategies if isinstance(strategy, SummariseOlder)]
-        for name in dict.fromkeys(model.name for model in (self.model, *summarising) if model is not None):
-            cost = None if self._prices is None else self._prices.cost(name, one, self._clock.now())
-            if cost is None or cost.currency != CURRENCY:
-                raise ConfigurationError(
-                    f"max_cost_usd refused because the price of {name!r} in {CURRENCY} is not known; "
-                    "give prices=, or Limits(unpriced='allow')"
-                )
+
+def _resumed(history: History, *, trust_approvals: bool) -> Resumed:
+    return Resumed(
+        state=history.state,
+        trust_approvals=trust_approvals,
+        notes=history.notes,
+        child_usage=history.child_usage,
+    )
 
 
 def _drained(told: collections.deque[AgentEvent]) -> Iterator[AgentEvent]:

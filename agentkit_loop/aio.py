@@ -18,17 +18,17 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from agentkit_loop.content import AnyPart, AppendText, Item
+from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.errors import IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.execution import arun_body
 from agentkit_loop.intake import checked_signal, fault_of
-from agentkit_loop.machine import GRACE_S
 from agentkit_loop.models.protocol import Model, ModelSignal
 from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
 from agentkit_loop.permissions import Approver
-from agentkit_loop.shell import BLOCKING, DriverBase, DriverSettings, Resumed
-from agentkit_loop.signals import Cancel, OutOfTime
+from agentkit_loop.shell import BLOCKING, DriverBase
+from agentkit_loop.signals import CUTTING
 from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool
@@ -54,13 +54,12 @@ class AsyncLoopDriver(DriverBase):
         items: Iterable[Item] = (),
         tap: Callable[[AgentEvent], None] | None = None,
         resumed: Resumed | None = None,
-        lock: threading.RLock | None = None,
     ) -> None:
-        super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed, lock=lock)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._inbox: collections.deque[tuple[Slot | None, Any]] = collections.deque()
         self._changed = asyncio.Event()
+        super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed)
         self._stream: AsyncIterator[ModelSignal | list[ModelSignal]] | None = None
         self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
         self._deciding: dict[tuple[str, str], _Deciding] = {}  # what `approve=` was asked, by session and id
@@ -69,6 +68,9 @@ class AsyncLoopDriver(DriverBase):
         self._pausing = False
         self._reading: asyncio.Task[Any] | None = None  # who waits for the model right now
         self._cut = False  # a cancel came meanwhile, and not from outside
+        self._driving: asyncio.Task[Any] | None = None  # who is in next()
+        self._broken_by: BaseException | None = None  # what the host raised while a task of its drove
+        self._leaving = asyncio.Lock()
         self._start()
 
     async def __aenter__(self) -> Self:
@@ -77,6 +79,8 @@ class AsyncLoopDriver(DriverBase):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._driving is not None:
+            await self._stop_driving(error)
         self._refuse_closing()
         await self._aleave(error)
 
@@ -133,32 +137,46 @@ class AsyncLoopDriver(DriverBase):
             raise IllegalMoveError("next()", "the run is closed", "start a new run")
         if self._working:
             raise IllegalMoveError("next()", "another task drives this session", "await that one first")
-        self._working, self._pausing = True, pausing
+        if self._leaving.locked():
+            raise IllegalMoveError("next()", "the run is being closed", "start a new run")
+        self._working, self._pausing, self._driving = True, pausing, asyncio.current_task()
         try:
             return await self._advance()
         except BaseException as error:
-            await self._aleave(error)
+            await self._aleave(self._broken_by or error)
             raise
         finally:
-            self._working = False
+            self._working, self._driving = False, None
+
+    async def _stop_driving(self, error: BaseException) -> None:
+        """End a task of the host's that is in `next()`: the host has raised meanwhile, and that ends the run."""
+        task, self._broken_by = self._driving, error
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait((task,))
 
     async def _aleave(self, error: BaseException | None) -> None:
-        """End the run; the observers' flushes are waited for off the event loop, unless cancelled again."""
+        """End the run; who comes while it ends waits for that."""
+        async with self._leaving:
+            if error is None and not self.is_closed:
+                try:
+                    await self._give_grace()
+                except BaseException as caught:
+                    await self._end_run(caught)
+                    raise
+            await self._end_run(error)
+
+    async def _end_run(self, error: BaseException | None) -> None:
+        """Close what is open; what is waited for is off the event loop, and a cancellation meanwhile comes after."""
         cancelled: asyncio.CancelledError | None = None
-        if error is None:
-            try:
-                await self._give_grace()
-            except BaseException as caught:
-                await self._aleave(caught)
-                raise
         if not self.is_closed:
             self._end(error)
             with contextlib.suppress(*(() if error is None else (ObserverError,))):
-                for _ in self._closing():
-                    flushed = self._loop.run_in_executor(None, self._emitter.flush)
-                    while not flushed.done():  # it is bounded; whoever cancels meanwhile is told afterwards
+                for work in self._closing():
+                    done = self._loop.run_in_executor(None, work)
+                    while not done.done():  # it is bounded
                         try:
-                            await asyncio.shield(flushed)
+                            await asyncio.shield(done)
                         except asyncio.CancelledError as caught:
                             cancelled = caught
         await self._let_go()
@@ -168,7 +186,7 @@ class AsyncLoopDriver(DriverBase):
     async def _give_grace(self) -> None:
         """Let the bodies that run go on for a moment; what they bring is told."""
         self._let_children_go()
-        until = self._clock.monotonic() + GRACE_S
+        until = self._clock.monotonic() + self._settings.loop.grace_s
         while self._is_waiting_for_bodies(until):
             await self._wait_for_change(until)
             self._take_waiting()
@@ -217,10 +235,10 @@ class AsyncLoopDriver(DriverBase):
             case Wait(until):
                 child = self._child_step()
                 if child is not None:
-                    return await self._asked_approver(child)
+                    return await self._asked_approver(child, until)
                 await self._wait_for_change(until)
-            case Ask(call_id):
-                return await self._asked_approver(self._request_step(self._state.calls[call_id]))
+            case Ask(call_id, until):
+                return await self._asked_approver(self._request_step(self._state.calls[call_id]), until)
             case GiveUp(failure):
                 raise self._model_error(failure)
             case Ended():
@@ -229,14 +247,15 @@ class AsyncLoopDriver(DriverBase):
                 return self._step(move)
         return None
 
-    async def _asked_approver(self, step: ApprovalRequest | AuthRequest) -> Step | None:
+    async def _asked_approver(self, step: ApprovalRequest | AuthRequest, until: float | None) -> Step | None:
         """Ask `approve=` once about a call; return its step for the host where that leaves it open.
 
+        until: when something else happens by itself, such as the timeout of a sibling.
         One that is not async may wait for a person: it runs on a thread, and the event loop goes on.
         """
         approve = self._settings.approve
         if isinstance(step, ApprovalRequest) and (step.session_id, step.approval_id) in self._deciding:
-            await self._wait_for_change(self._machine.deadline)
+            await self._wait_for_change(until)
             return None
         if approve is None or not isinstance(step, ApprovalRequest) or not self._is_new(step):
             return step
@@ -379,10 +398,10 @@ class AsyncLoopDriver(DriverBase):
             await asyncio.wait(self._cancelled, timeout=BODY_GRACE_S)
 
     def _take_waiting(self) -> bool:
-        found = bool(self._inbox)
-        while self._inbox:
+        count = len(self._inbox)  # no more than is there: others may post as fast as this is told
+        for _ in range(count):
             self._take_posted(self._inbox.popleft())
-        return found
+        return count > 0
 
     def _release(self) -> None:
         for context in self._contexts.values():
@@ -394,7 +413,7 @@ class AsyncLoopDriver(DriverBase):
 
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
         self._inbox.append(entry)
-        if isinstance(entry[1], (Cancel, OutOfTime)):
+        if isinstance(entry[1], CUTTING):
             with contextlib.suppress(RuntimeError):  # as below
                 self._loop.call_soon_threadsafe(self._cut_reading)
         with contextlib.suppress(RuntimeError):  # the loop is closed: a late answer changes nothing
@@ -406,7 +425,7 @@ class AsyncLoopDriver(DriverBase):
         if (
             task is not None
             and not self._cut
-            and any(isinstance(signal, (Cancel, OutOfTime)) for _, signal in self._inbox)
+            and any(isinstance(signal, CUTTING) for _, signal in self._inbox)
         ):
             self._cut = True
             task.cancel()

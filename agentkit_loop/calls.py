@@ -77,7 +77,8 @@ class Calls:
             if event is not None:
                 return event
         pending = next((call for call in calls if call.is_pending), None)
-        return self._wait(live) if pending is None else Ask(pending.part.id)
+        wait = self._wait(live)
+        return wait if pending is None else Ask(pending.part.id, wait.until)
 
     def survivor(self, now: float) -> AgentEvent | Wait | None:
         """Return what a cancel waits for: calls that were approved before it; None without one."""
@@ -129,11 +130,8 @@ class Calls:
             return ToolResultReceived(
                 call_id=call.part.id, name=call.part.name, output=NO_CREDENTIALS, is_error=True
             )
-        if call.attempts == 0 or call.part.name not in self._catalog.tools:
-            refusal = self._refusal(call)
-            if refusal is not None:
-                return _not_started(call, refusal)
-        return None
+        refusal = self._refusal(call)  # also of one that starts again: a resume may know other tools
+        return None if refusal is None else _not_started(call, refusal)
 
     def _refusal(self, call: Call) -> str | None:
         """Return why the call cannot run, in the words that the model is told; None if it can."""
@@ -160,8 +158,7 @@ class Calls:
         permission = permission_of(self._catalog.tools[call.part.name], self._settings.policy, call.part)
         reason = None if permission.reason is None else clean_text(permission.reason)
         if permission.verdict == "deny":
-            why = f": {reason}" if reason else ""
-            return _not_started(call, f"The call was not started: it is denied{why}.", denied=True)
+            return _not_started(call, f"The call was not started: {reason or 'it is denied'}.", denied=True)
         if permission.verdict == "allow" and call.approval is None:
             return None
         self.distrusted.discard(call.part.id)
@@ -265,8 +262,9 @@ class Calls:
             raise ConfigurationError(f"edited_input refused: {error}; give what the tool takes") from None
         judged = permission_of(tool, self._settings.policy, msgspec.structs.replace(call.part, input=edited))
         if judged.verdict == "deny":
-            why = f" ({judged.reason})" if judged.reason else ""
-            raise ConfigurationError(f"edited_input refused: the policy denies it{why}; give what it allows")
+            raise ConfigurationError(
+                f"edited_input refused: {judged.reason or 'the policy denies it'}; give what it allows"
+            )
         return edited
 
     def auth_resolved(self, resolved: AuthAnswer) -> AuthResolved:

@@ -30,7 +30,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.file_reach import quoted
 from agentkit_loop.file_reading import is_cancelled
 from agentkit_loop.interrupts import InterruptGuard
-from agentkit_loop.previews import MAX_COMMAND_CHARS, summary_of_command
+from agentkit_loop.previews import check_command, summary_of_command
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool, tool
 
@@ -111,7 +111,7 @@ class _CommandTool:
         stdout and stderr come together. There is no input and no terminal. It is ended at a time limit, and what
         it leaves in the background is ended with it.
         """
-        _check(command)
+        check_command(command)
         with InterruptGuard() as guard:  # on a main thread, Ctrl-C waits until somebody would end the command
             with self._start(command) as running:
                 guard.waiting = True
@@ -142,20 +142,6 @@ class _CommandTool:
 def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables whose names do not say that they hold secrets."""
     return {name: value for name, value in environment.items() if not SECRET_VARIABLES.fullmatch(name)}
-
-
-def _check(command: str) -> None:
-    if not command.strip() or len(command) > MAX_COMMAND_CHARS:
-        most = f"{MAX_COMMAND_CHARS:,}"
-        raise ValueError(
-            f"command {quoted(command)} refused; give 1 to {most} characters, or write a script file"
-        )
-    try:
-        fits = b"\0" not in os.fsencode(command)
-    except UnicodeEncodeError:
-        fits = False
-    if not fits:
-        raise ValueError(f"command {quoted(command)} holds a NUL or a lone surrogate; give it without")
 
 
 class _Running:

@@ -8,6 +8,7 @@ the latest assistant message cannot be modified"):
 - a call and its result stay together, with nothing new between them; the same holds for the calls of the
   provider's own tools, which are custom parts;
 - two answers never become one message: the second's reasoning would stand in the middle;
+- no answer is the first message, unless one was so before ("first message must use the user role");
 - what the model has not answered yet stays as it is, and behind everything new. Where that are results, the
   assistant message that asked for them belongs to it, and where the last answer is to be gone on from (the
   provider's `pause_turn`), that answer.
@@ -206,6 +207,7 @@ def fault_of_plan(items: Sequence[Item], plan: object) -> str | None:
         or _pair_fault(items, entries)
         or _joined_fault(items, entries)
         or _unanswered_fault(items, entries)
+        or _beginning_fault(items, entries)
         or _change_fault(items, entries)
     )
 
@@ -363,6 +365,24 @@ def _unanswered_fault(items: Sequence[Item], entries: Sequence[_Entry]) -> str |
         if not is_aside(entry.item):
             before = entry.item.kind
     return None
+
+
+def _beginning_fault(items: Sequence[Item], entries: Sequence[_Entry]) -> str | None:
+    """Refuse what makes the model speak first; a transcript that a host began so stays as it is."""
+    if _answer_is_first([entry.item for entry in entries]) and not _answer_is_first(items):
+        return "plan refused that begins with an answer; keep the input before it or give a new user item"
+    return None
+
+
+def _answer_is_first(items: Sequence[Item]) -> bool:
+    """Whether the first message that reaches the provider is the assistant's; another's blocks may be sent."""
+    for item in items:
+        if item.kind == "assistant":
+            if any(_is_sent(part) or isinstance(part, CustomPart) for part in item.parts):
+                return True
+        elif not is_aside(item):
+            return False
+    return False
 
 
 def _change_fault(items: Sequence[Item], entries: Sequence[_Entry]) -> str | None:

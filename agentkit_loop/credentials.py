@@ -2,13 +2,15 @@
 
 A tool that needs one raises NeedsAuth before it has done anything. Once the host has resolved the request,
 the tool starts again and finds it with `context.credential(provider)`. What a tool tells (its result, its
-errors, its progress and facts) is searched for every credential of the run before it becomes an event.
+errors, its progress and facts) is searched for every credential of the run, and of the agents that share its
+`Secrets`, before it becomes an event.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -19,6 +21,10 @@ from agentkit_loop.values import JSON
 MASK = "***"
 MIN_SECRET = 4
 """Characters of the shortest text that is searched for: fewer stand in any text by chance."""
+MIN_ENCODED = 6
+"""Characters of the shortest encoded form that is searched for; nobody chose those, so they are met sooner."""
+
+_IN_NUMBERS = frozenset("0123456789.e+-")  # what Python and JSON write numbers with
 
 
 class Credential:
@@ -57,39 +63,49 @@ class NeedsAuth(Exception):  # noqa: N818 - it is a request, and the contract's 
         self.purpose = purpose
 
 
-class Credentials:
-    """The credentials of one driver, by provider. Safe to share by threads."""
+class Secrets:
+    """What is searched for in everything that tools tell: every credential, in the forms that it is shown in.
+
+    Shared by a session and those of the agents behind its calls, so that each masks what the others were given;
+    gives no credential to anybody. Safe to share by threads.
+
+    Found are a credential's text as Python, JSON and URLs write it, its base64 (standard and for URLs, padded or
+    not) and its hexadecimal, in texts, keys, `$bytes`, and numbers whose decimal text holds it. Out of reach is
+    what a tool makes of it beyond that: the base64 of a longer text (`Basic` of user and password), a hash, single
+    characters.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[str, Credential] = {}
         self._searched: tuple[Credential, ...] = ()  # in every form, longest first; also what was replaced
+        self._in_numbers: tuple[Credential, ...] = ()  # those of them that a number's text can hold
 
     def __repr__(self) -> str:
-        return f"<credentials of {len(self._held)} providers>"
+        return f"<secrets, in {len(self._searched)} forms>"
 
-    def put(self, provider: str, secret: str) -> None:
-        """Hold a provider's credential; replaces the earlier one."""
-        credential = Credential(provider, checked_secret(secret))
+    def add(self, secret: str) -> None:
+        """Search for a secret from now on; not for one of fewer than MIN_SECRET characters."""
+        if len(secret) < MIN_SECRET:
+            return
         with self._lock:
-            self._held[provider] = credential
-            if len(secret) >= MIN_SECRET:
-                known = {one.reveal() for one in self._searched} | _forms(secret)
-                self._searched = tuple(Credential("", form) for form in sorted(known, key=len, reverse=True))
+            known = {one.reveal() for one in self._searched} | _forms(secret) | _encoded_forms(secret)
+            forms = sorted(known, key=lambda form: (-len(form), form))
+            self._searched = tuple(Credential("", form) for form in forms)
+            self._in_numbers = tuple(Credential("", form) for form in forms if _IN_NUMBERS.issuperset(form))
 
-    def get(self, provider: str) -> Credential | None:
-        """Return a provider's credential, None where none was given."""
-        with self._lock:
-            return self._held.get(provider)
+    @property
+    def are_given(self) -> bool:
+        """Whether there is anything to mask."""
+        return bool(self._searched)
 
     def masked_text(self, text: str) -> str:
-        """Return the text with every credential masked."""
-        for credential in self._searched:
-            text = text.replace(credential.reveal(), MASK)
+        """Return the text with every secret masked."""
+        for secret in self._searched:
+            text = text.replace(secret.reveal(), MASK)
         return text
 
     def masked(self, value: JSON) -> JSON:
-        """Return a JSON value with every credential masked, in keys and in `$bytes` too."""
+        """Return a JSON value with every secret masked, in keys, numbers and `$bytes` too."""
         if not self._searched:
             return value
         if isinstance(value, str):
@@ -101,10 +117,10 @@ class Credentials:
             return {self.masked_text(key): self.masked(member) for key, member in value.items()}
         if isinstance(value, list):
             return [self.masked(member) for member in value]
-        return value
+        return MASK if self._is_in_number(value) else value
 
     def mask_exception(self, error: BaseException) -> None:
-        """Take every credential out of an exception that is about to be raised again, and out of its chain."""
+        """Take every secret out of an exception that is about to be raised again, and out of its chain."""
         waiting: list[BaseException | None] = [error]
         seen: set[int] = set()
         while waiting:
@@ -122,18 +138,32 @@ class Credentials:
                 one.code = self._masked_argument(one.code)  # what the interpreter prints at its exit
 
     def _masked_argument(self, value: Any) -> Any:
-        """Return what an exception holds, masked where its text shows a credential."""
+        """Return what an exception holds, masked where its text shows a secret."""
         if isinstance(value, str):
             return self.masked_text(value)
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             return [self.masked_text(line) for line in value]  # notes
-        if value is None or isinstance(value, (int, float, BaseException)):
+        if value is None or isinstance(value, BaseException):
             return value
+        if isinstance(value, (int, float)):
+            return MASK if self._is_in_number(value) else value
         try:
             shown = f"{value!s}{value!r}"
         except Exception:  # noqa: BLE001 - a value of a tool's may fail to be shown; then nobody shows it
             return MASK
         return value if self.masked_text(shown) == shown else MASK
+
+    def _is_in_number(self, value: JSON) -> bool:
+        """Whether the value is a number whose decimal text holds a secret."""
+        if not self._in_numbers or isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        try:
+            text = repr(value)
+        except ValueError:
+            return False  # too long to be written in decimal; nobody shows it so
+        if isinstance(value, float) and math.isfinite(value) and value.is_integer():
+            text += f" {value:.0f}"  # 1e+16 is shown otherwise elsewhere
+        return any(secret.reveal() in text for secret in self._in_numbers)
 
     def _masked_bytes(self, encoded: str) -> str:
         try:
@@ -141,14 +171,59 @@ class Credentials:
         except ValueError:
             return self.masked_text(encoded)
         masked = raw
-        for credential in self._searched:
-            masked = masked.replace(credential.reveal().encode("utf-8", "surrogatepass"), MASK.encode())
+        for secret in self._searched:
+            masked = masked.replace(secret.reveal().encode("utf-8", "surrogatepass"), MASK.encode())
         return encoded if masked == raw else base64.b64encode(masked).decode()
+
+
+class Credentials:
+    """The credentials of one driver, by provider. Safe to share by threads.
+
+    secrets: where they are searched for; left out, a registry of its own. One that is given is shared: what
+    another holder put there is masked here too, and `get` gives only what was put here.
+    """
+
+    def __init__(self, secrets: Secrets | None = None) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, Credential] = {}
+        self._secrets = Secrets() if secrets is None else secrets
+
+    def __repr__(self) -> str:
+        return f"<credentials of {len(self._held)} providers>"
+
+    @property
+    def secrets(self) -> Secrets:
+        """What is searched for: these credentials, and those of whoever shares it."""
+        return self._secrets
+
+    def put(self, provider: str, secret: str) -> None:
+        """Hold a provider's credential; replaces the earlier one, which is still masked."""
+        credential = Credential(provider, checked_secret(secret))
+        self._secrets.add(secret)  # first: whoever gets it can show it
+        with self._lock:
+            self._held[provider] = credential
+
+    def get(self, provider: str) -> Credential | None:
+        """Return a provider's credential, None where none was given here."""
+        with self._lock:
+            return self._held.get(provider)
 
     @property
     def are_given(self) -> bool:
         """Whether there is anything to mask."""
-        return bool(self._searched)
+        return self._secrets.are_given
+
+    def masked_text(self, text: str) -> str:
+        """Return the text with every secret masked; see `Secrets`."""
+        return self._secrets.masked_text(text)
+
+    def masked(self, value: JSON) -> JSON:
+        """Return a JSON value with every secret masked; see `Secrets`."""
+        return self._secrets.masked(value)
+
+    def mask_exception(self, error: BaseException) -> None:
+        """Take every secret out of an exception; see `Secrets`."""
+        self._secrets.mask_exception(error)
 
 
 def _forms(secret: str) -> set[str]:
@@ -166,6 +241,16 @@ def _forms(secret: str) -> set[str]:
         quote(encoded, safe=""),
         quote_plus(encoded),
     }
+
+
+def _encoded_forms(secret: str) -> set[str]:
+    """Return a secret in base64 and hexadecimal, and as a number loses its leading zeros."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    padded = {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
+    forms = {*padded, *(form.rstrip("=") for form in padded), raw.hex(), raw.hex().upper()}
+    if _IN_NUMBERS.issuperset(secret):
+        forms.add(secret.lstrip("0"))
+    return {form for form in forms if len(form) >= MIN_ENCODED}
 
 
 def checked_secret(secret: Any) -> str:

@@ -6,22 +6,21 @@ import contextlib
 import functools
 import inspect
 import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
+from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.intake import checked_signal, fault_of
-from agentkit_loop.machine import GRACE_S
 from agentkit_loop.models.protocol import Model, ModelSignal
 from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
 from agentkit_loop.permissions import settled
-from agentkit_loop.shell import BLOCKING, DriverBase, DriverSettings, Resumed
-from agentkit_loop.signals import Cancel, OutOfTime
+from agentkit_loop.shell import BLOCKING, DriverBase
+from agentkit_loop.signals import CUTTING, Cancel
 from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool
@@ -42,14 +41,14 @@ class LoopDriver(DriverBase):
         items: Iterable[Item] = (),
         tap: Callable[[AgentEvent], None] | None = None,
         resumed: Resumed | None = None,
-        lock: threading.RLock | None = None,
     ) -> None:
-        super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed, lock=lock)
         self._inbox: queue.SimpleQueue[tuple[Slot | None, Any]] = queue.SimpleQueue()
+        super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed)
         self._stream: Iterator[ModelSignal | list[ModelSignal]] | None = None
         self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
         self._cut: Callable[[], object] | None = None  # lets the open stream end, from any thread
         self._pausing = False  # return after each event, for stream()
+        self._until: float | None = None  # when something happens by itself while a step waits for its answer
         self._start()
 
     def __enter__(self) -> Self:
@@ -58,9 +57,15 @@ class LoopDriver(DriverBase):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._alone("close()"):
-            if error is None:
-                self._give_grace()
+        if error is None:
+            self.close()
+            return
+        patience_s = 0.0
+        if self._working and not self.is_closed:
+            # A thread of the host's is in next(): it shall come to an end, and not hide what the host raised.
+            self._post((None, Cancel(f"the host raised {type(error).__name__}")))
+            patience_s = 2 * self._settings.loop.grace_s
+        with contextlib.suppress(IllegalMoveError), self._steering.driving("close()", patience_s=patience_s):
             self._leave(error)
 
     def close(self) -> None:
@@ -121,7 +126,7 @@ class LoopDriver(DriverBase):
         """Let the bodies that run go on for a moment; what they bring is told. Ctrl-C meanwhile ends the run."""
         try:
             self._let_children_go()
-            until = self._clock.monotonic() + GRACE_S
+            until = self._clock.monotonic() + self._settings.loop.grace_s
             while self._is_waiting_for_bodies(until):
                 self._wait_for_signal(until)
         except BaseException as error:
@@ -131,14 +136,12 @@ class LoopDriver(DriverBase):
 
     @contextlib.contextmanager
     def _alone(self, move: str) -> Iterator[None]:
-        """Be the one that drives; refused from inside an observer, and while another thread drives."""
-        if not self._lock.acquire(blocking=False):
-            raise IllegalMoveError(move, "another thread drives this session", "leave it to that thread")
-        try:
+        """Be the one that drives; refused from inside an observer or `approve=`, and while another thread drives."""
+        with self._steering.driving(move):
             self._refuse_reentry(move)
+            if self._working:
+                raise IllegalMoveError(move, "this thread drives already", "answer, or return, first")
             yield
-        finally:
-            self._lock.release()
 
     @contextlib.contextmanager
     def _working_on(self) -> Iterator[None]:
@@ -172,11 +175,13 @@ class LoopDriver(DriverBase):
             case Stream():
                 self._read()
             case Wait(until):
+                self._until = until
                 child = self._child_step()
                 if child is not None:
                     return self._asked_approver(child)
                 self._wait_for_signal(until)
-            case Ask(call_id):
+            case Ask(call_id, until):
+                self._until = until
                 return self._asked_approver(self._request_step(self._state.calls[call_id]))
             case GiveUp(failure):
                 raise self._model_error(failure)
@@ -185,11 +190,6 @@ class LoopDriver(DriverBase):
             case Yield():
                 return self._step(move)
         return None
-
-    def wait(self) -> None:
-        """Wait until something comes from a tool or another thread, and take it; for who holds an open step."""
-        with self._alone("wait()"), self._working_on():
-            self._wait_for_signal(None)
 
     def _asked_approver(self, step: ApprovalRequest | AuthRequest) -> Step | None:
         """Ask `approve=` once about a call; return its step for the host where that leaves it open."""
@@ -211,11 +211,10 @@ class LoopDriver(DriverBase):
         return None
 
     def _take_waiting(self) -> bool:
-        found = False
-        while not self._inbox.empty():
-            found = True
+        count = self._inbox.qsize()  # no more than is there: others may post as fast as this is told
+        for _ in range(count):
             self._take_posted(self._inbox.get_nowait())
-        return found
+        return count > 0
 
     def _wait_for_signal(self, until: float | None) -> None:
         seconds = None if until is None else max(0.0, until - self._clock.monotonic())
@@ -292,5 +291,5 @@ class LoopDriver(DriverBase):
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
         self._inbox.put(entry)
         cut = self._cut
-        if isinstance(entry[1], (Cancel, OutOfTime)) and cut is not None:
+        if isinstance(entry[1], CUTTING) and cut is not None:
             cut()  # who waits for the model would not look here

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyDelta
@@ -48,6 +48,20 @@ _new = object.__new__
 
 MAX_KEPT_ERRORS = 1_000
 """How many failures ACCUMULATE keeps; older ones make room."""
+
+
+class Exclusive(Protocol):
+    """A lock that the same thread may take again."""
+
+    def acquire(self) -> object:
+        """Take it."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread has it."""
 
 
 class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
@@ -90,9 +104,7 @@ class EventEmitter:
         self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         self._queued: collections.deque[AgentEvent] = collections.deque()
         self._lock = threading.RLock()
-        self.exclusive: threading.RLock | None = (
-            None  # held while observers are told that others tell as well
-        )
+        self.exclusive: Exclusive | None = None  # held while observers are told that others tell as well
         for observer in observers:
             self.add_observer(observer)
 

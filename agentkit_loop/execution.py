@@ -12,18 +12,17 @@ from agentkit_loop.errors import ObserverError
 from agentkit_loop.signals import AuthWanted, ToolReturned
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool, ainvoke, bound_output, invoke
-from agentkit_loop.usage import ErrorInfo, Usage
+from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, clean_text, to_json
 
 
 @attrs.frozen(kw_only=True)
 class ChildOutcome:
-    """What an agent behind a tool gives back. usage: what its session used, with its costs (see `child_usage`)."""
+    """What an agent behind a tool gives back."""
 
     output: str
     is_error: bool
     error: ErrorInfo | None
-    usage: Usage
 
 
 def run_body(
@@ -35,6 +34,8 @@ def run_body(
         output = invoke(tool, arguments, context)
     except BaseException as error:  # noqa: BLE001 - whatever a tool raises is reported, the fatal to be raised again
         return _failed(context, error, _elapsed(clock, started), tool)
+    finally:
+        context.returned()
     return _returned(context, output, _elapsed(clock, started), tool)
 
 
@@ -50,6 +51,8 @@ async def arun_body(
         output = await ainvoke(tool, arguments, context)
     except BaseException as error:  # noqa: BLE001 - as above; a cancelled body is an error result too
         return _failed(context, error, _elapsed(clock, started), tool)
+    finally:
+        context.returned()
     return _returned(context, output, _elapsed(clock, started), tool)
 
 
@@ -64,7 +67,6 @@ def _returned(context: ToolContext, output: object, duration_ms: float, tool: To
         duration_ms=duration_ms,
         is_error=child is not None and child.is_error,
         error=None if child is None else child.error,
-        child_usage=None if child is None else child.usage,
     )
 
 

@@ -169,6 +169,18 @@ def _line_end(text: str) -> str:
 # --- carrying out
 
 
+def check_place(reach: Reach, change: FileChange) -> None:
+    """Raise what carrying out would, as far as that is seen without making anything."""
+    with (
+        _told(change.path),
+        contextlib.suppress(FileNotFoundError),  # a directory that would be made
+        reach.parent(change.parts, change.path, make=False) as parent,
+    ):
+        _mode(parent, change.parts[-1], change.path)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=parent):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def carry_out(reach: Reach, change: FileChange) -> None:
     """Put the changed file in its place, with the directories that are missing; raises OSError with a sentence."""
     with _told(change.path), reach.parent(change.parts, change.path) as parent:

@@ -158,15 +158,15 @@ class Reach:
                 yield file
 
     @contextlib.contextmanager
-    def parent(self, parts: Parts, path: str) -> Iterator[int]:
-        """Open the directory, made where it is missing, of what `resolve` gave, to put a file there by `dir_fd`.
+    def parent(self, parts: Parts, path: str, *, make: bool = True) -> Iterator[int]:
+        """Open the directory of what `resolve` gave, to put a file there by `dir_fd`; make: where it is missing.
 
         A regular file in reach has its name, or nothing. path: as our errors call it; the system's are raised raw.
         """
         self._refuse_secrets(parts, path)
         if not parts:
             self._check(Path(self._root).stat(), path)
-        with self._directory(parts[:-1], make=True) as parent:
+        with self._directory(parts[:-1], make=make) as parent:
             with contextlib.suppress(FileNotFoundError):
                 self._check(os.stat(parts[-1], dir_fd=parent, follow_symlinks=False), path)
             yield parent

@@ -1,20 +1,22 @@
 """Limits of a session and its runs, checked before each request (DESIGN section 4, "Limits").
 
 `used >= allowed` is over. A limit that is 80 % used is told once. Tokens are `total_tokens` of all requests of
-the session, over resumes, those of sub-agents included; costs the same, in US dollars.
+the session, over resumes, those of sub-agents included; costs the same, in US dollars. A sub-agent looks at the
+limits of the sessions above it as well, before each of its requests (purse.py).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import BudgetExceeded, BudgetWarning
-from agentkit_loop.state import LoopState
+from agentkit_loop.state import LoopState, Spent
 from agentkit_loop.values import JSON
 
 CURRENCY = "USD"
@@ -62,49 +64,73 @@ class Limits:
         if self.unpriced not in ("refuse", "allow"):
             raise ConfigurationError(f"unpriced={self.unpriced!r} refused; give 'refuse' or 'allow'")
 
-    def check(self, state: LoopState, *, turns: int, seconds: float) -> BudgetWarning | BudgetExceeded | None:
-        """Return what is to be told before a request, None for nothing.
-
-        turns: answered turns of the exchange. seconds: since the run began.
-        """
-        uses: tuple[tuple[str, Decimal, Decimal | None], ...] = (
-            ("max_turns", Decimal(turns), _decimal(self.max_turns)),
-            ("max_tokens", Decimal(state.session_spent.usage.total_tokens or 0), _decimal(self.max_tokens)),
-            ("max_cost_usd", state.session_spent.costs.get(CURRENCY, Decimal(0)), self.max_cost_usd),
-            ("max_seconds", _decimal(seconds) or Decimal(0), _decimal(self.max_seconds)),
-        )
-        known = [(name, used, allowed) for name, used, allowed in uses if allowed is not None]
-        for name, used, allowed in known:
-            if used >= allowed:
-                return BudgetExceeded(limit=name, used=_told(name, used), allowed=_told(name, allowed))
-        for name, used, allowed in known:
-            if used >= allowed * WARNED_AT and name not in state.warned:
-                return BudgetWarning(limit=name, used=_told(name, used), allowed=_told(name, allowed))
-        return None
-
     def out_of_time(self, seconds: float) -> BudgetExceeded | None:
         """Return the end of a run's time, None before it."""
         if self.max_seconds is None or seconds < self.max_seconds:
             return None
         return BudgetExceeded(limit="max_seconds", used=float(seconds), allowed=float(self.max_seconds))
 
-    def left(self, state: LoopState, *, seconds: float) -> Limits:
-        """Return what a sub-agent may use of these limits; raises nothing: what is used up leaves a crumb."""
-        tokens, cost, whole = self.max_tokens, self.max_cost_usd, self.max_seconds
-        spent = state.session_spent
+    def left(self, *, seconds: float) -> Limits:
+        """Return what holds for an agent behind a call by itself; tokens and cost it spends from one purse."""
+        whole = self.max_seconds
         return attrs.evolve(
             self,
-            max_tokens=None if tokens is None else max(1, tokens - (spent.usage.total_tokens or 0)),
-            max_cost_usd=None if cost is None else max(_CRUMB, cost - spent.costs.get(CURRENCY, Decimal(0))),
-            max_seconds=None if whole is None else max(float(_CRUMB), whole - seconds),
+            max_tokens=None,
+            max_cost_usd=None,
+            max_seconds=None if whole is None else max(_SOON_S, whole - seconds),
         )
 
 
-_CRUMB = Decimal("0.000001")
+_SOON_S = (
+    1e-6  # a limit is above 0, and a child that starts at the very end of its parent's time ends at once
+)
 
 
-def _decimal(value: float | None) -> Decimal | None:
-    return None if value is None else Decimal(str(value))
+def limit_event(
+    limits: Limits | None,
+    state: LoopState,
+    *,
+    turns: int,
+    seconds: float,
+    spent: Spent,
+    above: Iterable[tuple[Limits, Spent]] = (),
+) -> BudgetWarning | BudgetExceeded | None:
+    """Return what is to be told of limits before a request, None for nothing.
+
+    turns: answered turns of the exchange. seconds: since the run began. spent: of the session, with what the
+    agents behind its calls use. above: limits of the sessions above a sub-agent, with what is used of them.
+    """
+    known = [] if limits is None else [*_of_session(limits, turns, seconds), *_of_purse(limits, spent)]
+    for other, used in above:
+        known += _of_purse(other, used)
+    for name, amount, allowed in known:
+        if amount >= allowed:
+            return BudgetExceeded(limit=name, used=_told(name, amount), allowed=_told(name, allowed))
+    for name, amount, allowed in known:
+        if amount >= allowed * WARNED_AT and name not in state.warned:
+            return BudgetWarning(limit=name, used=_told(name, amount), allowed=_told(name, allowed))
+    return None
+
+
+_Use: TypeAlias = tuple[str, Decimal, Decimal]  # the limit's name, what is used, what is allowed
+
+
+def _of_session(limits: Limits, turns: int, seconds: float) -> list[_Use]:
+    uses = (("max_turns", turns, limits.max_turns), ("max_seconds", seconds, limits.max_seconds))
+    return [
+        (name, Decimal(str(used)), Decimal(str(allowed)))
+        for name, used, allowed in uses
+        if allowed is not None
+    ]
+
+
+def _of_purse(limits: Limits, spent: Spent) -> list[_Use]:
+    uses: list[_Use] = []
+    if limits.max_tokens is not None:
+        uses.append(("max_tokens", Decimal(spent.usage.total_tokens or 0), Decimal(limits.max_tokens)))
+    if limits.max_cost_usd is not None:
+        uses.append(("max_cost_usd", spent.costs.get(CURRENCY, Decimal(0)), limits.max_cost_usd))
+    return uses
 
 
 def _told(name: str, value: Decimal) -> JSON:

@@ -51,7 +51,7 @@ from agentkit_loop.events import (
     Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.limits import Limits
-from agentkit_loop.moves import MOVES, Ended, Move, Stream, Verdict, Wait, Yield, verdict
+from agentkit_loop.moves import MOVES, Ask, Ended, Move, Stream, Verdict, Wait, Yield, verdict
 from agentkit_loop.requests import Requests
 from agentkit_loop.settings import Catalog, LoopSettings
 from agentkit_loop.signals import (
@@ -74,8 +74,8 @@ from agentkit_loop.tool_context import CustomFact, ToolProgressed
 from agentkit_loop.transcript import item_number
 from agentkit_loop.values import clean_text
 
-GRACE_S = 2.0
-"""How long bodies that run may go on when an exchange is cancelled, or the host leaves; then they are abandoned."""
+MAX_ITEM_NUMBER = 10**15
+"""The highest N of an id `item-N` that a host may give: the session counts on from it."""
 
 
 class Machine:
@@ -212,13 +212,13 @@ class Machine:
         return self._finish("cancelled" if state.cancelling else "limit", now)
 
     def _begin_closing(self, now: float) -> None:
-        self._close_at = now + GRACE_S
+        self._close_at = now + self.settings.grace_s
         self._open_texts = self._open.open_texts()
 
     def limits_left(self, now: float) -> Limits | None:
-        """Return what an agent behind a call may use."""
+        """Return what holds for an agent behind a call by itself, with the time that is left."""
         limits = self.settings.limits
-        return None if limits is None else limits.left(self.state, seconds=self.requests.seconds(now))
+        return None if limits is None else limits.left(seconds=self.requests.seconds(now))
 
     @property
     def deadline(self) -> float | None:
@@ -241,9 +241,9 @@ class Machine:
     def _until_deadline(self, move: Move) -> Move:
         """Let no wait go past the run's time."""
         deadline = self.deadline
-        if not isinstance(move, Wait) or deadline is None:
+        if not isinstance(move, (Wait, Ask)) or deadline is None:
             return move
-        return Wait(deadline if move.until is None else min(move.until, deadline))
+        return attrs.evolve(move, until=deadline if move.until is None else min(move.until, deadline))
 
     def show_finished(self) -> TurnFinished:
         """Return the end of the exchange, once, as the host is shown it."""
@@ -298,6 +298,16 @@ class Machine:
                 return iter(())
             case Verdict.TAKEN:
                 return self._events_of(signal, now)
+
+    def check_answer(self, signal: Signal) -> None:
+        """Raise what taking the answer to a step would raise: IllegalMoveError, ConfigurationError."""
+        phase = self.state.phase
+        if verdict(type(signal), phase) is Verdict.ILLEGAL:
+            raise IllegalMoveError("answer", phase.value, MOVES[type(signal)][2])
+        if isinstance(signal, Decision):
+            self._calls.decided(signal)
+        elif isinstance(signal, AuthAnswer):
+            self._calls.auth_resolved(signal)
 
     def _events_of(self, signal: Signal, now: float) -> Iterator[AgentEvent]:
         match signal:
@@ -365,6 +375,8 @@ def _checked(item: object) -> Item:
     """Return the item; raises ConfigurationError for what is none."""
     if not isinstance(item, Item) or not isinstance(item.id, str):
         raise ConfigurationError(f"{item!r} is not an item; give text, parts or Items")
+    if item_number(item) > MAX_ITEM_NUMBER:
+        raise ConfigurationError(f"item id {item.id!r} refused; leave it empty, and the session numbers it")
     if item.kind not in ITEM_KINDS or not all(isinstance(part, Part) for part in item.parts):
         raise ConfigurationError(
             f"{item!r} is no whole item; its kind must be one of {ITEM_KINDS}, its parts Parts"

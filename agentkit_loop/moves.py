@@ -86,9 +86,10 @@ class Wait:
 
 @attrs.frozen
 class Ask:
-    """A call waits for a person; the host gets its step."""
+    """A call waits for a person; the host gets its step. until: as of Wait, for the bodies that run meanwhile."""
 
     call_id: str
+    until: float | None = None
 
 
 @attrs.frozen

@@ -8,14 +8,14 @@ steps of a driver.
 from __future__ import annotations
 
 import concurrent.futures
-import fnmatch
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
 import msgspec
 
+from agentkit_loop.call_patterns import PatternedCall, checked_patterns
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.tools import Tool
@@ -51,77 +51,40 @@ class Policy(Protocol):
         """Return what becomes of a call; what it raises is a question to a person."""
 
 
-def _patterns(given: Iterable[str]) -> tuple[str, ...]:
-    """Return the patterns of one list; a lone text is refused, which would be a pattern for each character."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise ConfigurationError(f"{given!r} refused; give a list of patterns, as in ['read_*']")
-    return tuple(given)
-
-
 @attrs.frozen
 class Permissions:
     """A policy of patterns: the strictest list that a call is on decides, `default` where it is on none.
 
     allow, ask, deny: patterns such as `read_*`, or `run_command(git status*)` for the value of the tool's
     only or first argument; `*` stands for any text, `?` for one character, `[…]` for a set, as in file names.
-    A command may hold several: `allow` matches no text with a character that means something to a shell and
-    does not stand in the pattern itself, so that `git *` does not allow `git status; rm -rf .`.
+    A doubt is never in the model's favour (call_patterns.py): `write_file(src/*)` allows no `src/../x`,
+    `run_command(git *)` no `git status; rm -rf .`, and `write_file(prod/*)` denies `./prod/x` and `PROD/x` too.
+    They see the text of a call, not what is on the disk: what links lead to is for the tool to keep out.
     """
 
-    allow: tuple[str, ...] = attrs.field(default=(), converter=_patterns, kw_only=True)
-    ask: tuple[str, ...] = attrs.field(default=(), converter=_patterns, kw_only=True)
-    deny: tuple[str, ...] = attrs.field(default=(), converter=_patterns, kw_only=True)
+    allow: tuple[str, ...] = attrs.field(default=(), converter=checked_patterns, kw_only=True)
+    ask: tuple[str, ...] = attrs.field(default=(), converter=checked_patterns, kw_only=True)
+    deny: tuple[str, ...] = attrs.field(default=(), converter=checked_patterns, kw_only=True)
     default: Verdict = attrs.field(default="ask", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         Permission(self.default)
-        for pattern in (*self.allow, *self.ask, *self.deny):
-            _split(pattern)
 
     def permission(self, call: ToolCallPart, *, first: str | None = None) -> Permission:
-        """Return the verdict, with the pattern that decided as its reason.
+        """Return the verdict, with the pattern that decided in its reason.
 
         first: the name of the tool's first argument; left out, that of the call's: a model chooses their order.
         """
-        verdicts: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
-            ("deny", self.deny),
-            ("ask", self.ask),
-            ("allow", self.allow),
-        )
-        for verdict, patterns in verdicts:
-            for pattern in patterns:
-                if matches(pattern, call, first, wary=verdict == "allow"):
-                    return Permission(verdict, None if verdict == "allow" else f"by the rule {pattern!r}")
-        return Permission(self.default)
-
-
-_OF_A_SHELL = frozenset(";&|<>`$()\n\r")
-
-
-def matches(pattern: str, call: ToolCallPart, first: str | None, *, wary: bool) -> bool:
-    """Whether a pattern of `Permissions` is about a call.
-
-    first: see `Permissions.permission`. wary: not where more than the pattern might run.
-    """
-    name, argument = _split(pattern)
-    if not fnmatch.fnmatchcase(call.name, name):
-        return False
-    if argument is None:
-        return True
-    value = call.input.get(first, "") if first is not None else next(iter(call.input.values()), "")
-    text = value if isinstance(value, str) else compact_json(value)
-    if wary and (_OF_A_SHELL & set(text)) - set(argument):
-        return False
-    return fnmatch.fnmatchcase(text, argument)
-
-
-def _split(pattern: object) -> tuple[str, str | None]:
-    if not isinstance(pattern, str) or not pattern:
-        raise ConfigurationError(f"pattern {pattern!r} refused; give text such as 'read_*' or 'run(git *)'")
-    name, bracket, rest = pattern.partition("(")
-    if bracket and not rest.endswith(")"):
-        raise ConfigurationError(f"pattern {pattern!r} refused; close its bracket, as in 'run(git *)'")
-    return name, rest[:-1] if bracket else None
+        patterned = PatternedCall(call, first)
+        for pattern in self.deny:
+            if patterned.is_meant_by(pattern):
+                return Permission("deny", f"the rule {pattern!r} denies it")
+        for pattern in self.ask:
+            if patterned.is_meant_by(pattern):
+                return Permission("ask", f"the rule {pattern!r} asks about it")
+        if any(map(patterned.is_allowed_by, self.allow)):
+            return ALLOWED
+        return Permission(self.default, "no rule allows it" if self.default == "deny" else None)
 
 
 def permission_of(tool: Tool[..., Any], policy: Policy | None, call: ToolCallPart) -> Permission:
@@ -154,7 +117,10 @@ def _by(policy: Policy | None, tool: Tool[..., Any], call: ToolCallPart) -> Perm
         return ALLOWED
     properties = tool.input_schema.get("properties")
     if isinstance(policy, Permissions) and isinstance(properties, dict):
-        return policy.permission(call, first=next(iter(properties), None))
+        first, schema = next(iter(properties.items()), (None, None))
+        if first is not None and first not in call.input and isinstance(schema, dict) and "default" in schema:
+            call = msgspec.structs.replace(call, input={first: schema["default"]})  # what the body will get
+        return policy.permission(call, first=first)
     said = policy.permission(msgspec.structs.replace(call, input=copy_json(call.input)))
     if not isinstance(said, Permission):
         raise TypeError(f"{said!r} is no Permission")

@@ -12,13 +12,14 @@ them neutralises control characters.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 import msgspec
 
-from agentkit_loop.file_changes import FileChange, edited, extent, written
-from agentkit_loop.file_reach import MAX_PATH_CHARS, Reach
+from agentkit_loop.file_changes import FileChange, check_place, edited, extent, written
+from agentkit_loop.file_reach import MAX_PATH_CHARS, Reach, quoted
 from agentkit_loop.file_reading import many
 from agentkit_loop.line_diff import lines_of
 from agentkit_loop.values import JSON, safe_repr
@@ -41,26 +42,37 @@ _MAX_ARGUMENTS = 500  # characters of another tool's arguments in a summary
 
 @attrs.frozen
 class Preview:
-    """What a call would do. summary: in one line. lines: in full. is_whole: whether nothing is left out there."""
+    """What a call would do. summary: in one line. lines: in full. is_whole: whether nothing is left out there.
+
+    refusal: why its tool would refuse it as things are now, in one sentence; None where it would not.
+    """
 
     summary: str
     lines: tuple[str, ...]
     is_whole: bool
+    refusal: str | None = None
 
 
-def preview(tool_name: str, arguments: Mapping[str, JSON], reach: Reach) -> Preview:
+def preview(tool_name: str, arguments: Mapping[str, JSON], reach: Reach | None) -> Preview:
     """Return what a call would do to the files in reach as they are now; never raises.
 
-    A call of another tool, or with arguments that do not fit, is shown as it is.
+    A call of another tool, or with arguments that do not fit, is shown as it is; so is every call where the
+    reach is None, which is for tools that only have the names of ours.
     """
     try:
         match tool_name:
+            case _ if reach is None:
+                return _of_other(tool_name, arguments)
             case "write_file":
                 path, content = _texts(arguments, "path", "content")
-                return _of_change("write", summary_of_write(arguments), lambda: written(reach, path, content))
+                return _of_change(
+                    reach, "write", summary_of_write(arguments), lambda: written(reach, path, content)
+                )
             case "edit_file":
                 path, old, new = _texts(arguments, "path", "old", "new")
-                return _of_change("edit", summary_of_edit(arguments), lambda: edited(reach, path, old, new))
+                return _of_change(
+                    reach, "edit", summary_of_edit(arguments), lambda: edited(reach, path, old, new)
+                )
             case "run_command":
                 (command,) = _texts(arguments, "command")
                 return _of_command(command, reach.root)
@@ -107,12 +119,13 @@ def summary_of_command(arguments: Mapping[str, JSON]) -> str:
 # --- previews
 
 
-def _of_change(verb: str, planned: str, find_out: Callable[[], FileChange]) -> Preview:
+def _of_change(reach: Reach, verb: str, planned: str, find_out: Callable[[], FileChange]) -> Preview:
     """Return the preview of a change to a file. planned: its summary where it is refused."""
     try:
         change = find_out()
+        check_place(reach, change)
     except (OSError, ValueError) as error:
-        return _bounded(f"{planned}: refused", [f"refused: {error}"])
+        return _refused(planned, str(error))
     diff = change.diff()
     given = "/".join(name for name in change.path.split("/") if name not in ("", "."))
     real = "/".join(change.parts)
@@ -132,12 +145,19 @@ def _of_change(verb: str, planned: str, find_out: Callable[[], FileChange]) -> P
 def _of_command(command: str, directory: str) -> Preview:
     """Return the preview of a command: behind its directory all of its lines, marked as a shell marks them."""
     summary = f"run in {_printable(directory)}: {_command_in_short(command)}"
-    if len(command) > MAX_COMMAND_CHARS:
-        most = f"{MAX_COMMAND_CHARS:,}"
-        return _bounded(f"{summary}: refused", [f"refused: a command of more than {most} characters"])
+    try:
+        check_command(command)
+    except ValueError as error:
+        return _refused(summary, str(error))
     first, *others = command.split("\n")
     told = (f"in {_printable(directory, MAX_PATH_CHARS)}", f"$ {first}", *(f"> {line}" for line in others))
     return Preview(summary, told, is_whole=True)
+
+
+def _refused(planned: str, refusal: str) -> Preview:
+    """Return the preview of a call that would fail. planned: its summary. refusal: untrusted, as a path is."""
+    said = _printable(refusal, MAX_LINE_CHARS)
+    return Preview(f"{planned}: refused", (f"refused: {said}",), is_whole=True, refusal=said)
 
 
 def _of_other(tool_name: str, arguments: object) -> Preview:
@@ -146,6 +166,21 @@ def _of_other(tool_name: str, arguments: object) -> Preview:
     except (TypeError, ValueError, RecursionError):
         text = safe_repr(arguments)
     return _bounded(_call(tool_name, arguments), text.split("\n"))
+
+
+def check_command(command: str) -> None:
+    """Raise ValueError, with a sentence, for what run_command refuses to run."""
+    if not command.strip() or len(command) > MAX_COMMAND_CHARS:
+        raise ValueError(
+            f"command {quoted(command)} refused; give 1 to {MAX_COMMAND_CHARS:,} characters, "
+            "or write a script file"
+        )
+    try:
+        fits = b"\0" not in os.fsencode(command)
+    except UnicodeEncodeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"command {quoted(command)} holds a NUL or a lone surrogate; give it without")
 
 
 # --- bounds

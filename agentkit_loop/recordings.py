@@ -1,18 +1,19 @@
 """A recorded session, read back for a replay: its events that count, run by run, and how two are compared.
 
-A log that was written with `deltas="none"` lacks the previews of the answers, and only these: where numbers
-are missing while a part is open, a gap stands for each.
+A log that was written with `deltas="none"` lacks the previews of the answers, and only these (`lineage.py` sees
+to that): in a recording, a gap stands for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 import msgspec
 
-from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
+from agentkit_loop.content import AppendText
+from agentkit_loop.errors import ResumeError
 from agentkit_loop.events import (
     PAYLOAD_FIELDS,
     AgentEvent,
@@ -29,8 +30,8 @@ from agentkit_loop.models.protocol import Answer
 from agentkit_loop.resuming import read_history
 from agentkit_loop.values import JSON
 
-MAX_GAP = 1_000_000
-"""Previews in a row that a log may lack; more than that is a log that was edited."""
+MAX_GAPS = 1_000_000
+"""Previews of a session that a log may lack to be replayed: for each, the replay counts one event."""
 
 _GAP = AppendText("", "")
 _BLANK = frozenset({"duration_ms", "first_content_ms", "observers", "resumed_run"})
@@ -72,8 +73,9 @@ def read_recording(events: Iterable[AgentEvent] | Recording, *, session_id: str 
     """
     if isinstance(events, Recording):
         return events
-    told: list[AgentEvent] = []
-    read_history(_Whole(events), session_id=session_id, tell=told.append)
+    counted: list[AgentEvent] = []
+    read_history(events, session_id=session_id, tell=counted.append)
+    told = _with_gaps(counted)
     return Recording(
         session_id=told[0].session_id,
         events=tuple(told),
@@ -149,35 +151,24 @@ def comparable_payload(event: AgentEvent) -> dict[str, Any]:
     return told
 
 
-class _Whole:
-    """The events of a log, and a gap for each number that is missing while a part of an answer is open."""
-
-    def __init__(self, events: Iterable[AgentEvent]) -> None:
-        self._events = events
-
-    @property
-    def newer_version(self) -> int | None:
-        """What a log's reader says of it."""
-        return getattr(self._events, "newer_version", None)
-
-    @property
-    def bad(self) -> tuple[Any, ...]:
-        """The same."""
-        return getattr(self._events, "bad", ())
-
-    def __iter__(self) -> Iterator[AgentEvent]:
-        last: dict[str, int] = {}
-        begun: dict[str, dict[str, str]] = {}
-        for event in self._events:
-            name = event.session_id
-            parts, missing = begun.setdefault(name, {}), range(last.get(name, 0) + 1, event.seq)
-            if parts and 0 < len(missing) <= MAX_GAP:
-                request_id = next(iter(parts.values()))
-                for seq in missing:
-                    yield _gap_before(event, seq, request_id)
-            last[name] = event.seq
-            _note(event, parts)
-            yield event
+def _with_gaps(counted: list[AgentEvent]) -> list[AgentEvent]:
+    """Return the events that count, and a gap for each preview that is missing between two of them."""
+    missing = counted[-1].seq - len(counted)
+    if not missing:
+        return counted
+    if missing > MAX_GAPS:
+        raise ResumeError(
+            f"session {counted[0].session_id}: {missing:,} previews are missing; a replay takes {MAX_GAPS:,} at most"
+        )
+    told: list[AgentEvent] = []
+    request_id = ""
+    for event in counted:
+        while len(told) + 1 < event.seq:
+            told.append(_gap_before(event, len(told) + 1, request_id))
+        told.append(event)
+        if isinstance(event, ModelRequestStarted):
+            request_id = event.request_id
+    return told
 
 
 def _gap_before(event: AgentEvent, seq: int, request_id: str) -> ContentDelta:
@@ -190,17 +181,3 @@ def _gap_before(event: AgentEvent, seq: int, request_id: str) -> ContentDelta:
         request_id=request_id,
         delta=_GAP,
     )
-
-
-def _note(event: AgentEvent, begun: dict[str, str]) -> None:
-    """Keep which parts are open: by id, with their request."""
-    if isinstance(event, ContentDelta):
-        match event.delta:
-            case BeginPart(part_id):
-                begun[part_id] = event.request_id
-            case CommitPart(part_id):
-                begun.pop(part_id, None)
-            case AppendText() | AppendBytes():
-                pass
-    elif isinstance(event, (ModelRequestFinished, ModelRequestFailed, RunStarted)):
-        begun.clear()

@@ -18,8 +18,10 @@ from agentkit_loop.events import (
     ModelRequestRetrying,
     ModelRequestStarted,
 )
+from agentkit_loop.limits import limit_event
 from agentkit_loop.models.protocol import Model, ModelRequest
 from agentkit_loop.moves import GiveUp, Move, Wait
+from agentkit_loop.purse import Purse
 from agentkit_loop.settings import Catalog, LoopSettings
 from agentkit_loop.state import Failure, LoopState
 from agentkit_loop.streaming import OpenRequest
@@ -29,7 +31,8 @@ from agentkit_loop.values import clean_text
 class Requests:
     """Decides about requests. open: the one that is open. parameters: what is told of each.
 
-    run_started: when the run began, in seconds, monotonic.
+    run_started: when the run began, in seconds, monotonic. purse: of a session with agents behind its calls, or
+    that is one.
     """
 
     def __init__(self, settings: LoopSettings, catalog: Catalog, state: LoopState) -> None:
@@ -39,6 +42,7 @@ class Requests:
         self.open = OpenRequest(state)
         self.parameters = {**settings.model_parameters, **settings.parameters}
         self.run_started: float | None = None
+        self.purse: Purse | None = None
         self._compacting = Compacting(settings.compaction, state)
         self._retry_at: float | None = None
         self._chain = MessageChain()
@@ -83,10 +87,16 @@ class Requests:
 
     def over(self, now: float, turns: int) -> AgentEvent | None:
         """Return what is to be told of a limit before a request; turns: answered ones of the exchange."""
-        limits = self.settings.limits
-        if limits is None:
-            return None
-        return limits.check(self.state, turns=turns, seconds=self.seconds(now))
+        limits, purse = self.settings.limits, self.purse
+        if purse is None:
+            if limits is None:
+                return None
+            spent, above = self.state.session_spent, []
+        else:
+            spent, above = purse.spent(), purse.above()
+        return limit_event(
+            limits, self.state, turns=turns, seconds=self.seconds(now), spent=spent, above=above
+        )
 
     def seconds(self, now: float) -> float:
         """Return how long the run has been open."""

@@ -1,10 +1,7 @@
-"""A session read back from its events, to be gone on with: which of them count, and whether they fit together.
+"""A session read back from its events, to be gone on with: its state, and whether its events fit together.
 
-The events of one session are a chain, `seq` 1, 2, 3 …, over all its runs. A resume says where it went on
-(`resumed_run`, `resumed_after`, which is the number before its own); what the earlier run told after that,
-because its process was not dead after all, is superseded, wherever in the log it stands. Everything else that
-does not fit is refused in one sentence: what continues from a transcript that is not the one that was sent
-does harm.
+Which events count is said in `lineage.py`. Everything that does not fit is refused in one sentence: what continues
+from a transcript that is not the one that was sent does harm.
 """
 
 from __future__ import annotations
@@ -15,14 +12,16 @@ from typing import Any
 
 import attrs
 
-from agentkit_loop.closing import PROCESS_ENDED
-from agentkit_loop.content import AppendBytes, AppendText, Item, ToolResultPart
+from agentkit_loop.child_spending import used_behind
+from agentkit_loop.content import Item, ToolResultPart
 from agentkit_loop.digest import MessageChain
 from agentkit_loop.errors import ConfigurationError, ResumeError
 from agentkit_loop.events import (
     AgentEvent,
     CompactionFinished,
+    CompactionStarted,
     ContentDelta,
+    InputAccepted,
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
@@ -37,20 +36,30 @@ from agentkit_loop.events import (
     TurnStarted,
     UnknownEvent,
 )
+from agentkit_loop.lineage import Chain, Entry, last_number, up_to
 from agentkit_loop.state import LoopState
+from agentkit_loop.transcript import item_number, ranges_rise
+from agentkit_loop.usage import Usage
 
 LOST = "The call was interrupted: the session was forked before its result."
 """What a fork says of a call that had no result at that point."""
 
-_PREVIEWS = (AppendText, AppendBytes)
+_FORCE: dict[bool | None, str] = {None: "", False: ", or force it", True: ""}
+"""What a sentence offers, by `force`."""
 
 
 @attrs.frozen(kw_only=True)
 class History:
-    """What a log says of a session. state: the fold. notes: what was superseded or forced, one sentence each."""
+    """What a log says of a session.
+
+    state: the fold. notes: what was superseded or forced, one sentence each. child_usage: by id of each call that
+    has no result, what the agents behind it used so far, as `usage.child_usage` tells it; in `state` is only what
+    results have told.
+    """
 
     state: LoopState
     notes: tuple[str, ...] = ()
+    child_usage: dict[str, Usage] = attrs.Factory(dict)
 
 
 def read_history(
@@ -58,42 +67,58 @@ def read_history(
     *,
     session_id: str | None = None,
     at: int | None = None,
-    force: bool = False,
+    force: bool | None = None,
     tell: Callable[[AgentEvent], object] | None = None,
 ) -> History:
     """Read a session back. Raises ResumeError, which says what does not fit and where.
 
     events: in the order of the log, of any number of sessions. session_id: which of them; left out, the only
     one that is no sub-agent's. at: the last `seq` that counts. force: go on in spite of a newer version, an
-    edited transcript and two runs at once (the one that started last counts). tell: is given every event that
-    counts, in order, once all of them fit.
+    edited transcript and two runs at once (the one that started last counts); None: no, and no sentence offers it,
+    for whoever has nothing to force with. tell: is given every event that counts, in order, once all of them fit.
     """
     if isinstance(events, (str, bytes, os.PathLike)):
         raise ConfigurationError(f"{events!r} is a path; give its events, read_events({events!r})")
-    chains: dict[str, _Chain] = {}
-    for event in events:
-        chain = chains.get(event.session_id)
-        if chain is None:
-            chain = chains[event.session_id] = _Chain(event.session_id, whole=tell is not None)
-        chain.add(event)
-    newer = getattr(events, "newer_version", None)
+    chains = _chains(events, whole=tell is not None)
+    newer, bad = getattr(events, "newer_version", None), _first_bad_line(events)
     if newer is not None and not force:
-        raise ResumeError(
-            f"the log is of a newer version ({newer}); resume it with that version, or force it"
-        )
-    chain = _chosen(chains, session_id, bad=_first_bad_line(events))
+        raise ResumeError(f"the log is of a newer version ({newer}); use that version{_FORCE[force]}")
+    chain = _chosen(chains, session_id, bad=bad)
+    entries = chain.resolved(force=force, bad=bad)
+    if at is not None:
+        last = last_number(entries)
+        if not 1 <= at <= last:
+            raise ResumeError(f"at={at} refused; session {chain.session_id} has the events 1 to {last}")
+        entries = up_to(entries, at)
     fold = _Fold(chain.session_id, force=force)
-    entries = chain.resolved(force=force, bad=_first_bad_line(events))
-    if at is not None and not 1 <= at <= len(entries):
-        raise ResumeError(f"at={at} refused; session {chain.session_id} has the events 1 to {len(entries)}")
-    entries = entries[:at]
-    for seq, entry in enumerate(entries, 1):
-        fold.take(seq, entry)
+    for entry in entries:
+        fold.take(entry)
     if tell is not None:
         for entry in entries:
             if not isinstance(entry, str):
                 tell(entry)
-    return History(state=fold.state, notes=(*chain.notes, *fold.notes))
+    state = fold.state
+    calls = [call_id for call_id, call in state.calls.items() if not call.answered]
+    return History(
+        state=state,
+        notes=(*chain.notes, *fold.notes),
+        child_usage=used_behind(calls, chain.session_id, chains),
+    )
+
+
+def _chains(events: Iterable[AgentEvent], *, whole: bool) -> dict[str, Chain]:
+    """Return the sessions, in one pass."""
+    chains: dict[str, Chain] = {}
+    reader: Any = events if hasattr(events, "bad_count") else None  # of a log: it counts while it reads
+    bad_count = 0
+    for event in events:
+        chain = chains.get(event.session_id)
+        if chain is None:
+            chain = chains[event.session_id] = Chain(event.session_id, whole=whole)
+        if reader is not None:
+            bad_count = reader.bad_count
+        chain.add(event, bad_count)
+    return chains
 
 
 def forked_items(state: LoopState) -> tuple[Item, ...]:
@@ -120,228 +145,56 @@ def _first_bad_line(events: object) -> str:
     return f"; line {bad[0].line} of {bad[0].path} is no event ({bad[0].reason})" if bad else ""
 
 
-def _chosen(chains: dict[str, _Chain], session_id: str | None, *, bad: str) -> _Chain:
+def _chosen(chains: dict[str, Chain], session_id: str | None, *, bad: str) -> Chain:
     if not chains:
         raise ResumeError(f"the log holds no event; give the log of the session{bad}")
     if session_id is not None:
         if session_id not in chains:
             raise ResumeError(f"the log holds no session {session_id!r}; it holds {_named(chains)}")
         return chains[session_id]
-    roots = {name: chain for name, chain in chains.items() if not chain.is_child or len(chains) == 1}
+    roots = {name: chain for name, chain in chains.items() if chain.parent is None or len(chains) == 1}
     if len(roots) != 1:
         raise ResumeError(f"the log holds {_named(roots or chains)}; say which by session_id")
     return next(iter(roots.values()))
 
 
-def _named(chains: dict[str, _Chain]) -> str:
+def _named(chains: dict[str, Chain]) -> str:
     shown = ", ".join(list(chains)[:5])
     more = len(chains) - 5
     word = "session" if len(chains) == 1 else "sessions"
     return f"the {word} {shown}" + (f" and {more} more" if more > 0 else "")
 
 
-class _Chain:
-    """The events of one session; which of them count is said at the end, by `resolved`.
-
-    An entry is an event, or only the id of its run where it is a preview, unless they are wanted whole.
-    """
-
-    def __init__(self, session_id: str, *, whole: bool) -> None:
-        self.session_id = session_id
-        self.is_child = False
-        self.notes: list[str] = []
-        self._whole = whole
-        self._run_id = ""  # of the last entry
-        self._entries: list[AgentEvent | str] = []  # one after the other, as the log has them
-        self._others: list[AgentEvent] = []  # whose number was there before, or that leave one out
-        self._starts: dict[str, RunStarted] = {}  # by run, in the order of the log
-
-    def add(self, event: AgentEvent) -> None:
-        """Take the next event of the log."""
-        started = type(event) is RunStarted
-        if event.seq == len(self._entries) + 1 and (started or event.run_id == self._run_id):
-            self._run_id = event.run_id
-            preview = not self._whole and _is_preview(event)
-            self._entries.append(event.run_id if preview else event)
-        elif not self._is_known(event):
-            self._others.append(event)
-        if started and event.run_id not in self._starts:
-            self._starts[event.run_id] = event  # type: ignore[assignment] # `started` says so
-            self.is_child = self.is_child or event.parent is not None  # type: ignore[attr-defined] # the same
-
-    def _is_known(self, event: AgentEvent) -> bool:
-        """Whether the very event stands at its place: of a file that was given twice."""
-        if not 1 <= event.seq <= len(self._entries):
-            return False
-        entry = self._entries[event.seq - 1]
-        return entry == event or (entry == event.run_id and _is_preview(event))
-
-    def resolved(self, *, force: bool, bad: str) -> list[AgentEvent | str]:
-        """Return the entries that count; raises ResumeError where they are no whole chain."""
-        entries = self._entries
-        if self._others:
-            entries = self._lineage(force=force, bad=bad)
-            left_out = len(self._entries) + len(self._others) - len(entries)
-            if left_out:
-                self.notes.append(
-                    f"{left_out} events of session {self.session_id} do not count: they were told by a run "
-                    "that another one had gone on from"
-                )
-        if not isinstance(entries[0], RunStarted):
-            raise ResumeError(f"session {self.session_id} does not begin with run_started; its log was cut")
-        return entries
-
-    def _lineage(self, *, force: bool, bad: str) -> list[AgentEvent | str]:
-        """Return what the runs told that lead to the last one: of each, what it told before the next started."""
-        told: dict[str, dict[int, list[AgentEvent | str]]] = {}
-        for seq, entry in enumerate(self._entries, 1):
-            run_id = entry if isinstance(entry, str) else entry.run_id
-            told.setdefault(run_id, {}).setdefault(seq, []).append(entry)
-        for event in self._others:
-            found = told.setdefault(event.run_id, {}).setdefault(event.seq, [])
-            if event not in found:
-                found.append(event)
-        self._refuse_strangers(told, bad)
-        last = self._last_run(force=force)
-        run: RunStarted | None = last
-        reversed_entries: list[AgentEvent | str] = []
-        end, following = max(told[last.run_id]), False
-        while run is not None:
-            of_run = told[run.run_id]
-            reversed_entries += self._of_run(of_run, run.seq, end, recovered=following, bad=bad)
-            end, following = run.seq - 1, True
-            before = self._starts.get(run.resumed_run or "")
-            if before is not None and (run.resumed_after != end or before.seq > end):
-                raise self._unfit(run, f"goes on after event {run.resumed_after} of run {before.run_id}")
-            run = before
-        if end > 0:
-            raise self._gap(1, end, bad)
-        return reversed_entries[::-1]
-
-    def _refuse_strangers(self, told: dict[str, dict[int, list[AgentEvent | str]]], bad: str) -> None:
-        """Refuse what belongs to no run that the log has from its beginning."""
-        for run_id, of_run in told.items():
-            first = min(of_run)
-            if first < 1:
-                raise ResumeError(f"session {self.session_id}: an event without a number; it was never told")
-            if run_id in self._starts:
-                continue
-            known = {seq for other in told.values() for seq in other if seq < first}
-            missing = next((seq for seq in range(first - 1, 0, -1) if seq in known), 0) + 1
-            if missing < first:
-                raise self._gap(missing, first - 1, bad)
-            raise ResumeError(
-                f"session {self.session_id}: event {first} is of run {run_id}, whose run_started is not there; "
-                f"only a whole log can be gone on with{bad}"
-            )
-
-    def _of_run(
-        self,
-        told: dict[int, list[AgentEvent | str]],
-        first: int,
-        end: int,
-        *,
-        recovered: bool,
-        bad: str,
-    ) -> list[AgentEvent | str]:
-        """Return a run's entries, the last first. recovered: a resume told the end of them, in its place."""
-        entries: list[AgentEvent | str] = []
-        for seq in range(end, first - 1, -1):
-            found = told.get(seq, [])
-            if not found:
-                missing = next((low for low in range(seq, first - 1, -1) if low in told), first - 1) + 1
-                raise self._gap(missing, seq, bad)
-            closing = [entry for entry in found if _is_of_recovery(entry)] if recovered else []
-            recovered = bool(closing)
-            if len(found) > 1 and not recovered:
-                raise ResumeError(
-                    f"session {self.session_id}: event {seq} stands in the log twice and says two things; "
-                    "the log was edited after it was written"
-                )
-            entries.append((closing or found)[-1])
-        return entries
-
-    def _last_run(self, *, force: bool) -> RunStarted:
-        """Return the run that no other went on from."""
-        gone_on = {start.resumed_run for start in self._starts.values()}
-        last = [start for start in self._starts.values() if start.run_id not in gone_on]
-        if len(last) > 1 and not force:
-            one, other = last[-2:]
-            raise ResumeError(
-                f"session {self.session_id}: two runs at once, {one.run_id} from event {one.seq} on and "
-                f"{other.run_id} from event {other.seq} on; force it to go on with the one that started last"
-            )
-        return last[-1]
-
-    def _gap(self, first: int, last: int, bad: str) -> ResumeError:
-        missing = f"event {first} is" if first == last else f"events {first} to {last} are"
-        before, after = self._neighbour(first - 1), self._neighbour(last + 1)
-        previews = isinstance(before, ContentDelta) and isinstance(after, ContentDelta) and not bad
-        why = " (previews, if it was written with deltas='none')" if previews else ""
-        return ResumeError(
-            f"session {self.session_id}: {missing} missing{why}; only a whole log can be gone on with{bad}"
-        )
-
-    def _neighbour(self, seq: int) -> AgentEvent | None:
-        entry = self._entries[seq - 1] if 1 <= seq <= len(self._entries) else None
-        if isinstance(entry, AgentEvent):
-            return entry
-        return next((event for event in self._others if event.seq == seq), None)
-
-    def _unfit(self, event: AgentEvent, what: str) -> ResumeError:
-        return ResumeError(
-            f"session {self.session_id}: event {event.seq} ({event.type}) {what}, and that is not what stands "
-            "before it; the log was edited or is not whole"
-        )
-
-
-def _is_preview(event: AgentEvent) -> bool:
-    return type(event) is ContentDelta and type(event.delta) in _PREVIEWS
-
-
-def _is_of_recovery(entry: AgentEvent | str) -> bool:
-    """Whether a resume may have told the event under the old run's id."""
-    match entry:
-        case ModelRequestFailed():
-            return entry.error_class == "process_ended"
-        case CompactionFinished():
-            return entry.error is not None and entry.error.type == PROCESS_ENDED.type
-        case ToolResultReceived():
-            return entry.interrupted
-        case RunFailed():
-            return entry.error.type == PROCESS_ENDED.type
-        case _:
-            return isinstance(entry, ObserverFailed)  # of one that failed on one of these
-
-
 class _Fold:
     """Folds a chain, and looks whether it says what was sent."""
 
-    def __init__(self, session_id: str, *, force: bool) -> None:
+    def __init__(self, session_id: str, *, force: bool | None) -> None:
         self.state = LoopState()
         self.notes: list[str] = []
         self._session_id = session_id
         self._force = force
         self._chain = MessageChain()
         self._redacted = False
+        self._item_ids = _ItemIds(self.state)
 
-    def take(self, seq: int, entry: AgentEvent | str) -> None:
+    def take(self, entry: Entry) -> None:
         state = self.state
         if isinstance(entry, str):
-            state.seq = seq
+            state.seq += 1
             return
         if type(entry) is UnknownEvent:
-            self._doubt(
-                entry, "is of no kind that this version knows", "resume it with the version that wrote it"
-            )
+            self._doubt(entry, "is of no kind that this version knows", "use the version that wrote it")
         if entry.unknown_fields is not None and "redactions" in entry.unknown_fields:
             self._redacted = True
         if not _follows(state, entry):
-            raise self._unfit(entry)
+            raise self._refused(entry, "does not follow from those before it", "or is not whole")
+        taken = self._item_ids.taken(entry)
+        if taken is not None:
+            raise self._refused(entry, f"brings a second item of the id {taken!r}", "after it was written")
         try:
             state.apply(entry)
         except (KeyError, IndexError, AttributeError, TypeError):
-            raise self._unfit(entry) from None
+            raise self._refused(entry, "does not follow from those before it", "or is not whole") from None
         if type(entry) is ModelRequestStarted and entry.purpose == "turn" and not self._redacted:
             found = self._chain.of(state.transcript.items)
             if found != entry.digests.get("messages", found):
@@ -349,18 +202,61 @@ class _Fold:
                     entry, "does not fit the transcript before it", "the log was edited after it was written"
                 )
 
-    def _unfit(self, event: AgentEvent) -> ResumeError:
-        return ResumeError(
-            f"session {self._session_id}: event {event.seq} ({event.type}) does not follow from those before "
-            "it; the log was edited or is not whole"
-        )
+    def _refused(self, event: AgentEvent, what: str, why: str) -> ResumeError:
+        return ResumeError(f"{self._named(event)} {what}; the log was edited {why}")
+
+    def _named(self, event: AgentEvent) -> str:
+        return f"session {self._session_id}: event {event.seq} ({event.type})"
 
     def _doubt(self, event: AgentEvent, what: str, then: str) -> None:
-        text = f"session {self._session_id}: event {event.seq} ({event.type}) {what}; {then}"
+        text = f"{self._named(event)} {what}; {then}"
         if not self._force:
-            raise ResumeError(f"{text}, or force it")
+            raise ResumeError(f"{text}{_FORCE[self._force]}")
         if not self.notes:
             self.notes.append(text)
+
+
+class _ItemIds:
+    """The ids of the items of a transcript, for those that come in with one of their own."""
+
+    def __init__(self, state: LoopState) -> None:
+        self._state = state
+        self._known: set[str] = set()
+        self._count = 0  # of the items whose ids are known
+        self._is_stale = False  # a compaction took some away
+
+    def taken(self, event: AgentEvent) -> str | None:
+        """Return the first id of an event's items that another item has; no run tells such an event."""
+        match event:
+            case RunStarted(items=items) | InputAccepted(items=items):
+                return self._first_taken(items)
+            case CompactionFinished(plan=plan) if plan is not None:
+                found = self._first_taken([step for step in plan if isinstance(step, Item)])
+                self._is_stale = True
+                return found
+            case _:
+                return None
+
+    def _first_taken(self, items: Iterable[Item]) -> str | None:
+        number = self._state.transcript.numbered
+        given: set[str] = set()
+        for item in items:
+            is_new = item_number(item) > number  # numbered by the session, as nearly all are
+            if item.id in given or (item.id and not is_new and item.id in self._ids()):
+                return item.id
+            if item.id:
+                given.add(item.id)
+        self._known |= given
+        return None
+
+    def _ids(self) -> set[str]:
+        transcript = self._state.transcript
+        if self._is_stale:
+            self._known = {item.id for item in transcript.waiting}
+            self._count, self._is_stale = 0, False
+        self._known.update(item.id for item in transcript.items[self._count :])
+        self._count = len(transcript.items)
+        return self._known
 
 
 def _follows(state: LoopState, event: AgentEvent) -> bool:
@@ -384,6 +280,11 @@ def _follows(state: LoopState, event: AgentEvent) -> bool:
             return quiet and state.exchange_is_open
         case ContentDelta() | ModelRequestFinished() | ModelRequestFailed():
             return state.request is not None and state.request.id == event.request_id
+        case CompactionStarted():
+            return state.request is None and state.transcript.is_settled
+        case CompactionFinished(plan=plan):
+            fits = plan is None or ranges_rise(len(state.transcript.items), plan)
+            return state.request is None and state.transcript.compacting and fits
         case ToolExecutionStarted():
             call = state.calls.get(event.call_id)
             return call is not None and not call.answered and event.attempt == call.attempts + 1

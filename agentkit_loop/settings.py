@@ -15,6 +15,9 @@ from agentkit_loop.retry import Retry
 from agentkit_loop.tools import Tool
 from agentkit_loop.values import JSON
 
+GRACE_S = 2.0
+"""How long bodies that run may go on at the end; those of a sub-agent have a little less."""
+
 
 @attrs.frozen(kw_only=True)
 class LoopSettings:
@@ -22,7 +25,8 @@ class LoopSettings:
 
     tools: by name. parameters: further request parameters, JSON. model_parameters: what the model sends
     besides by itself, for the record. max_parallel_tools: bodies at once. policy: says which calls run. parent:
-    who started this sub-agent.
+    who started this sub-agent. grace_s: seconds that bodies may go on when an exchange is cancelled or the host
+    leaves; then they are abandoned.
     """
 
     agent_name: str
@@ -38,6 +42,7 @@ class LoopSettings:
     limits: Limits | None = None
     compaction: Compaction | None = None
     parent: Parent | None = None
+    grace_s: float = GRACE_S
 
 
 class Catalog:

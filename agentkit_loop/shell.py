@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import threading
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
-import attrs
-
 from agentkit_loop.content import AnyPart, Item, ToolResultPart
-from agentkit_loop.credentials import Credentials
 from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import (
     AgentEvent,
@@ -26,6 +22,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.execution import run_body
+from agentkit_loop.family import Family
 from agentkit_loop.intake import as_items
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.moves import Yield
@@ -42,15 +39,12 @@ from agentkit_loop.steps import (
     RunResult,
     Step,
 )
-from agentkit_loop.subagents import Family
-from agentkit_loop.telling import ChildAsks, DriverSettings, Resumed, Teller
+from agentkit_loop.telling import Teller
 from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.tools import Tool, check_catalog
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import ObserverStats
 from agentkit_loop.values import JSON
-
-__all__ = ["BLOCKING", "DriverBase", "DriverSettings", "Resumed"]
 
 BLOCKING = (ApprovalRequest, AuthRequest)
 """Steps that `next()` returns again until they are answered."""
@@ -87,8 +81,9 @@ class DriverBase(Teller):
     @property
     def pending(self) -> tuple[ApprovalRequest | AuthRequest, ...]:
         """The steps that wait for an answer, in call order, those of agents behind calls last."""
-        own = (self._request_step(call) for call in self._state.calls.values() if call.is_pending)
-        return (*own, *(step for steps in self._asking.values() for step in steps))
+        calls = self._state.calls.values()
+        own = tuple(self._request_step(call) for call in calls if call.is_pending)
+        return own if self._household is None else (*own, *self._household.steps)
 
     def observer_stats(self) -> tuple[ObserverStats, ...]:
         """Return what was counted for each observer so far."""
@@ -132,14 +127,24 @@ class DriverBase(Teller):
         self._emitter.remove_observer(observer)
 
     def _signal(self, signal: Signal) -> None:
-        if not self._drives() or not self._lock.acquire(blocking=False):
-            self._post((None, signal))  # another thread drives
+        telling = self._emitter.telling is not None
+        if not self._drives() or (self._is_told_here() and not telling) or not self._steering.begin_signal():
+            self._post((None, signal))  # another thread drives, or an event of another session is told here
             return
         try:
-            if self._emitter.telling is not None or self._working:
+            if self._emitter.telling is not None or self._working or self._taking:
                 self._post((self._emitter.telling, signal))
-                return
-            with self._guard:
+            else:
+                self._judge(signal)
+        finally:
+            self._steering.end_signal()
+
+    def _judge(self, signal: Signal) -> None:
+        """Tell at once what a signal causes, after what waits; raises what the host is to know."""
+        with self._guard:
+            self._taking = True
+            try:
+                self._take_all()
                 seq = self._state.seq
                 try:
                     self._take(signal)
@@ -147,8 +152,21 @@ class DriverBase(Teller):
                     if self._state.seq != seq or not isinstance(error, Exception):
                         self._break(error)  # otherwise it was refused, with nothing changed
                     raise
-        finally:
-            self._lock.release()
+                self._take_all()  # what a signal handler wanted meanwhile
+            finally:
+                self._taking = False
+
+    def _take_all(self) -> None:
+        try:
+            self._take_waiting()
+        except BaseException as error:
+            self._break(error)
+            raise
+
+    def _is_told_here(self) -> bool:
+        """Whether the calling thread tells an event of this family at the moment."""
+        exclusive = self._emitter.exclusive
+        return exclusive is not None and exclusive.is_mine
 
     def _drives(self) -> bool:
         """Whether the calling thread may tell events, as far as its identity says."""
@@ -190,9 +208,14 @@ class DriverBase(Teller):
 
     def _run_on_thread(self, tool: Tool[..., Any], context: ToolContext, arguments: dict[str, JSON]) -> None:
         """Run a body on a daemon thread, with the context variables of this one."""
+        household = self._household if tool.is_agent else None
 
         def work() -> None:
-            self._post((None, run_body(tool, context, arguments, self._clock)))
+            try:
+                self._post((None, run_body(tool, context, arguments, self._clock)))
+            finally:
+                if household is not None:
+                    household.left()
 
         carried = contextvars.copy_context()
         self._threads.run(f"tool-{tool.name}", functools.partial(carried.run, work))
@@ -213,41 +236,18 @@ class DriverBase(Teller):
 
     def _family(self, call: Call) -> Family:
         """Return what an agent behind a call gets of this one."""
-        lock = self._emitter.exclusive
-        if lock is None:  # the host has only now given the first agent as a tool
-            lock = self._emitter.exclusive = threading.RLock()
-        call_id = call.part.id
-
-        def ask(step: ApprovalRequest | AuthRequest) -> None:
-            self._post((None, ChildAsks(call_id, self._shown(call_id, step))))
-
-        return Family(
+        household = self._household or self._found_household()
+        return household.family_of(
+            call.part.id,
             observers=self._emitter.registrations,
-            lock=lock,
             limits=self._machine.limits_left(self._clock.monotonic()),
-            ask=ask,
+            secrets=self._credentials.secrets,
+            grace_s=self._settings.loop.grace_s,
         )
 
-    def _shown(self, call_id: str, step: ApprovalRequest | AuthRequest) -> ApprovalRequest | AuthRequest:
-        """Return a child's step as it surfaces here: it goes once it is answered."""
-        original, name = step._answer, _name_of(step)  # noqa: SLF001 - the step is ours
-
-        def answer(*given: Any) -> None:
-            waiting = self._asking.get(call_id, [])
-            if all(_name_of(other) != name or other.session_id != step.session_id for other in waiting):
-                raise IllegalMoveError("answer", self._state.phase.value, f"{name} was answered before")
-            original(*given)
-            self._asking[call_id] = [
-                other for other in waiting if _name_of(other) != name or other.session_id != step.session_id
-            ]
-            self._post((None, None))
-
-        if isinstance(step, ApprovalRequest):
-            return attrs.evolve(step, answer=answer)
-        return attrs.evolve(step, answer=answer)
-
     def _child_step(self) -> ApprovalRequest | AuthRequest | None:
-        return next((step for steps in self._asking.values() for step in steps), None)
+        steps = () if self._household is None else self._household.steps
+        return steps[0] if steps else None
 
     # --- steps
 
@@ -308,24 +308,15 @@ class DriverBase(Teller):
         self._working = False
         try:
             answer_step(step, answer)
+        except IllegalMoveError:
+            if self._machine.takes_answers:
+                raise  # otherwise a cancel came first after all
         finally:
             self._working = True
-
-    def post(self, signal: Signal | None) -> None:
-        """Leave a signal for the driving thread, also while it does not drive; None only wakes it."""
-        self._post((None, signal))
-
-    def credentials(self) -> Credentials:
-        """Return what holds the credentials that were given for this run."""
-        return self._credentials
 
     def _suspended(self) -> RunResult:
         return RunResult.of(self._state, "", self.pending)
 
     def _refuse_reentry(self, move: str = "next()") -> None:
-        if self._emitter.telling is not None:
+        if self._emitter.telling is not None or self._is_told_here():
             raise IllegalMoveError(move, "an event is being told", "observers watch; submit instead")
-
-
-def _name_of(step: ApprovalRequest | AuthRequest) -> str:
-    return step.approval_id if isinstance(step, ApprovalRequest) else step.auth_id

@@ -116,6 +116,11 @@ class OutOfTime:
 
 
 @attrs.frozen
+class Leaving:
+    """The host of a parent leaves: the agent behind its call is to be suspended; this only wakes who waits."""
+
+
+@attrs.frozen
 class SetTools:
     """The host wants other tools, from the next request on."""
 
@@ -130,6 +135,9 @@ class WarningNoted:
     message: str
     details: dict[str, JSON]
 
+
+CUTTING = (Cancel, OutOfTime, Leaving)
+"""What ends the wait for a model, where it is posted by another thread."""
 
 Signal: TypeAlias = (
     Submit

@@ -401,7 +401,10 @@ class LoopState:
             items = self.transcript.items
             # What was cut before it said a word has answered nothing.
             if event.finish_reason != "cancelled" or (items and items[-1].kind == "assistant"):
-                self.input_unanswered = self.round_unanswered = False
+                self.input_unanswered = (
+                    event.finish_reason == "pause_turn"
+                )  # it is to be asked again for the rest
+                self.round_unanswered = False
             if self.transcript.open_calls:
                 parts = self.transcript.items[-1].calls
                 self.calls = {part.id: Call(part, request.id) for part in parts}

@@ -7,7 +7,6 @@ to the observers. Signals are judged here, and a run is opened, resumed and clos
 from __future__ import annotations
 
 import contextlib
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,10 +14,10 @@ from typing import Any
 import attrs
 
 from agentkit_loop.body_threads import BodyThreads
-from agentkit_loop.clock import Clock
 from agentkit_loop.closing import Ending
 from agentkit_loop.content import Item, ToolResultPart
 from agentkit_loop.credentials import Credentials
+from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import HostError, IllegalMoveError, ModelError, ObserverError
 from agentkit_loop.events import (
@@ -34,17 +33,17 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
+from agentkit_loop.family import ChildAsks, Household
 from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Machine
-from agentkit_loop.models.protocol import Answer, Model, UsageReport
+from agentkit_loop.models.protocol import Answer, UsageReport
 from agentkit_loop.moves import Ended
-from agentkit_loop.observers import FailurePolicy, Observer, Registration, Slot
-from agentkit_loop.permissions import Approver
-from agentkit_loop.pricing import Pricing, cost_or_why
-from agentkit_loop.settings import LoopSettings
+from agentkit_loop.observers import Slot
+from agentkit_loop.pricing import cost_or_why
 from agentkit_loop.signals import (
     Answered,
     AuthWanted,
+    Leaving,
     OutOfTime,
     Signal,
     ToolReturned,
@@ -52,44 +51,15 @@ from agentkit_loop.signals import (
     WarningNoted,
 )
 from agentkit_loop.state import Failure, LoopState
-from agentkit_loop.steps import ApprovalRequest, AuthRequest, RunResult
+from agentkit_loop.steering import Steering
+from agentkit_loop.steps import RunResult
 from agentkit_loop.tool_context import CustomFact, ToolContext, ToolProgressed
 from agentkit_loop.usage import Cost, ErrorInfo, Usage, error_text
 
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
 
-
-@attrs.frozen(kw_only=True)
-class DriverSettings:
-    """What both drivers are made with. loop: the machine's part. prices: None for no costs. approve: asked first."""
-
-    loop: LoopSettings
-    model: Model
-    observers: tuple[Observer | Registration, ...]
-    failure_policy: FailurePolicy
-    prices: Pricing | None
-    clock: Clock
-    approve: Approver | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Resumed:
-    """The session that a driver goes on with.
-
-    state: the fold of its log. trust_approvals: see `Agent.resume`. notes: told as Warnings.
-    """
-
-    state: LoopState
-    trust_approvals: bool = False
-    notes: tuple[str, ...] = ()
-
-
-@attrs.frozen
-class ChildAsks:
-    """An agent behind a call asks; what it wants to know surfaces from here."""
-
-    call_id: str
-    step: ApprovalRequest | AuthRequest
+LAST_ROUNDS = 100
+"""How often the end of a run waits for what its observers caused meanwhile; one may cause something each time."""
 
 
 class Teller:
@@ -103,7 +73,6 @@ class Teller:
         items: Iterable[Item] = (),
         tap: Callable[[AgentEvent], None] | None = None,
         resumed: Resumed | None = None,
-        lock: threading.RLock | None = None,
     ) -> None:
         self._settings = settings
         self._clock = settings.clock
@@ -118,24 +87,38 @@ class Teller:
             fold=self._state.apply,
             seq=self._state.seq,
         )
-        if lock is not None or any(tool.is_agent for tool in settings.loop.tools.values()):
-            self._emitter.exclusive = lock or threading.RLock()
+        family, behind = settings.family, None if resumed is None else resumed.child_usage
+        self._household: Household | None = None
+        if family is not None or behind or any(tool.is_agent for tool in settings.loop.tools.values()):
+            self._found_household(behind)
         if tap is not None:
             self._emitter.tap(tap)
         self._contexts: dict[str, ToolContext] = {}
-        self._credentials = Credentials()
+        self._credentials = Credentials(None if family is None else family.secrets)
         self._threads = BodyThreads()
         self._prepared = False
         self._round: list[ToolResultPart] = []
         self._result = RunResult.of(self._state, "")  # of the last exchange, as it stood at its end
-        self._lock = threading.RLock()
+        self._steering = Steering()
         self._working = False  # inside next() or a closing
+        self._taking = False  # inside a signal that is told at once
         self._guard = InterruptGuard()
         self._first_items = tuple(items)
         self._no_alarm: Callable[[], object] = lambda: None  # calls the run's deadline off
         self._asked: set[tuple[str, str]] = set()  # sessions and approvals that `approve=` was asked about
-        # What agents behind calls ask, by call: it surfaces here.
-        self._asking: dict[str, list[ApprovalRequest | AuthRequest]] = {}
+
+    def _found_household(self, child_usage: dict[str, Usage] | None = None) -> Household:
+        """Begin to be a family: with an agent behind a call, or as one."""
+        household = self._household = Household(
+            self._state,
+            lambda asks: self._post((None, asks)),
+            limits=self._settings.loop.limits,
+            family=self._settings.family,
+            child_usage=child_usage,
+        )
+        self._emitter.exclusive = household.lock
+        self._machine.requests.purse = household.purse
+        return household
 
     @property
     def is_closed(self) -> bool:
@@ -150,11 +133,17 @@ class Teller:
     # --- telling
 
     def _tell(self, event: AgentEvent) -> None:
+        household = self._household
         if isinstance(event, TurnStarted):
             self._emitter.turn_id = f"turn-{self._state.turns + 1}"
+        elif household is not None and isinstance(event, ToolResultReceived) and event.child_usage is None:
+            # Here, because a call is closed in many ways, and what was used is used in all of them.
+            event = attrs.evolve(event, child_usage=household.used_behind(event.call_id))
         try:
             self._emitter.tell(event)
         finally:
+            if household is not None:
+                household.told(event)
             self._told(event)
 
     def _told(self, event: AgentEvent) -> None:
@@ -164,7 +153,6 @@ class Teller:
             self._result = RunResult.of(self._state, event.finish_reason)
         elif isinstance(event, ToolResultReceived):
             self._close_context(event.call_id)
-            self._asking.pop(event.call_id, None)
             if not self._state.transcript.open_calls:
                 self._round = _last_results(self._state.transcript.items, len(self._state.calls))
         elif isinstance(event, AuthRequired):
@@ -175,14 +163,19 @@ class Teller:
     def _close_context(self, call_id: str) -> None:
         context = self._contexts.pop(call_id, None)
         if context is not None:
-            context.cancel()  # a body that is past its timeout may still look
+            self._cancel_body(context)  # a body that is past its timeout may still look
             context.close()
             self._abandon(call_id)
 
     def _stop_bodies(self) -> None:
         """Ask every body that runs to stop."""
         for context in list(self._contexts.values()):
-            context.cancel()
+            self._cancel_body(context)
+
+    def _cancel_body(self, context: ToolContext) -> None:
+        for error in context.cancel():
+            text = self._credentials.masked_text(error_text(error))
+            self._post((None, WarningNoted("on_cancel_failed", text, {"call_id": context.call_id})))
 
     def _take(self, signal: Signal) -> None:
         now = self._clock.monotonic()
@@ -205,10 +198,10 @@ class Teller:
         """Judge a signal that came from a thread, a tool or an observer."""
         slot, signal = entry
         if isinstance(signal, ChildAsks):
-            if signal.call_id in self._contexts:
-                self._asking.setdefault(signal.call_id, []).append(signal.step)
+            if self._household is not None:
+                self._household.take(signal)
             return
-        if signal is None or isinstance(signal, OutOfTime):
+        if signal is None or isinstance(signal, (OutOfTime, Leaving)):
             return  # somebody only wanted the driver to look around
         try:
             self._take(signal)
@@ -337,6 +330,11 @@ class Teller:
         self._end(None)
         self._close_run()
 
+    def _wait_for_children(self) -> None:
+        """Let agents behind calls tell their ends before this session's: its observers are theirs."""
+        if self._household is not None:
+            self._household.wait(self._settings.loop.grace_s)
+
     @abstractmethod
     def _take_waiting(self) -> bool:
         """Judge the signals that wait; return whether there was one."""
@@ -346,25 +344,32 @@ class Teller:
         """Let go of the stream and the running bodies."""
 
     def _close_run(self) -> None:
-        """Close the run, and wait for the observers' flushes here."""
-        for _ in self._closing():
-            self._emitter.flush()
+        """Close the run, and wait for agents behind its calls and for the observers' flushes here."""
+        for work in self._closing():
+            work()
 
-    def _closing(self) -> Iterator[None]:
-        """Tell what the machine says until the run is closed; yields where the observers are to be flushed.
+    def _closing(self) -> Iterator[Callable[[], object]]:
+        """Tell what the machine says until the run is closed; yields what is to be waited for in between.
 
         The first ObserverError is raised at the end.
         """
         first: ObserverError | None = None
+        alone = self._household is None  # or all agents behind its calls have ended, or had their time
+        rounds = LAST_ROUNDS
         working, self._working = self._working, True
         try:
             while not isinstance(move := self._machine.decide(self._clock.monotonic()), Ended):
                 if not isinstance(move, AgentEvent):  # an ending decides nothing else
                     raise IllegalMoveError("close", self._state.phase.value, "this is a bug of the machine")
-                if isinstance(move, _CLOSING):
+                if isinstance(move, _CLOSING) and rounds:
+                    rounds -= 1
                     if self._take_waiting():
                         continue  # what observers and tools caused meanwhile is told before the end
-                    yield
+                    if not alone:
+                        alone = True
+                        yield self._wait_for_children
+                        continue
+                    yield self._emitter.flush
                     if self._take_waiting():
                         continue  # the same, of what a flush caused
                 if isinstance(move, RunFinished):
@@ -373,7 +378,7 @@ class Teller:
                     self._tell(move)
                 except ObserverError as error:
                     first = first or error
-            yield
+            yield self._emitter.flush
         finally:
             self._working = working
             self._threads.close()

@@ -39,7 +39,7 @@ class ToolContext:
 
     call_id, session_id, run_id, turn_id, attempt: which call this is. send: takes each signal; it is called
     on the tool's thread, one call at a time, and must not wait for the driver. credentials: those of the run.
-    family: what an agent behind the call gets of its parent; see subagents.py.
+    family: what an agent behind the call gets of its parent; see children.py.
     """
 
     def __init__(
@@ -112,7 +112,10 @@ class ToolContext:
         return self._cancelled.wait(timeout_s)
 
     def on_cancel(self, act: Callable[[], object]) -> None:
-        """Have something done, on the driving thread, once the call is cancelled; at once if it is."""
+        """Have something done, on the driving thread, once the call is cancelled; at once if it is.
+
+        Nothing is done where the body ends first. What it raises is told as a Warning.
+        """
         with self._lock:
             if not self._cancelled.is_set():
                 self._when_cancelled.append(act)
@@ -127,23 +130,37 @@ class ToolContext:
                 return
         act()
 
-    def cancel(self) -> None:
-        """Ask the tool to stop; the driver's."""
+    def cancel(self) -> list[Exception]:
+        """Ask the tool to stop, and return what the acts of `on_cancel` raised; the driver's."""
         with self._lock:
             self._cancelled.set()
             acts, self._when_cancelled = self._when_cancelled, []
-        for act in acts:
-            act()
+        return _done(acts)
 
     def leave(self) -> None:
         """Let an agent behind the call be suspended; the driver's."""
         with self._lock:
             self.leaving = True
             acts, self._when_left = self._when_left, []
-        for act in acts:
-            act()
+        _done(acts)
+
+    def returned(self) -> None:
+        """Take note that the body has ended: nothing is to be done any more if the call is cancelled."""
+        with self._lock:
+            self._when_cancelled, self._when_left = [], []
 
     def close(self) -> None:
         """Let nothing through any more: when this returns, the last signal was sent; the driver's."""
         with self._lock:
             self._closed = True
+
+
+def _done(acts: list[Callable[[], object]]) -> list[Exception]:
+    """Do each; one that fails holds up no other."""
+    failures = []
+    for act in acts:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - a tool's own; whatever it raises may not break the run
+            failures.append(error)
+    return failures

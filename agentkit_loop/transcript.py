@@ -145,15 +145,34 @@ def item_number(item: Item) -> int:
     return int(found[1]) if found else 0
 
 
+def ranges_rise(count: int, plan: tuple[PlanStep, ...]) -> bool:
+    """Whether the kept ranges of a plan rise, none over another, within a transcript of `count` items."""
+    last = 0
+    for step in plan:
+        if isinstance(step, Item):
+            continue
+        first, end = step
+        if not last <= first < end <= count:
+            return False
+        last = end
+    return True
+
+
 def planned(items: list[Item], plan: tuple[PlanStep, ...]) -> list[Item]:
-    """Return the transcript that a compaction's plan describes."""
+    """Return the transcript that a compaction's plan describes.
+
+    Of a plan that no run tells (a log that someone edited), each old item is kept once at most: whatever a log
+    says, a transcript has no more items than the log told.
+    """
     result: list[Item] = []
+    last = 0
     for step in plan:
         if isinstance(step, Item):
             result.append(step)
         else:
-            first, end = step
+            first, end = max(step[0], last), min(step[1], len(items))
             result.extend(items[first:end])
+            last = max(last, end)
     return result
 
 

@@ -152,8 +152,10 @@ class TranscriptRules:
             first, end = step
             sound = 0 <= first <= end <= len(items)
             book.need(event, sound, f"the range {first} to {end} is not in {len(items)} items")
-            kept.extend(range(max(0, first), min(end, len(items))))
-            new.extend(items[max(0, first) : end])
+            places = range(max(0, first), min(end, len(items)))
+            last = max(kept, default=-1)
+            new.extend(items[place] for place in places if place > last)  # none twice, whatever is told
+            kept.extend(places)
         book.need(event, len(set(kept)) == len(kept), "the plan keeps an item twice")
         self._ids(event, (*(self._old[place] for place in set(kept) if place < len(self._old)), *told))
         book.need(event, _torn(new) <= _torn(items), "the plan tears a call from its result")

@@ -48,7 +48,7 @@ def agentkit(context: click.Context, *, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; the console script `agentkit`."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given, stdout = sys.argv[1:] if arguments is None else arguments, sys.stdout
     try:
         code: Any = agentkit.main(given, prog_name="agentkit", standalone_mode=False)
         if sys.stdout is not None:  # it is None where the program was started with it closed
@@ -59,8 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         raise SystemExit(130) from None
-    except (BrokenPipeError, SystemExit):
-        # click exits by itself for nothing but a closed pipe, and with 1; to us it is the reader's choice.
+    except (BrokenPipeError, SystemExit) as error:
+        # click exits by itself for nothing but a closed pipe, and gives sys.stdout another object before; to us
+        # that is the reader's choice.
+        if isinstance(error, SystemExit) and sys.stdout is stdout:
+            _say(f"what the agent ran ended the program (SystemExit: {error}); let the tool return instead")
+            raise SystemExit(1) from None
         _forget_stdout()
         raise SystemExit(0) from None
     except OSError as error:
@@ -81,7 +85,7 @@ def _say(text: str) -> None:
     from agentkit_reporting.terminal import visible  # noqa: PLC0415 - only for an error
 
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"agentkit: {visible(text)}\n")
+        sys.stderr.write(f"agentkit: {' '.join(visible(text).split())}\n")
 
 
 def _forget_stdout() -> None:

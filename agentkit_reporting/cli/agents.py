@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agentkit_loop.errors import ConfigurationError
@@ -27,17 +29,27 @@ def agent_of(named: str) -> Agent:
     here = os.getcwd()  # noqa: PTH109 - as sys.path has it
     if here not in sys.path:
         sys.path.insert(0, here)
-    try:
+    with _refused(named, "its import raised"):
         module = importlib.import_module(module_name)
-    except Exception as error:
-        said = f"{type(error).__name__}: {error_text(error)}"
-        raise ConfigurationError(f"--agent {named!r} refused because of its import: {said}") from error
     found = getattr(module, name, None)
     if not isinstance(found, Agent) and callable(found):
-        found = found()
+        with _refused(named, f"{name}() raised"):
+            found = found()
     if not isinstance(found, Agent):
         raise ConfigurationError(
             f"--agent {named!r} refused because {name!r} is no Agent there; give the name of one, or of a "
             "function that makes one"
         )
     return found
+
+
+@contextlib.contextmanager
+def _refused(named: str, what: str) -> Iterator[None]:
+    """Make one sentence of whatever somebody's module raises, also where it ends the program, as a script does."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{type(error).__name__}: {error_text(error)}".split())
+        raise ConfigurationError(
+            f"--agent {named!r} refused because {what} {said}; --debug shows where"
+        ) from error

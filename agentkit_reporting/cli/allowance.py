@@ -61,9 +61,10 @@ ALLOWANCE_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "patterns",
         multiple=True,
         metavar="PATTERN",
-        help="Do without the question for such calls: 'write_file(src/*)', 'run_command(git diff*)'; may "
-        "be repeated. Nobody checks what * stands for: a command that begins harmlessly can do harm. With "
-        "a wildcard never files of .git, nor what cannot be shown whole.",
+        help="Do without the question for such calls: 'write_file(src/*)', 'run_command(git status*)'; may "
+        "be repeated. * stands for any words, but never for ; | & $ > and the like, nor for ..; what the options "
+        "of a command do, nobody checks: one that begins harmlessly can do harm. With a wildcard never files of "
+        ".git, nor what cannot be shown whole.",
     ),
 )
 """Decorators of a command."""
@@ -88,7 +89,7 @@ def allowance(options: Mapping[str, Any], *, hidden: Iterable[Path], leave_open:
     from agentkit_loop.command_tool import command_tool  # noqa: PLC0415 - as above
     from agentkit_loop.file_reach import Reach  # noqa: PLC0415 - as above
     from agentkit_loop.permissions import Permissions  # noqa: PLC0415 - as above
-    from agentkit_reporting.cli.allowed_calls import checked_patterns  # noqa: PLC0415 - as above
+    from agentkit_reporting.cli.allowed_calls import usable_patterns  # noqa: PLC0415 - as above
     from agentkit_reporting.cli.approvals import TerminalApprover  # noqa: PLC0415 - as above
 
     root, kept_out = options["root"], tuple(hidden)
@@ -96,7 +97,7 @@ def allowance(options: Mapping[str, Any], *, hidden: Iterable[Path], leave_open:
         *(change_tools(root, hidden=kept_out) if options["allow_write"] else ()),
         *((command_tool(root),) if options["allow_command"] else ()),
     )
-    allowed = checked_patterns(options["patterns"], [tool.name for tool in tools])
+    allowed = usable_patterns(options["patterns"], [tool.name for tool in tools])
     if not tools:
         return Allowance()
     approve = TerminalApprover(

@@ -203,7 +203,8 @@ def _tell(
     elif outcome.waiting:
         for what in outcome.waiting:
             click.echo(f"agentkit: left open, waiting for {what}", err=True)
-        click.echo(f"agentkit: `agentkit resume` on a terminal goes on{place}", err=True)
+        command = f"agentkit resume {near or 'LOG'}"
+        click.echo(f"agentkit: to answer, run `{command}` on a terminal, with the same options", err=True)
     elif outcome.finish_reason not in _WHOLE:
         remedy = "; raise --max-tokens" if outcome.finish_reason == "max_tokens" else ""
         told = f"the answer is not whole ({visible(outcome.finish_reason)}){remedy}"

@@ -31,8 +31,9 @@ from agentkit_reporting.terminal import counted, visible
 TERMINAL = "/dev/tty"
 """The controlling terminal of a process, by POSIX."""
 
-_REFUSED = "refused: "  # how the one line of a preview begins whose call its tool would refuse
 _MAX_SUGGESTED = 100  # characters of a pattern that is suggested
+
+_MAX_REASON = 1_000  # characters of why a call is asked about
 
 _HEADER = 2  # lines of a diff that name the file
 _DIFF_STYLES = {"+": "good", "-": "bad", "@": "lead", "\\": "dim"}
@@ -41,7 +42,7 @@ _EXPLAINED = (
     ("y", "yes, this call"),
     ("n, n WHY", "no; the model is told why, and goes on"),
     ("a", "yes, and in this run no more question about this path or command"),
-    ("a PATTERN", "the same for a pattern, such as src/* or git diff*"),
+    ("a PATTERN", "the same for a pattern, such as src/* or git status*"),
     ("s", "show all of it"),
     ("Ctrl-C", "end the run"),
 )
@@ -50,14 +51,15 @@ _EXPLAINED = (
 class TerminalApprover:
     """Decides about calls, as `approve=` of a synchronous driver.
 
-    reach: that of the tools, for what their calls would do. allowed: patterns of calls that nobody is asked
+    reach: that of the tools, for what their calls would do; None where the tools are not known here, and calls
+    are shown as they are. allowed: patterns of calls that nobody is asked
     about. colour: None as the environment and the terminal say. leave_open: where there is no terminal, leave
     a call waiting; else it is denied, which is said on stderr. terminal: the device to ask on.
     """
 
     def __init__(
         self,
-        reach: Reach,
+        reach: Reach | None,
         *,
         allowed: Iterable[str] = (),
         colour: bool | None = None,
@@ -77,9 +79,8 @@ class TerminalApprover:
         """
         call = request.call
         planned = self._preview(call)
-        refusal = _refusal(planned)
-        if refusal is not None:
-            return Deny(reason=refusal)
+        if planned.refusal is not None:
+            return Deny(reason=planned.refusal)
         pattern = self._allowed.pattern_for(call, planned)
         if pattern is not None:
             return Approve(reason=f"allowed by {pattern!r}", by=login_name())
@@ -103,9 +104,10 @@ class TerminalApprover:
             now = planned if isinstance(answer, Deny) else self._preview(request.call)
             if now == planned:
                 return answer
-            refusal = _refusal(now)
-            if refusal is not None:
-                return Deny(reason=refusal)
+            if now.refusal is not None:
+                screen.say("the files have changed meanwhile; it is not done, because:", "warn")
+                screen.show([("", now.refusal)], whole=True)
+                return Deny(reason=now.refusal)
             screen.say("the files have changed meanwhile; it would do this now:", "warn")
             planned = now
 
@@ -115,6 +117,8 @@ class TerminalApprover:
         is_shown = _shows_all(screen, request, planned, lines)
         while True:
             typed = screen.ask(_question(is_shown=is_shown))
+            if typed is None:
+                screen.say("the input ended, which is taken as a no", "warn")
             word, _, rest = ("n", "", "") if typed is None else typed.partition(" ")
             rest = rest.strip()
             match word.lower().rstrip(".,:;"):
@@ -176,16 +180,11 @@ def login_name() -> str | None:
 # --- what is shown
 
 
-def _refusal(planned: Preview) -> str | None:
-    """Return why the tool would refuse the call, None if it would not."""
-    if len(planned.lines) == 1 and planned.lines[0].startswith(_REFUSED):
-        return planned.lines[0].removeprefix(_REFUSED)
-    return None
-
-
-def _lines(call: ToolCallPart, planned: Preview, reach: Reach) -> Sequence[str]:
+def _lines(call: ToolCallPart, planned: Preview, reach: Reach | None) -> Sequence[str]:
     """Return the preview's lines, behind the whole path where they do not begin with it."""
     path = call.input.get("path")
+    if reach is None:
+        return planned.lines
     if call.name not in PATH_TOOLS or not isinstance(path, str) or planned.lines[0].startswith("--- "):
         return planned.lines
     with contextlib.suppress(OSError, ValueError):
@@ -193,9 +192,9 @@ def _lines(call: ToolCallPart, planned: Preview, reach: Reach) -> Sequence[str]:
     return planned.lines
 
 
-def _whole(call: ToolCallPart, lines: Sequence[str], reach: Reach) -> Iterable[str] | None:
+def _whole(call: ToolCallPart, lines: Sequence[str], reach: Reach | None) -> Iterable[str] | None:
     """Return all of what a preview leaves out too; None where the file is another one by now."""
-    if call.name not in PATH_TOOLS:
+    if reach is None or call.name not in PATH_TOOLS:
         return (compact_json(call.input),)
     texts = [call.input.get(name) for name in ("path", "content", "old", "new")]
     path, content, old, new = (text if isinstance(text, str) else "" for text in texts)
@@ -227,7 +226,8 @@ def _shows_all(
     if request.call.name in PATH_TOOLS or not planned.is_whole:  # the lines of a command say it all
         screen.say(planned.summary, "ask")
     if request.reason:
-        screen.say(request.reason, "dim")
+        screen.say("asked because:", "dim")
+        screen.show([("dim", request.reason[:_MAX_REASON])], whole=True)
     left_out = screen.show(_styled(request.call.name, lines), whole=False)
     if planned.is_whole and not left_out:
         return True

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 TERMINAL = "/dev/tty"
 """Where a person is asked, whatever stdin and stdout are."""
 
+_OPTION_OF = {"write_file": "--allow-write", "edit_file": "--allow-write", "run_command": "--allow-command"}
+_OF_THE_DEFAULT_AGENT = frozenset(
+    {"model", "system", "allow_write", "allow_command", "patterns", "base_url", "max_tokens", "timeout_s"}
+)
+
 
 @click.command("resume")
 @click.argument("log", metavar="LOG")
@@ -47,7 +52,7 @@ TERMINAL = "/dev/tty"
 @click.option(
     "--force",
     is_flag=True,
-    help="Go on in spite of a newer version, an edited transcript, or two runs at once.",
+    help="Go on in spite of a newer version, an edited transcript, two runs at once, or a tool that is missing.",
 )
 @agent_options
 @answer_options
@@ -79,6 +84,8 @@ def command(
     with contextlib.ExitStack() as stack:
         answering = Answering(options, run_log)
         agent = _agent(context, stack, options, answering, events, run_log, state.session_id)
+        if not options["force"]:
+            _check_tools(agent, state, options["named"])
         run_log.try_it()
 
         def start() -> LoopDriver:
@@ -89,7 +96,10 @@ def command(
                 force=options["force"],
             )
 
-        approver = _approver(options["root"], colour=options["colour"])
+        root = (
+            options["root"] if options["named"] is None else None
+        )  # where an own agent's tools write, it knows
+        approver = _approver(root, colour=options["colour"])
         outcome = answering.run(agent, start, lambda driver: _drive(driver, asked, approver))
     if isinstance(outcome.error, ModelError) and context.obj:  # --debug
         raise outcome.error
@@ -104,18 +114,22 @@ class _Kept:
         from agentkit_reporting.log.read import read_events  # noqa: PLC0415 - as above
 
         if path == "-" or not Path(path).exists():
-            raise ConfigurationError(f"log {path!r} refused because it is no file to write on into; give one")
+            what = "it is no file to write on into" if path == "-" else "there is no such file"
+            raise ConfigurationError(f"log {path!r} refused because {what}; give the session's")
         if path.endswith((".gz", ".zst")):
             raise ConfigurationError(
                 f"log {path!r} refused because it is compressed; give the one it came from"
             )
         reader = read_events(path)
-        self._events: list[AgentEvent] = list(reader)
+        self._events: list[tuple[AgentEvent, int]] = [(event, reader.bad_count) for event in reader]
+        self.bad_count = 0
         self.newer_version, self.bad = reader.newer_version, reader.bad
         tell_of_bad_lines(reader)
 
     def __iter__(self) -> Iterator[AgentEvent]:
-        return iter(self._events)
+        for event, bad_count in self._events:
+            self.bad_count = bad_count  # counted anew, as if read: it matters what stands before which event
+            yield event
 
 
 def _has_to_go_on(state: LoopState) -> bool:
@@ -149,6 +163,7 @@ def _agent(
     if named is not None:
         from agentkit_reporting.cli.agents import agent_of  # noqa: PLC0415 - not for --help
 
+        _refuse_beside_an_agent(context)
         agent = agent_of(named)
         own = [
             each for each in answering.observers if each is not log or not _writes_to(agent, log, session_id)
@@ -177,6 +192,28 @@ def _agent(
     )
 
 
+def _refuse_beside_an_agent(context: click.Context) -> None:
+    """Refuse options that would do nothing: an agent of one's own has its model, prompt and tools."""
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        is_given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if name in _OF_THE_DEFAULT_AGENT and is_given:
+            raise ConfigurationError(
+                f"{parameter.opts[0]} refused beside --agent, whose agent has its own; give one of them"
+            )
+
+
+def _check_tools(agent: Agent, state: LoopState, named: str | None) -> None:
+    """Refuse an agent without the tools whose calls wait for an answer: nobody's yes could run them."""
+    for call in state.calls.values():
+        if call.is_pending and call.part.name not in agent.tools:
+            option = _OPTION_OF.get(call.part.name) if named is None else None
+            raise ConfigurationError(
+                f"session {state.session_id} waits for an answer to a call of {call.part.name!r}, a tool that is "
+                f"not here; give {option or 'the --agent that has it'}, or --force to go on without"
+            )
+
+
 def _writes_to(agent: Agent, log: RunLog, session_id: str) -> bool:
     """Whether the agent writes this very log by itself; then it is not written twice."""
     from agentkit_loop.observers import Registration  # noqa: PLC0415 - not for --help
@@ -191,7 +228,7 @@ def _writes_to(agent: Agent, log: RunLog, session_id: str) -> bool:
     return False
 
 
-def _approver(root: Path, *, colour: bool | None) -> Callable[[ApprovalRequest], object] | None:
+def _approver(root: Path | None, *, colour: bool | None) -> Callable[[ApprovalRequest], object] | None:
     """Return who is asked about calls; None where there is no terminal."""
     from agentkit_loop.file_reach import Reach  # noqa: PLC0415 - not for --help
     from agentkit_reporting.cli.approvals import TerminalApprover  # noqa: PLC0415 - as above
@@ -200,7 +237,7 @@ def _approver(root: Path, *, colour: bool | None) -> Callable[[ApprovalRequest],
         os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return None
-    return TerminalApprover(Reach(root), colour=colour)
+    return TerminalApprover(None if root is None else Reach(root), colour=colour)
 
 
 def _drive(

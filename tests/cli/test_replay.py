@@ -91,6 +91,21 @@ def test_a_log_alone_is_replayed_and_equal(name: str, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_nothing_is_offered_that_this_command_has_no_option_for(tmp_path: Path) -> None:
+    path = written(tmp_path, "tools")
+    whole = path.read_bytes()
+    for edited in (
+        whole.replace(b'"text":"go"', b'"text":"stop"', 1),
+        whole.replace(b'{"v":1,', b'{"v":2,'),
+        whole + whole.replace(b'"run_id":"run_', b'"run_id":"other_'),
+    ):
+        assert edited != whole
+        path.write_bytes(edited)
+        ended = replay("log.jsonl", cwd=tmp_path)
+        assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (2, "", 1), ended
+        assert "force" not in ended.stderr
+
+
 @pytest.mark.parametrize("named", ["app:here", "app:fixer"])
 def test_an_agent_by_its_name_or_by_a_function_that_makes_it(named: str, project: Path) -> None:
     ended = replay("log.jsonl", "--agent", named, cwd=project)

@@ -182,7 +182,7 @@ def test_without_a_terminal_an_approval_stays_open_and_is_told(pending: Path) ->
     assert (ended.code, ended.stdout) == (1, "")
     assert ended.stderr.splitlines()[:2] == [
         'agentkit: left open, waiting for approval of gated(what="one")',
-        "agentkit: `agentkit resume` on a terminal goes on; log log.jsonl",
+        "agentkit: to answer, run `agentkit resume log.jsonl` on a terminal, with the same options",
     ]
     events = events_of(pending / "log.jsonl")
     assert sum(isinstance(event, ApprovalRequired) for event in events) == 1
@@ -252,6 +252,20 @@ def test_an_agent_that_writes_the_log_by_itself_writes_it_once(pending: Path) ->
     assert len(events_of(pending / "log.jsonl")) > before
 
 
+def test_a_tool_that_ends_the_program_is_a_failure(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    (tmp_path / "app.py").write_text(
+        "import sys\nfrom agentkit_loop import Agent, Reply, ScriptedCall, ScriptedModel, tool\n"
+        "leave = tool(lambda: sys.exit(0), name='leave', description='Leave.')\n"
+        "agent = Agent(ScriptedModel([Reply(calls=(ScriptedCall(name='leave', input={}),))]), tools=[leave])\n"
+    )
+    ended = resume("log.jsonl", "x", "--agent", "app:agent", cwd=tmp_path)
+    assert (ended.code, ended.stdout) == (1, "")
+    said = "what the agent ran ended the program (SystemExit: 0); let the tool return instead"
+    assert ended.stderr == f"agentkit: {said}\n"
+    assert faults(list(read_events(path))) == []
+
+
 # --- what is refused
 
 
@@ -261,19 +275,75 @@ def test_an_agent_that_writes_the_log_by_itself_writes_it_once(pending: Path) ->
         (["log.jsonl"], "has nothing to go on with, its last exchange is finished; give a PROMPT"),
         (["log.jsonl", " "], "empty prompt refused"),
         (["log.jsonl", "x", "--session", "other"], "the log holds no session 'other'"),
-        (["missing.jsonl", "x"], "is no file to write on into"),
+        (
+            ["missing.jsonl", "x"],
+            "log 'missing.jsonl' refused because there is no such file; give the session's",
+        ),
         (["-", "x"], "is no file to write on into"),
         (["log.jsonl.gz", "x"], "it is compressed"),
+        (["log.jsonl", "x", "--agent", "a:b", "--allow-write"], "--allow-write refused beside --agent"),
+        (["log.jsonl", "x", "--agent", "a:b", "--yes", "*"], "--yes refused beside --agent"),
+        (["log.jsonl", "x", "--agent", "a:b", "--model", "m"], "--model refused beside --agent"),
     ],
 )
 def test_wrong_usage_is_one_line_and_changes_no_log(arguments: list[str], told: str, tmp_path: Path) -> None:
     path = finished(tmp_path)
     (tmp_path / "log.jsonl.gz").write_bytes(b"")
     before = path.read_bytes()
-    ended = resume(*arguments, "--base-url", "http://127.0.0.1:9", cwd=tmp_path)
+    ended = resume(*arguments, cwd=tmp_path, ANTHROPIC_BASE_URL="http://127.0.0.1:9")
     assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert told in ended.stderr
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("tool", "remedy"),
+    [
+        ("run_command", "give --allow-command, or --force to go on without"),
+        ("write_file", "give --allow-write, or --force to go on without"),
+        ("other", "give the --agent that has it, or --force to go on without"),
+    ],
+)
+def test_nobody_is_asked_about_a_call_of_a_tool_that_is_missing(
+    tool: str, remedy: str, tmp_path: Path
+) -> None:
+    asking = (
+        "from agentkit_loop import Agent, Reply, ScriptedCall, ScriptedModel, tool\n"
+        "from agentkit_reporting import JsonlReporter\n"
+        f"gated = tool(lambda: '', name='{tool}', description='Do it.', approval=True)\n"
+        f"model = ScriptedModel([Reply(calls=(ScriptedCall(name='{tool}', input={{}}),))])\n"
+        "with Agent(model, tools=[gated], observers=[JsonlReporter('log.jsonl')]) as agent:\n    agent.run('go')"
+    )
+    subprocess.run([sys.executable, "-c", asking], cwd=tmp_path, check=True, env=environment(tmp_path))
+    path = tmp_path / "log.jsonl"
+    before = path.read_bytes()
+    with MessagesServer(["Without, then."]) as server:
+        ended = resume("log.jsonl", "--base-url", server.base_url, cwd=tmp_path)
+        assert server.requests == []
+    assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert f"waits for an answer to a call of '{tool}', a tool that is not here; {remedy}" in ended.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            "def agent():\n    raise ValueError('no\\nway')",
+            "agent() raised ValueError: no way; --debug shows where",
+        ),
+        ("def agent(needed): ...", "agent() raised TypeError: agent() missing 1 required"),
+        ("import sys\nsys.exit(0)", "its import raised SystemExit: 0; --debug shows where"),
+        ("1 / 0", "its import raised ZeroDivisionError: division by zero; --debug shows where"),
+        ("def agent(:", "its import raised SyntaxError: "),
+    ],
+)
+def test_an_agent_that_cannot_be_made_is_one_line(source: str, told: str, tmp_path: Path) -> None:
+    finished(tmp_path)
+    (tmp_path / "broken.py").write_text(source)
+    ended = resume("log.jsonl", "x", "--agent", "broken:agent", cwd=tmp_path)
+    assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith(f"agentkit: --agent 'broken:agent' refused because {told}")
 
 
 def test_no_key_is_said_before_anything_is_written(tmp_path: Path) -> None:
@@ -311,6 +381,28 @@ def finished(folder: Path) -> Path:
         driver.run("two")
     log.close()
     return path
+
+
+def test_a_log_without_previews_goes_on_and_a_line_that_is_missing_there_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    (tmp_path / "app.py").write_text(AGENT)
+    reporter = JsonlReporter(log, deltas="none")
+    with (
+        World()
+        .agent([Reply(text="one", chunk_chars=1)], reporter)
+        .start("go", session_id="session") as driver
+    ):
+        driver.run()
+    lines = log.read_bytes().splitlines(keepends=True)
+    commit = next(place for place, line in enumerate(lines) if b"commit" in line)
+    log.write_bytes(b"".join([*lines[:commit], b'{"v":1,"seq"\n', *lines[commit:]]))
+    ended = resume("log.jsonl", "more", "--agent", "app:answering", cwd=tmp_path)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert f"line {commit + 1} of " in ended.stderr
+    log.write_bytes(b"".join(lines) + b'{"v":1,"seq"')  # a torn tail stands in no gap
+    for answer in ("All done.", "All done."):
+        ended = resume("log.jsonl", "more", "--agent", "app:answering", cwd=tmp_path)
+        assert (ended.code, ended.stdout) == (0, f"{answer}\n")
 
 
 def test_the_terminal_of_these_tests_is_none() -> None:

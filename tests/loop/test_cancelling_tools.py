@@ -17,6 +17,7 @@ from agentkit_loop.events import (
     ToolExecutionStarted,
     ToolResultReceived,
     TurnStarted,
+    Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.limits import Limits
 from agentkit_loop.permissions import Permissions
@@ -222,4 +223,55 @@ def test_an_approval_given_before_wins_and_that_call_runs_to_its_end(opened: Ope
     assert len(run.of(TurnStarted)) == 2
     parts = [part for item in run.model.requests[-1].items for part in item.parts]
     assert [part.call_id for part in parts if isinstance(part, ToolResultPart)] == ["x", "y"]
+    assert run.faults == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@both
+def test_what_a_body_wants_done_on_a_cancel_is_not_done_after_its_end(opened: Opened, fails: bool) -> None:
+    done: list[str] = []
+
+    @tool
+    def quick(context: ToolContext) -> str:
+        """End at once."""
+        context.on_cancel(lambda: done.append("cancelled"))
+        if fails:
+            raise ValueError("as it is")
+        return "x"
+
+    run = Run([asking(call("quick")), "done"], tools=[quick])
+    with opened(run) as host:
+        assert host.run("go").text == "done"
+    assert done == []
+    assert run.faults == []
+
+
+def test_what_fails_on_a_cancel_is_a_warning_and_the_rest_is_done() -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        raise ValueError("cannot let go")
+
+    @tool
+    def hold(context: ToolContext) -> str:
+        """Hold."""
+        context.on_cancel(fail)
+        context.on_cancel(done.set)
+        begun.set()
+        done.wait(30)
+        return "x"
+
+    run = Run([asking(call("hold"))], tools=[hold])
+    with run.agent.start("go") as driver:
+
+        def cancel() -> None:
+            begun.wait(30)
+            driver.cancel()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        assert driver.run().finish_reason == "cancelled"
+        thread.join()
+    told = [(event.code, event.message) for event in run.of(Warning)]
+    assert told == [("on_cancel_failed", "cannot let go")]
     assert run.faults == []

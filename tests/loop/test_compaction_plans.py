@@ -135,7 +135,9 @@ def test_a_broken_plan_is_refused_in_one_sentence(plan: Any, fault: str) -> None
     ("plan", "fault"),
     [
         (((0, 1),), "leaves the model nothing to answer"),
-        (((4, 6),), None),
+        (((4, 6),), "begins with an answer; keep the input before it or give a new user item"),
+        (((0, 1), (4, 6)), "begins with an answer"),
+        (((0, 1), Item.user("x"), (4, 6)), None),
         (((0, 2), (4, 6)), None),
         (((0, 4), (5, 6)), "keeps the result 'c1' without its call"),
         (((0, 1), (4, 5)), "keeps the call 'c1' without its result"),
@@ -181,6 +183,15 @@ def test_a_transcript_of_answers_alone_is_refused() -> None:
         "plan refused that leaves nothing but answers; keep the input or give a new user item"
     )
     assert fault_of_plan(paused, (Item.user("x"), (1, 2))) is None
+
+
+def test_a_transcript_that_began_with_an_answer_may_go_on_so() -> None:
+    began = numbered(other("system", "s"), assistant("b"), Item.user("c"), assistant("d"), Item.user("e"))
+    assert fault_of_plan(began, ((0, 2), (4, 5))) is None
+    assert fault_of_plan(began, ((3, 5),)) is None
+    unsent = numbered(Item.user("a"), assistant(" "), Item.user("c"), assistant("d"), Item.user("e"))
+    assert fault_of_plan(unsent, ((1, 5),)) is None
+    assert fault_of_plan(unsent, ((3, 5),)) is not None
 
 
 @example(b"[[0,1]]")

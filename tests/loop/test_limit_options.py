@@ -9,9 +9,7 @@ import pytest
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.limits import Limits, tighter
-from agentkit_loop.testing import ScriptedModel
 from tests.loop.hosts import Run
-from tests.loop.test_limits import costing
 
 
 @pytest.mark.parametrize(
@@ -58,12 +56,9 @@ def test_the_tighter_of_two_limits_holds_both() -> None:
     assert tighter(one, None) is one
 
 
-def test_what_is_left_for_a_child_is_never_more_than_nothing() -> None:
-    run = Run([costing(150)], limits=Limits(max_tokens=100, max_seconds=10, max_turns=3))
-    with run.agent.start() as driver:
-        driver.run("a")
-        left = Limits(max_tokens=100, max_seconds=10, max_turns=3).left(driver.state, seconds=30)
-    assert left.max_tokens == 1
-    assert left.max_seconds is not None
-    assert 0 < left.max_seconds < 0.001
-    assert isinstance(run.model, ScriptedModel)
+def test_a_child_gets_the_time_that_is_left_and_spends_the_rest_from_the_purse() -> None:
+    left = Limits(max_tokens=100, max_cost_usd=1, max_seconds=10, max_turns=3).left(seconds=4)
+    assert left == Limits(max_turns=3, max_seconds=6)
+    over = Limits(max_seconds=10).left(seconds=30).max_seconds
+    assert over is not None
+    assert 0 < over < 0.001

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop.change_tools import change_tools
+from agentkit_loop.command_tool import command_tool
 from agentkit_loop.file_changes import MAX_TEXT_BYTES
 from agentkit_loop.file_reach import Reach
 from agentkit_loop.previews import (
@@ -112,19 +113,67 @@ def test_a_change_that_would_be_refused_says_so(root: Path, path: str, said: str
     (root / "out").symlink_to("../outside")
     named = path.replace("\0", "\\x00")
     assert seen(root, "write_file", path=path, content="x") == Preview(
-        f"write {named} (1 line): refused", (said,), is_whole=True
+        f"write {named} (1 line): refused", (said,), is_whole=True, refusal=said.removeprefix("refused: ")
     )
     assert seen(root, "edit_file", path=path, old="x", new="").lines == (said,)
 
 
 def test_an_edit_that_does_not_match_says_so(root: Path) -> None:
+    said = "no match for old in 'notes.txt'; read the file and give its text exactly, with all spaces"
     assert seen(root, "edit_file", path="notes.txt", old="four\nfive", new="") == Preview(
-        "edit notes.txt (2 lines become 0): refused",
-        (
-            "refused: no match for old in 'notes.txt'; read the file and give its text exactly, with all spaces",
-        ),
-        is_whole=True,
+        "edit notes.txt (2 lines become 0): refused", (f"refused: {said}",), is_whole=True, refusal=said
     )
+
+
+@pytest.mark.parametrize(
+    ("tool_name", "arguments"),
+    [
+        ("write_file", {"path": "fixed", "content": "x"}),
+        ("edit_file", {"path": "fixed", "old": "one", "new": "1"}),
+        ("write_file", {"path": "x" * 300, "content": "x"}),
+        ("write_file", {"path": f"deep/{'x' * 300}/a", "content": "x"}),
+        ("write_file", {"path": "notes.txt/a", "content": "x"}),
+        ("write_file", {"path": "new/", "content": "x"}),
+        ("write_file", {"path": "new", "content": "\udc80"}),
+        ("edit_file", {"path": "missing", "old": "x", "new": ""}),
+        ("edit_file", {"path": "notes.txt", "old": "o", "new": ""}),
+        ("run_command", {"command": " \n"}),
+        ("run_command", {"command": "echo \0"}),
+        ("run_command", {"command": "x" * (MAX_COMMAND_CHARS + 1)}),
+    ],
+)
+def test_a_refusal_is_in_the_words_of_the_tool(root: Path, tool_name: str, arguments: dict[str, str]) -> None:
+    (root / "fixed").write_text("one\n")
+    (root / "fixed").chmod(0o444)
+    (root / "deep").mkdir()
+    shown = seen(root, tool_name, **arguments)
+    assert shown.summary.endswith(": refused")
+    assert shown.lines == (f"refused: {shown.refusal}",)
+    tools = {one.name: one for one in (*change_tools(root), command_tool(root))}
+    with pytest.raises((OSError, ValueError)) as caught:
+        tools[tool_name](**tools[tool_name].bind(dict(arguments)))
+    assert str(caught.value) == shown.refusal
+    assert not (root / "new").exists()
+    assert (root / "fixed").read_text() == "one\n"
+
+
+def test_a_refusal_is_on_one_line_whatever_the_path_holds(root: Path) -> None:
+    (root / "a\nb\x1b").mkdir()
+    for path in ("a\nb\x1b", "\u202e/../x", "a\nb\x1b/\u2028\0"):
+        refusal = seen(root, "write_file", path=path, content="").refusal
+        assert refusal is not None
+        assert refusal.isprintable()
+
+
+def test_what_would_be_done_has_no_refusal(root: Path) -> None:
+    (root / "fixed").write_text("one\n")
+    for tool_name, arguments in (
+        ("write_file", {"path": "new/er/a", "content": "x"}),
+        ("write_file", {"path": "fixed", "content": "x"}),
+        ("run_command", {"command": "ls"}),
+        ("another", {"path": "fixed"}),
+    ):
+        assert seen(root, tool_name, **arguments).refusal is None
 
 
 def test_what_is_shown_is_what_is_done(root: Path) -> None:
@@ -151,12 +200,6 @@ def test_a_command_is_shown_whole_with_its_directory(root: Path) -> None:
     assert shown.lines[2:-1] == ("> line\r",) * 3_000
     assert shown.lines[-1] == "> E\x1b[2J"
     assert shown.is_whole
-
-
-def test_a_command_that_is_too_long_is_refused(root: Path) -> None:
-    shown = seen(root, "run_command", command="x" * (MAX_COMMAND_CHARS + 1))
-    assert shown.summary.endswith("… (20,001 characters): refused")
-    assert shown.lines == ("refused: a command of more than 20,000 characters",)
 
 
 # --- bounds

@@ -202,14 +202,6 @@ def test_a_gap_is_refused_and_named() -> None:
     assert "events 4 to 9 are missing" in refusal([*events[:3], *events[9:]])
 
 
-def test_a_log_without_previews_is_refused_and_says_what_it_lacks(tmp_path: Path) -> None:
-    log = tmp_path / "run.jsonl"
-    reporter = JsonlReporter(log, deltas="none")
-    for event in recorded("tools"):
-        reporter.handle_event(event)
-    assert "(previews, if it was written with deltas='none')" in refusal(read_events(log))
-
-
 def test_a_line_that_was_torn_in_the_middle_is_named(tmp_path: Path) -> None:
     log = tmp_path / "run.jsonl"
     lines = [encode_event(event) for event in recorded("tools")]
@@ -235,9 +227,7 @@ def test_a_newer_version_is_refused_unless_forced(tmp_path: Path) -> None:
     log = tmp_path / "run.jsonl"
     lines = [encode_event(event) for event in recorded("plain")]
     log.write_bytes(b"\n".join(lines).replace(b'{"v":1,', b'{"v":2,') + b"\n")
-    assert refusal(read_events(log)) == (
-        "the log is of a newer version (2); resume it with that version, or force it"
-    )
+    assert refusal(read_events(log)) == ("the log is of a newer version (2); use that version, or force it")
     assert read_history(read_events(log), force=True).state.seq == len(lines)
 
 

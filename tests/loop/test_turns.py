@@ -320,3 +320,28 @@ def test_lone_surrogates_from_a_model_become_their_escape_everywhere() -> None:
     assert result.text == "a\\ud800b"
     chunks = [e.delta.chunk for e in run.of(ContentDelta) if hasattr(e.delta, "chunk")]
     assert "".join(chunks) == "a\\ud800b"
+
+
+def test_a_pause_before_a_failure_is_gone_on_with_by_a_resume() -> None:
+    replies = [
+        Reply(text="searching", finish_reason="pause_turn"),
+        Reply(fail=ScriptedFailure(error_class="invalid_request")),
+    ]
+    first = Run(replies)
+    with pytest.raises(ModelError), first.agent.start("go") as driver:
+        driver.run()
+    second = Run(["found"])
+    with second.agent.resume(first.recorder.events) as driver:
+        assert driver.run().text == "found"
+    assert faults([*first.recorder.events, *second.recorder.events]) == []
+
+
+def test_an_item_id_that_leaves_no_numbers_after_it_is_refused() -> None:
+    run = Run(["done"])
+    with run.agent.start() as driver:
+        with pytest.raises(ConfigurationError, match="leave it empty"):
+            driver.submit(Item(kind="user", parts=(TextPart(text="a"),), id="item-" + "9" * 18))
+        driver.submit(Item(kind="user", parts=(TextPart(text="a"),), id="item-" + "9" * 15))
+        driver.run("b")
+        ids = [item.id for item in driver.transcript.items]
+    assert len(set(ids)) == len(ids) == 3
