@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from decimal import Decimal
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.events import (
+    ApprovalRequired,
     BudgetExceeded,
     BudgetWarning,
     ModelRequestStarted,
@@ -18,11 +21,12 @@ from agentkit_loop.events import (
 from agentkit_loop.limits import Limits
 from agentkit_loop.purse import Purse
 from agentkit_loop.state import LoopState
-from agentkit_loop.steps import ApprovalRequest
+from agentkit_loop.steps import ApprovalRequest, Finished
 from agentkit_loop.testing import EventRecorder, ScriptedModel
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import tool
 from agentkit_loop.usage import Cost, Usage, child_costs
+from agentkit_reporting import JsonlReporter, read_events
 from tests.loop.families import (
     A_DOLLAR_A_TOKEN,
     agent,
@@ -33,6 +37,7 @@ from tests.loop.families import (
     drive,
     run,
     says,
+    sessions,
     used,
 )
 
@@ -195,6 +200,56 @@ def test_after_a_crash_inside_a_child_its_cost_still_counts() -> None:
     (told,) = again.of(ToolResultReceived)
     assert told.interrupted
     assert child_costs(told.child_usage or Usage()) == {"USD": Decimal(27)}
+
+
+@both
+@pytest.mark.parametrize("per", [None, "session"], ids=["one log", "one each"])
+def test_a_parent_goes_on_from_one_log_or_one_each(
+    per: Literal["session"] | None, on_loop: bool, tmp_path: Path
+) -> None:
+    target = tmp_path if per else tmp_path / "all.jsonl"
+    grandchild = agent("grandchild", [says("g", tokens=4)])
+    child = agent(
+        "child",
+        [calls("grandchild", tokens=2, prompt="p"), calls("gated", tokens=2)],
+        tools=[grandchild.as_tool(description="g"), tool(look.function, name="gated", approval=True)],
+    )
+    parent = agent(
+        "parent",
+        [calls("child", tokens=1, prompt="p")],
+        tools=[child.as_tool(description="c")],
+        observers=[JsonlReporter(target, per=per)],
+    )
+    with parent:
+        asked: list[ApprovalRequest] = []
+
+        def die(_: object, step: object) -> None:
+            assert isinstance(step, ApprovalRequest)
+            asked.append(step)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            drive(parent, die, on_loop=on_loop)
+    # As a crash leaves it: every log ends where the child asks.
+    last = next(event.timestamp for event in read_events(target) if isinstance(event, ApprovalRequired))
+    events = [event for event in read_events(target) if event.timestamp <= last]
+    assert len(sessions(events)) == 3
+    root = next(
+        event.session_id for event in events if isinstance(event, RunStarted) and event.parent is None
+    )
+    again = EventRecorder()
+    heir = agent("parent", [says("end", tokens=1)], tools=[child.as_tool(description="c")], observers=[again])
+    with heir.resume(events) as driver:
+        assert driver.session_id == root
+        assert driver.run().text == "end"
+        assert driver.state.session_spent.costs == {"USD": Decimal(1 + 2 + 2 + 4 + 1)}
+    heir = agent("child", [says("looked")], tools=[tool(look.function, name="gated", approval=True)])
+    with heir.resume(events, session_id=asked[0].session_id) as driver:
+        for step in driver:
+            if isinstance(step, ApprovalRequest):
+                step.approve()
+            elif isinstance(step, Finished):
+                assert step.result.text == "looked"
 
 
 @pytest.mark.parametrize("spent_before", [0, 5])

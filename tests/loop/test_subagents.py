@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,14 @@ from agentkit_loop.events import (
 from agentkit_loop.limits import Limits
 from agentkit_loop.observers import FailurePolicy
 from agentkit_loop.pricing import PriceTable, Rates
-from agentkit_loop.steps import ApprovalRequest, AuthRequest, Finished, RunResult, Step
+from agentkit_loop.steps import ApprovalRequest, AuthRequest, Finished, Step
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import tool
 from agentkit_loop.usage import Usage, child_costs
 from agentkit_reporting import JsonlReporter, UsageReporter, read_events
-from tests.rules import faults
+from tests.loop.families import assert_rules, both, drive, run
+from tests.loop.families import sessions as by_session
 
 USED = Usage(input_tokens=10, output_tokens=5)
 PRICES = PriceTable({"scripted": Rates(input=Decimal(1_000), output=Decimal(1_000))}, source="test")
@@ -68,22 +68,7 @@ def family(child: Agent, *, prompt: str = "do it", **options: Any) -> tuple[Agen
 
 
 def sessions(recorder: EventRecorder) -> dict[str, list[AgentEvent]]:
-    found: dict[str, list[AgentEvent]] = {}
-    for event in recorder.events:
-        found.setdefault(event.session_id, []).append(event)
-    return found
-
-
-def assert_rules(recorder: EventRecorder) -> None:
-    for events in sessions(recorder).values():
-        assert faults(events) == []
-
-
-def run(agent: Agent, *, on_loop: bool) -> RunResult:
-    return asyncio.run(agent.arun("go")) if on_loop else agent.run("go")
-
-
-both = pytest.mark.parametrize("on_loop", [False, True], ids=["sync", "async"])
+    return by_session(recorder.events)
 
 
 @both
@@ -122,32 +107,13 @@ def test_no_token_of_a_child_is_counted_twice(on_loop: bool) -> None:
     assert child_costs(told.child_usage) == {"USD": Decimal("0.015")}
 
 
-def drive(agent: Agent, answer: Callable[[Step], None], *, on_loop: bool) -> RunResult:
-    async def on_a_loop() -> RunResult:
-        async with agent.astart("go") as driver:
-            async for step in driver:
-                if isinstance(step, Finished):
-                    return step.result
-                answer(step)
-        raise AssertionError("no end")
-
-    if on_loop:
-        return asyncio.run(on_a_loop())
-    with agent.start("go") as driver:
-        for step in driver:
-            if isinstance(step, Finished):
-                return step.result
-            answer(step)
-    raise AssertionError("no end")
-
-
 @both
 def test_what_a_child_asks_surfaces_from_its_parent(on_loop: bool) -> None:
     child = helper(calling("remove", path="a"), said("gone"), tools=[remove])
     agent, recorder = family(child)
     asked: list[ApprovalRequest] = []
 
-    def answer(step: Step) -> None:
+    def answer(_: Any, step: Step) -> None:
         if isinstance(step, ApprovalRequest):
             asked.append(step)
             step.approve(by="ann", edited_input={"path": "b"})
@@ -180,7 +146,7 @@ def test_steps_surface_from_any_depth(on_loop: bool) -> None:
     )
     agent, recorder = family(child)
 
-    def answer(step: Step) -> None:
+    def answer(_: Any, step: Step) -> None:
         if isinstance(step, ApprovalRequest):
             step.deny("no")
         elif isinstance(step, AuthRequest):
