@@ -45,7 +45,7 @@ class ServerReply(msgspec.Struct, frozen=True, kw_only=True):
     what is no stream. headers: beside those of a stream, or in their place; an empty one is left out.
     framing, line_end, gzip: how they are written; None is the server's. cut_after: drop the connection after
     so many events. stall_after: be silent after so many, until `release()` or until the client goes; None for
-    neither. pause_s: before each event.
+    neither. stall_head: be silent so before anything, the status too. pause_s: before each event.
     """
 
     events: tuple[Event | bytes, ...] = ()
@@ -57,6 +57,7 @@ class ServerReply(msgspec.Struct, frozen=True, kw_only=True):
     gzip: bool | None = None
     cut_after: int | None = None
     stall_after: int | None = None
+    stall_head: bool = False
     pause_s: float = 0.0
 
     @classmethod
@@ -320,6 +321,8 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _write(self, reply: ServerReply, number: int) -> None:
+        if reply.stall_head and not self.server.owner.stall(self.connection):
+            raise ConnectionResetError
         gzip = self.server.owner.gzip if reply.gzip is None else reply.gzip
         self.send_response(reply.status)
         named = {name.lower(): value for name, value in reply.headers.items()}

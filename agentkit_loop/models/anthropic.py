@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
 from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
-from agentkit_loop.models.anthropic_drain import adrain, drain, shut, socket_of
+from agentkit_loop.models.anthropic_drain import adrain, drain, socket_of
 from agentkit_loop.models.anthropic_failures import (
     NO_KEY,
     request_error,
@@ -28,6 +28,7 @@ from agentkit_loop.models.anthropic_failures import (
     tells_secret,
     without_secrets,
 )
+from agentkit_loop.models.anthropic_interrupt import OpenRequest, OpenRequests, watch
 from agentkit_loop.models.anthropic_parameters import (
     MIN_SECRET,
     check_parameters,
@@ -37,16 +38,15 @@ from agentkit_loop.models.anthropic_parameters import (
 )
 from agentkit_loop.models.anthropic_post import aopened, can_be_posted, opened
 from agentkit_loop.models.anthropic_stream import AnswerReader
-from agentkit_loop.models.anthropic_transport import aonce, once
+from agentkit_loop.models.anthropic_transport import achunks_of, aonce, chunks_of, once
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.values import JSON, clean_text
 
 if TYPE_CHECKING:
-    import socket
-
     import anthropic
+    import httpx2
 
 DEFAULT_MAX_TOKENS = 32_000
 """Tokens that an answer may have where nobody says: what every current model allows."""
@@ -113,7 +113,7 @@ class AnthropicModel:
         self._parameters = parameters
         self._prices = PriceBook()
         self._lock = threading.Lock()
-        self._reading: dict[int, socket.socket | None] = {}  # by request, what is read from
+        self._open = OpenRequests()
         self._client: anthropic.Anthropic | None = None
         # An event loop's connections are of use to no other, so each has its client.
         self._async_clients: dict[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = {}
@@ -150,20 +150,23 @@ class AnthropicModel:
 
     def stream(self, request: ModelRequest) -> Iterator[list[ModelSignal]]:
         """Make the request and yield what comes, by what came together; raises ModelRequestError."""
+        return self._stream(request, self._open.add(request))
+
+    def _stream(self, request: ModelRequest, entry: OpenRequest) -> Iterator[list[ModelSignal]]:
         reader, client = AnswerReader(), None
         try:
+            entry.check()
             client = self._sync_client()
-            with self._opened(client, self._arguments(request, client)) as response:
-                reader.source = stream_source(response.http_response)
-                feed, chunks = reader.feed, _chunks(response.http_response)
-                with self._interruptible(request, socket_of(response.http_response)):
-                    for chunk in chunks:
-                        signals = feed(chunk)
-                        if signals:
-                            yield signals
-                        if reader.is_over:
-                            reader.check()
-                            drain(response.http_response, chunks)
+            with self._opened(client, self._arguments(request, client), entry) as response:
+                reader.source = stream_source(response)
+                feed, chunks = reader.feed, chunks_of(response)
+                for chunk in chunks:
+                    signals = feed(chunk)
+                    if signals:
+                        yield signals
+                    if reader.is_over:
+                        reader.check()
+                        drain(response, chunks)
             reader.end()
         except Exception as error:  # noqa: BLE001 - each is mapped or raised as it is
             if reader.answer is None:
@@ -172,21 +175,13 @@ class AnthropicModel:
                 _raise(error, self._sent_secrets(client, request), reader.source.request_id)
         yield [reader.result()]
 
-    @contextlib.contextmanager
-    def _interruptible(self, request: ModelRequest, read: socket.socket | None) -> Iterator[None]:
-        """Let `interrupt` find what is read from; no longer than that, since the connection is used again."""
-        with self._lock:
-            self._reading[id(request)] = read
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reading.pop(id(request), None)
-
     def interrupt(self, request: ModelRequest) -> None:
-        """Let the open `stream` of this very request end soon, with an error; from another thread."""
-        with self._lock:
-            shut(self._reading.get(id(request)))
+        """Let the `stream` of this very request end soon, with an error, wherever it waits; from any thread.
+
+        What has to wait for its timeout nevertheless is said in `anthropic_interrupt`. An answer that is whole
+        already is not lost.
+        """
+        self._open.interrupt(request)
 
     async def astream(self, request: ModelRequest) -> AsyncIterator[list[ModelSignal]]:
         """Make the request on an event loop and yield what comes, as `stream` does; raises ModelRequestError."""
@@ -198,7 +193,7 @@ class AnthropicModel:
             async with self._aopened(client, self._arguments(request, client)) as response:
                 reader.source = stream_source(response.http_response)
                 feed = reader.feed
-                async with contextlib.aclosing(_achunks(response.http_response)) as chunks:
+                async with contextlib.aclosing(achunks_of(response.http_response)) as chunks:
                     async for chunk in chunks:
                         signals = feed(chunk)
                         if signals:
@@ -268,6 +263,7 @@ class AnthropicModel:
                     raise ConfigurationError("stream refused with only an async_client=; pass a client= too")
                 else:
                     client = anthropic.Anthropic(**self._options, **self._settings(), middleware=[once])
+                watch(client)
                 self._client = client
             return _with_sendable_key(self._client)
 
@@ -290,10 +286,24 @@ class AnthropicModel:
                 self._async_clients[loop] = client
             return _with_sendable_key(client)
 
-    def _opened(self, client: anthropic.Anthropic, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
+    @contextlib.contextmanager
+    def _opened(
+        self, client: anthropic.Anthropic, arguments: dict[str, Any], entry: OpenRequest
+    ) -> Iterator[httpx2.Response]:
+        """Make the request and yield its response, which `entry` can cut short until it is closed."""
+        made: AbstractContextManager[Any]
         if self._given_client is None and can_be_posted(arguments):
-            return opened(client, arguments)
-        return client.messages.with_streaming_response.create(**arguments)
+            made = opened(client, arguments)
+        else:
+            made = client.messages.with_streaming_response.create(**arguments)
+        with contextlib.ExitStack() as stack:
+            with entry.on_this_thread():
+                response = stack.enter_context(made).http_response
+            try:
+                entry.hold(socket_of(response))
+                yield response
+            finally:
+                entry.let_go()  # before it is closed: then another request may have the connection
 
     def _aopened(
         self, client: anthropic.AsyncAnthropic, arguments: dict[str, Any]
@@ -345,18 +355,6 @@ class AnthropicModel:
         if unknown:
             arguments["extra_body"] = {**unknown, **arguments.get("extra_body", {})}
         return arguments
-
-
-def _chunks(response: Any) -> Iterator[bytes]:
-    """Return the body as it comes. `iter_bytes` undoes a content encoding, at 2 µs a chunk where there is none."""
-    encoded = "content-encoding" in response.headers
-    return response.iter_bytes() if encoded else iter(response.stream)
-
-
-def _achunks(response: Any) -> Any:
-    """Do the same on an event loop; what comes is an asynchronous generator in both cases."""
-    encoded = "content-encoding" in response.headers
-    return response.aiter_bytes() if encoded else aiter(response.stream)
 
 
 _NEEDED = frozenset({"anthropic", "genai_prices.data_snapshot"})

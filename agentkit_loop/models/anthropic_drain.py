@@ -43,7 +43,12 @@ async def adrain(chunks: AsyncIterator[bytes]) -> None:
 
 
 def socket_of(response: Any) -> socket.socket | None:
-    """Return the socket of a response of httpx2, None where its transport shows none."""
+    """Return the socket that an open response of httpx2 has for itself, None where its transport shows none.
+
+    A response that was read to its end has given it back, and one of HTTP/2 shares it.
+    """
+    if response.is_closed or response.extensions.get("http_version") == b"HTTP/2":
+        return None
     stream = response.extensions.get("network_stream")
     found = None if stream is None else stream.get_extra_info("socket")
     return found if isinstance(found, socket.socket) else None

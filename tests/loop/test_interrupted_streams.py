@@ -10,11 +10,21 @@ import pytest
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.content import AppendText
-from agentkit_loop.events import AgentEvent, BudgetExceeded, ContentDelta, ModelRequestFinished, TurnFinished
+from agentkit_loop.events import (
+    AgentEvent,
+    BudgetExceeded,
+    ContentDelta,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    ModelRequestStarted,
+    TurnFinished,
+)
 from agentkit_loop.limits import Limits
+from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.testing import EventRecorder
-from agentkit_loop.testing_server import MessagesServer
-from tests.loop.messages_api import ended, model_at, started, stream_of, text_block
+from agentkit_loop.testing_server import MessagesServer, ServerReply
+from tests.loop.messages_api import KEY, ended, model_at, started, stream_of, text_block
+from tests.loop.silent_servers import full_backlog
 from tests.rules import faults
 
 both = pytest.mark.parametrize("on_loop", [False, True], ids=["sync", "async"])
@@ -58,6 +68,52 @@ def test_a_cancel_from_another_thread_ends_a_stream_that_stalls(on_loop: bool) -
         agent = Agent(model_at(server), observers=[recorder, watch])
         assert drive(agent, ready, on_loop=on_loop) == "cancelled"
     assert recorder.of(ModelRequestFinished)[0].finish_reason == "cancelled"
+    assert faults(recorder.events) == []
+
+
+@both
+def test_a_cancel_ends_the_wait_for_a_head_and_leaves_no_connection(on_loop: bool) -> None:
+    ready, recorder = threading.Event(), EventRecorder()
+
+    def answer(_: Any) -> ServerReply:
+        ready.set()
+        return ServerReply(stall_head=True)
+
+    with MessagesServer(answer) as server:
+        agent = Agent(model_at(server, timeout_s=20), observers=[recorder])
+        assert drive(agent, ready, on_loop=on_loop) == "cancelled"
+        assert server.wait_for_abort()
+    assert recorder.of(ModelRequestFinished)[0].finish_reason == "cancelled"
+    assert faults(recorder.events) == []
+
+
+@both
+def test_a_cancel_before_anything_is_sent_ends_the_request(on_loop: bool) -> None:
+    """The address answers nobody, so that the request is about to connect or waits for it."""
+    ready, recorder = threading.Event(), EventRecorder()
+
+    def watch(event: AgentEvent) -> None:
+        if isinstance(event, ModelRequestStarted):
+            ready.set()
+
+    with full_backlog() as port:
+        model = AnthropicModel("m", base_url=f"http://127.0.0.1:{port}", api_key=KEY, timeout_s=20)
+        agent = Agent(model, observers=[recorder, watch])
+        assert drive(agent, ready, on_loop=on_loop) == "cancelled"
+    assert recorder.of(ModelRequestFinished)[0].finish_reason == "cancelled"
+    assert recorder.of(ModelRequestFailed) == []
+    assert faults(recorder.events) == []
+
+
+@both
+def test_the_end_of_a_runs_time_ends_the_wait_for_a_head(on_loop: bool) -> None:
+    recorder = EventRecorder()
+    with MessagesServer([ServerReply(stall_head=True)]) as server:
+        agent = Agent(model_at(server, timeout_s=20), observers=[recorder], limits=Limits(max_seconds=0.5))
+        result = asyncio.run(agent.arun("go")) if on_loop else agent.run("go")
+        assert server.wait_for_abort()
+    assert result.finish_reason == "limit"
+    assert recorder.of(ModelRequestFailed) == []
     assert faults(recorder.events) == []
 
 

@@ -1,0 +1,299 @@
+"""How another thread ends a request wherever it waits: connecting, in TLS, sending, for the head, in the body.
+
+On a thread nothing but the other end of a connection ends a read or a write before its timeout, so the socket is
+shut. Which one it is tells a network backend of ours that `watch` puts around the transport's: a request has a
+connection from the moment that it writes to it until the response is closed. A wait for a connection has no
+socket that could be shut; it looks every LOOK_S seconds whether it is to go on.
+
+What cannot be cut ends by its timeout: the look-up of a host's name, and, in a client that a host made, the wait
+for a free connection of its pool, connections that are older than `watch`, a transport or network backend of the
+host's own (their bodies can be cut where they show their socket), and HTTP/2, whose connections are shared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import selectors
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from agentkit_loop.errors import ModelRequestError
+from agentkit_loop.models.anthropic_drain import shut
+
+if TYPE_CHECKING:
+    import anthropic
+
+    from agentkit_loop.models.protocol import ModelRequest
+
+LOOK_S = 0.02
+"""Seconds between two looks of a request that connects at whether it was interrupted."""
+
+_UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
+_HTTP2 = b"PRI "  # how a connection of HTTP/2 begins (RFC 9113, 3.4), and no request of HTTP/1.1
+
+_thread = threading.local()
+
+
+class OpenRequest:
+    """What is known of a request from the call of `stream` to its end: whether to go on, and on which socket.
+
+    Its lock may be taken again on the thread that has it: a signal's handler may cancel at any place.
+    """
+
+    def __init__(self, request: ModelRequest) -> None:
+        self.request = request  # held, so that its `id` stays its own
+        self.is_interrupted = False
+        self._lock = threading.RLock()
+        self._socket: socket.socket | None = None
+
+    def interrupt(self) -> None:
+        """Let it end at its next look or, by shutting the socket that it has, at once."""
+        with self._lock:
+            self.is_interrupted = True
+            shut(self._socket)
+
+    def check(self) -> None:
+        """Raise ModelRequestError once it was interrupted."""
+        if self.is_interrupted:
+            raise ModelRequestError("the request was interrupted", error_class="stream_cut")
+
+    def hold(self, used: socket.socket | None) -> None:
+        """Take note of the socket that is its own from here on; raises as `check` does."""
+        with self._lock:
+            self._socket = used
+            self.check()  # after it: an interrupt in between has shut the socket
+
+    def let_go(self, used: socket.socket | None = None) -> None:
+        """Forget the socket, or only this one: from here on another request may have it."""
+        with self._lock:
+            if used is None or used is self._socket:
+                self._socket = None
+
+    @contextlib.contextmanager
+    def on_this_thread(self) -> Iterator[None]:
+        """Let what this thread connects and writes to count as this request's."""
+        before, _thread.request = current(), self
+        try:
+            yield
+        finally:
+            _thread.request = before
+
+
+class OpenRequests:
+    """The requests whose `stream` was called and is not yet over; one that is dropped unread is forgotten."""
+
+    def __init__(self) -> None:
+        self._found: weakref.WeakValueDictionary[int, OpenRequest] = weakref.WeakValueDictionary()
+
+    def add(self, request: ModelRequest) -> OpenRequest:
+        """Return the entry of a request, which is found as long as the caller holds it."""
+        entry = self._found[id(request)] = OpenRequest(request)
+        return entry
+
+    def interrupt(self, request: ModelRequest) -> None:
+        """Interrupt this very request, if it is open."""
+        entry = self._found.get(id(request))
+        if entry is not None:
+            entry.interrupt()
+
+
+def current() -> OpenRequest | None:
+    """Return the request that this thread opens, if it opens one."""
+    return getattr(_thread, "request", None)
+
+
+_watching = threading.Lock()
+
+
+def watch(client: anthropic.Anthropic) -> int:
+    """Let the connections that a client makes from now on be known to `current`; return how many pools make them.
+
+    Neither the SDK nor its transport has a public way to a pool's network backend that leaves proxies and
+    settings as they are. Where these names are gone one day, interrupts only wait for more than they had to.
+    """
+    http = getattr(client, "_client", None)
+    mounts = getattr(http, "_mounts", None)
+    watched = 0
+    with _watching:
+        for transport in (
+            getattr(http, "_transport", None),
+            *(mounts.values() if isinstance(mounts, dict) else ()),
+        ):
+            pool = getattr(transport, "_pool", None)
+            backend = getattr(pool, "_network_backend", None)
+            if pool is not None and backend is not None:
+                if not isinstance(backend, WatchedBackend):
+                    pool._network_backend = WatchedBackend(backend)  # noqa: SLF001 - as said above
+                watched += 1
+    return watched
+
+
+class WatchedBackend:
+    """A network backend of httpcore2 around another: its streams know which request writes to them."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.sleep = inner.sleep
+        self._plain_stream = _plain_stream(inner)
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> Any:
+        """Connect; raises what the backend does, and as `OpenRequest.check` does."""
+        request, plain_stream = current(), self._plain_stream
+        if request is None or plain_stream is None:
+            return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+        with _told_as_httpcore():
+            made = _connected(host, port, timeout, local_address, request.check)
+            try:
+                for option in (*(socket_options or ()), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)):
+                    made.setsockopt(*option)
+            except BaseException:
+                made.close()
+                raise
+        return _Stream(plain_stream(made))
+
+    def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> Any:
+        """Connect on this machine."""
+        return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
+
+
+class _Stream:
+    """A network stream of httpcore2 around another. Reading is the other's own: a chunk costs nothing here."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.read = inner.read
+        found = inner.get_extra_info("socket")
+        self._socket = found if isinstance(found, socket.socket) else None
+        self._request: OpenRequest | None = None
+        self._is_shared: bool | None = (
+            None  # by several requests at a time; unknown before anything is written
+        )
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        request = current()
+        if request is not self._request:
+            self._belong_to(request, buffer)
+        self._inner.write(buffer, timeout)
+
+    def _belong_to(self, request: OpenRequest | None, written: bytes) -> None:
+        if self._is_shared is None:
+            self._is_shared = bytes(written[: len(_HTTP2)]) == _HTTP2
+        self._let_go()
+        if request is not None and not self._is_shared:
+            request.hold(self._socket)
+            self._request = request
+
+    def _let_go(self) -> None:
+        request, self._request = self._request, None
+        if request is not None:
+            request.let_go(self._socket)
+
+    def close(self) -> None:
+        self._let_go()  # before the descriptor's number is free for another socket
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> _Stream:
+        self._let_go()
+        request, plain = current(), self._socket
+        if request is None or plain is None:
+            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        # The socket that we have is emptied while it is wrapped. One that is TLS already is not, and has no second.
+        kept = plain.dup() if type(plain) is socket.socket else plain
+        try:
+            request.hold(kept)
+            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        except ModelRequestError:
+            self._inner.close()
+            raise
+        finally:
+            request.let_go(kept)
+            if kept is not plain:
+                kept.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # asked of an idle connection, before any other request may have it
+            self._let_go()
+        return self._inner.get_extra_info(info)
+
+
+def _plain_stream(backend: Any) -> Callable[[socket.socket], Any] | None:
+    """Return what httpcore2's own backend makes of a socket; None for another backend, which connects itself."""
+    try:
+        own = importlib.import_module("httpcore2").SyncBackend
+        made: Any = importlib.import_module("httpcore2._backends.sync").SyncStream
+    except (ImportError, AttributeError):
+        return None
+    return made if type(backend) is own else None
+
+
+@contextlib.contextmanager
+def _told_as_httpcore() -> Iterator[None]:
+    import httpcore2  # noqa: PLC0415 - on first use: it takes a tenth of a second
+
+    try:
+        yield
+    except TimeoutError as error:
+        raise httpcore2.ConnectTimeout(error) from error
+    except OSError as error:
+        raise httpcore2.ConnectError(error) from error
+
+
+def _connected(
+    host: str, port: int, timeout: float | None, local_address: str | None, check: Callable[[], None]
+) -> socket.socket:
+    """Do what `socket.create_connection` does, with a look at `check` every LOOK_S seconds."""
+    check()
+    failed: OSError | None = None
+    for family, kind, protocol, _, place in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        check()
+        made = None
+        try:
+            made = socket.socket(family, kind, protocol)
+            if local_address is not None:
+                made.bind((local_address, 0))
+            _connect(made, place, timeout, check)
+        except BaseException as error:
+            if made is not None:
+                made.close()
+            if not isinstance(error, OSError):
+                raise
+            failed = error
+        else:
+            return made
+    raise failed or OSError(f"no address found for {host!r}; give base_url= a host that has one")
+
+
+def _connect(made: socket.socket, place: Any, timeout: float | None, check: Callable[[], None]) -> None:
+    made.settimeout(0)
+    code = made.connect_ex(place)
+    if code not in _UNDER_WAY:
+        raise OSError(code, os.strerror(code))
+    until = None if timeout is None else time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        selector.register(made, selectors.EVENT_WRITE)
+        while not selector.select(LOOK_S):
+            check()
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError("timed out")
+    code = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+    made.settimeout(timeout)
