@@ -115,9 +115,9 @@ from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 
 if TYPE_CHECKING:
     from agentkit_loop.aio import AsyncLoopDriver
-    from agentkit_loop.change_tools import change_tools
-    from agentkit_loop.command_tool import command_tool
+    from agentkit_loop.commands import command_tool
     from agentkit_loop.file_reach import Reach
+    from agentkit_loop.file_writing import change_tools
     from agentkit_loop.models.anthropic import AnthropicModel
     from agentkit_loop.models.replay import ReplayModel
     from agentkit_loop.previews import Preview, preview
@@ -262,8 +262,8 @@ _LATER = {
     "ReplayModel": "agentkit_loop.models.replay",
     "ReplayResult": "agentkit_loop.replaying",
     "areplay": "agentkit_loop.replaying",
-    "change_tools": "agentkit_loop.change_tools",
-    "command_tool": "agentkit_loop.command_tool",
+    "change_tools": "agentkit_loop.file_writing",
+    "command_tool": "agentkit_loop.commands",
     "comparable": "agentkit_loop.replaying",
     "preview": "agentkit_loop.previews",
     "replay": "agentkit_loop.replaying",

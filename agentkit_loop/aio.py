@@ -9,25 +9,21 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import contextvars
-import functools
-import inspect
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from agentkit_loop.aside import Outcome, answer_of, elsewhere
 from agentkit_loop.content import AnyPart, AppendText, Item
 from agentkit_loop.driver_settings import DriverSettings, Resumed
-from agentkit_loop.errors import IllegalMoveError, ObserverError
+from agentkit_loop.errors import HostError, IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.execution import arun_body
 from agentkit_loop.intake import checked_signal, fault_of
 from agentkit_loop.models.protocol import Model, ModelSignal
 from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
-from agentkit_loop.permissions import Approver
-from agentkit_loop.shell import BLOCKING, DriverBase
+from agentkit_loop.shell import BLOCKING, PAUSE_S, DriverBase
 from agentkit_loop.signals import CUTTING
 from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tool_context import ToolContext
@@ -37,7 +33,7 @@ from agentkit_loop.values import JSON, clean_text
 BODY_GRACE_S = 1.0
 """How long the end of a run waits for cancelled async bodies."""
 
-_Deciding: TypeAlias = tuple[ApprovalRequest, asyncio.Task[tuple[object, BaseException | None]]]
+_Deciding: TypeAlias = tuple[ApprovalRequest, asyncio.Task[Outcome]]
 
 
 class AsyncLoopDriver(DriverBase):
@@ -56,7 +52,6 @@ class AsyncLoopDriver(DriverBase):
         resumed: Resumed | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
         self._inbox: collections.deque[tuple[Slot | None, Any]] = collections.deque()
         self._changed = asyncio.Event()
         super().__init__(settings, session_id=session_id, items=items, tap=tap, resumed=resumed)
@@ -66,10 +61,12 @@ class AsyncLoopDriver(DriverBase):
         self._cancelled: set[asyncio.Task[Any]] = set()  # bodies that may still be ending
         self._tasks: dict[str, asyncio.Task[None]] = {}  # async bodies that run, by call id
         self._pausing = False
+        self._until: float | None = None  # when something happens by itself while a step waits for its answer
         self._reading: asyncio.Task[Any] | None = None  # who waits for the model right now
         self._cut = False  # a cancel came meanwhile, and not from outside
         self._driving: asyncio.Task[Any] | None = None  # who is in next()
         self._broken_by: BaseException | None = None  # what the host raised while a task of its drove
+        self._driven = asyncio.Event()  # nobody is
         self._leaving = asyncio.Lock()
         self._start()
 
@@ -95,18 +92,28 @@ class AsyncLoopDriver(DriverBase):
     async def next(self) -> Step:
         """Go on until the host is needed; see steps.py. Raises ModelError, ObserverError, IllegalMoveError."""
         while True:
-            step = await self._work(pausing=False)
+            step = await self._work(self._advance)
             if step is not None:
                 return step
 
     async def advance(self) -> Step | None:
         """Do one thing and return; for a host that wants the events as they come (`Agent.astream`)."""
-        return await self._work(pausing=True)
+        self._pausing = True
+        try:
+            return await self._work(self._advance)
+        finally:
+            self._pausing = False
 
     async def __aiter__(self) -> AsyncIterator[Step]:
-        """Iterate over the steps up to Finished, or up to an AwaitingInput that brings no input."""
+        """Iterate over the steps up to Finished, or up to an AwaitingInput that brings no input.
+
+        A step that blocks comes again until it is answered; with a pause where nobody answers it, and a Warning.
+        """
         while True:
             step = await self.next()
+            if self._is_idly_repeated(step):
+                await self._wait_for_answer(step)
+                step = await self.next()
             yield step
             if isinstance(step, Finished):
                 return
@@ -116,7 +123,8 @@ class AsyncLoopDriver(DriverBase):
     async def run(self, *content: str | AnyPart | Item) -> RunResult:
         """Submit, drive one exchange to its end and return its result.
 
-        Where a step waits for an answer that `approve=` does not give, the result is `suspended` and names it.
+        Where a step waits for an answer that `approve=` does not give, the result is `suspended` and names it, once
+        the tools that run beside it have ended.
         """
         stale = bool(content) and self._machine.ends  # the new input is for the exchange after that one
         if content:
@@ -126,12 +134,29 @@ class AsyncLoopDriver(DriverBase):
             if isinstance(step, Finished) and not stale:
                 return step.result
             if isinstance(step, BLOCKING):
-                return self._suspended()
+                if not self._goes_on_beside():
+                    return self._suspended()
+                await self._wait_for_answer()
             if isinstance(step, AwaitingInput):
                 raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
             stale = stale and not isinstance(step, Finished)
 
-    async def _work(self, *, pausing: bool) -> Step | None:
+    async def _wait_for_answer(self, shown: Step | None = None) -> None:
+        """Wait until something comes, from the host, a tool or another thread, or a tool's time is over.
+
+        shown: a step that the host was shown and did not answer, of which it is told; then this is only a pause.
+        """
+
+        async def wait() -> None:
+            until = self._until
+            if shown is not None:
+                self._note_unanswered(shown)
+                until = self._clock.monotonic() + PAUSE_S
+            await self._wait_for_change(until)
+
+        await self._work(wait)
+
+    async def _work(self, act: Callable[[], Coroutine[Any, Any, Step | None]]) -> Step | None:
         self._refuse_reentry()
         if self.is_closed:
             raise IllegalMoveError("next()", "the run is closed", "start a new run")
@@ -139,21 +164,23 @@ class AsyncLoopDriver(DriverBase):
             raise IllegalMoveError("next()", "another task drives this session", "await that one first")
         if self._leaving.locked():
             raise IllegalMoveError("next()", "the run is being closed", "start a new run")
-        self._working, self._pausing, self._driving = True, pausing, asyncio.current_task()
+        self._working, self._driving = True, asyncio.current_task()
+        self._driven.clear()
         try:
-            return await self._advance()
+            return await act()
         except BaseException as error:
             await self._aleave(self._broken_by or error)
             raise
         finally:
             self._working, self._driving = False, None
+            self._driven.set()
 
     async def _stop_driving(self, error: BaseException) -> None:
         """End a task of the host's that is in `next()`: the host has raised meanwhile, and that ends the run."""
         task, self._broken_by = self._driving, error
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-            await asyncio.wait((task,))
+            await self._driven.wait()
 
     async def _aleave(self, error: BaseException | None) -> None:
         """End the run; who comes while it ends waits for that."""
@@ -173,8 +200,8 @@ class AsyncLoopDriver(DriverBase):
             self._end(error)
             with contextlib.suppress(*(() if error is None else (ObserverError,))):
                 for work in self._closing():
-                    done = self._loop.run_in_executor(None, work)
-                    while not done.done():  # it is bounded
+                    done = self._elsewhere(work)
+                    while not done.done():  # each piece of work is bounded by itself
                         try:
                             await asyncio.shield(done)
                         except asyncio.CancelledError as caught:
@@ -185,11 +212,15 @@ class AsyncLoopDriver(DriverBase):
 
     async def _give_grace(self) -> None:
         """Let the bodies that run go on for a moment; what they bring is told."""
-        self._let_children_go()
-        until = self._clock.monotonic() + self._settings.loop.grace_s
-        while self._is_waiting_for_bodies(until):
-            await self._wait_for_change(until)
-            self._take_waiting()
+        taking, self._taking = self._taking, True  # wishes that come meanwhile are posted
+        try:
+            self._let_children_go()
+            until = self._clock.monotonic() + self._settings.loop.grace_s
+            while self._is_waiting_for_bodies(until):
+                await self._wait_for_change(until)
+                self._take_waiting()
+        finally:
+            self._taking = taking
 
     async def _wait_for_change(self, until: float | None) -> None:
         seconds = None if until is None else max(0.0, until - self._clock.monotonic())
@@ -202,9 +233,6 @@ class AsyncLoopDriver(DriverBase):
         self._refuse_reentry("close()")
         if self._working and not self.is_closed:
             raise IllegalMoveError("close()", "another task drives this session", "cancel that task instead")
-
-    def _drives(self) -> bool:
-        return threading.get_ident() == self._thread
 
     def _abandon(self, call_id: str) -> None:
         task = self._tasks.pop(call_id, None)
@@ -221,9 +249,9 @@ class AsyncLoopDriver(DriverBase):
         if not self._prepared:
             self._prepared = True
             if self._has_to_prepare:
-                await asyncio.to_thread(self._prepare)
+                await self._elsewhere(self._prepare)
         self._take_waiting()  # a cancel that came while somebody was asked comes before the answer
-        self._take_answers()
+        await self._take_answers()
         move = self._machine.decide(self._clock.monotonic())
         match move:
             case AgentEvent():
@@ -233,12 +261,14 @@ class AsyncLoopDriver(DriverBase):
             case Stream():
                 await self._read()
             case Wait(until):
+                self._until = until
                 child = self._child_step()
                 if child is not None:
-                    return await self._asked_approver(child, until)
+                    return await self._asked_approver(child)
                 await self._wait_for_change(until)
             case Ask(call_id, until):
-                return await self._asked_approver(self._request_step(self._state.calls[call_id]), until)
+                self._until = until
+                return await self._asked_approver(self._request_step(self._state.calls[call_id]))
             case GiveUp(failure):
                 raise self._model_error(failure)
             case Ended():
@@ -247,69 +277,42 @@ class AsyncLoopDriver(DriverBase):
                 return self._step(move)
         return None
 
-    async def _asked_approver(self, step: ApprovalRequest | AuthRequest, until: float | None) -> Step | None:
+    async def _asked_approver(self, step: ApprovalRequest | AuthRequest) -> Step | None:
         """Ask `approve=` once about a call; return its step for the host where that leaves it open.
 
-        until: when something else happens by itself, such as the timeout of a sibling.
         One that is not async may wait for a person: it runs on a thread, and the event loop goes on.
         """
         approve = self._settings.approve
         if isinstance(step, ApprovalRequest) and (step.session_id, step.approval_id) in self._deciding:
-            await self._wait_for_change(until)
+            await self._wait_for_change(self._until)
             return None
         if approve is None or not isinstance(step, ApprovalRequest) or not self._is_new(step):
             return step
-        deciding = self._loop.create_task(self._answer_of(approve, step), name="approve")
+        deciding = self._loop.create_task(answer_of(approve, step, self._elsewhere), name="approve")
         deciding.add_done_callback(lambda _: self._changed.set())
         self._deciding[step.session_id, step.approval_id] = step, deciding
         return None
 
-    async def _answer_of(
-        self, approve: Approver, step: ApprovalRequest
-    ) -> tuple[object, BaseException | None]:
-        """Return what `approve=` answers, or raises; a KeyboardInterrupt may not end the event loop from here."""
-        answer: Any
-        try:
-            if inspect.iscoroutinefunction(approve) or inspect.iscoroutinefunction(type(approve).__call__):
-                answer = approve(step)
-            else:
-                answer, error = await self._elsewhere(functools.partial(approve, step))
-                if error is not None:
-                    return None, error
-            return (await answer if inspect.isawaitable(answer) else answer), None
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the driving task raises it
-            return None, error
+    def _elsewhere(self, work: Callable[[], object]) -> asyncio.Future[Outcome]:
+        return elsewhere(self._loop, self._threads, work)
 
-    def _elsewhere(self, work: Callable[[], object]) -> asyncio.Future[tuple[object, BaseException | None]]:
-        """Do something on a daemon thread, which nobody has to wait for; return what it gives, or raises."""
-        outcome: asyncio.Future[tuple[object, BaseException | None]] = self._loop.create_future()
-
-        def settle(answer: object, error: BaseException | None) -> None:
-            if not outcome.done():
-                outcome.set_result((answer, error))
-
-        def run() -> None:
-            told: tuple[object, BaseException | None]
-            try:
-                told = (work(), None)
-            except BaseException as error:  # noqa: BLE001 - as above
-                told = (None, error)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for the answer
-                self._loop.call_soon_threadsafe(settle, *told)
-
-        self._threads.run("approve", functools.partial(contextvars.copy_context().run, run))
-        return outcome
-
-    def _take_answers(self) -> None:
+    async def _take_answers(self) -> None:
         """Give the steps that `approve=` was asked about its answers; raises what it raised."""
         for key, (step, deciding) in list(self._deciding.items()):
-            if deciding.done():
-                del self._deciding[key]
-                answer, error = deciding.result()
-                if error is not None:
-                    raise error
-                if self._machine.takes_answers:
+            if not deciding.done():
+                continue
+            del self._deciding[key]
+            answer, error = deciding.result()
+            if error is None and self._machine.takes_answers:
+                try:
                     self._answer_step(step, answer)
+                except HostError as wrong:
+                    error = wrong
+            if isinstance(error, Exception):
+                self._note_unasked(step, error)
+                await self._aleave(None)
+            if error is not None:
+                raise error
 
     def _open_stream(self, model: Model) -> None:
         try:

@@ -38,6 +38,7 @@ STOPPING_REASONS = frozenset({"max_tokens", "refusal", "context_window_exceeded"
 
 
 DENIED = "The call was denied."
+APPROVED_BEFORE = "it was approved before, as only the log says, and not started"
 NO_CREDENTIALS = "The call was not finished: the credentials that it needs were not given."
 
 
@@ -161,7 +162,9 @@ class Calls:
             return _not_started(call, f"The call was not started: {reason or 'it is denied'}.", denied=True)
         if permission.verdict == "allow" and call.approval is None:
             return None
-        self.distrusted.discard(call.part.id)
+        if call.part.id in self.distrusted:
+            self.distrusted.discard(call.part.id)
+            reason = reason or APPROVED_BEFORE
         return ApprovalRequired(
             approval_id=f"approval-{self._state.approvals + 1}",
             call_id=call.part.id,

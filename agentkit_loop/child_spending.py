@@ -51,10 +51,11 @@ def _used(names: list[str], below: Mapping[str, list[str]], chains: Mapping[str,
 
 def _last_words(chain: Chain) -> Iterable[UsageUpdated]:
     """Return the last UsageUpdated of each request: later ones replace earlier ones."""
-    last: dict[str, UsageUpdated] = {}
+    last: dict[tuple[str, str], UsageUpdated] = {}
     for event in chain.told():
         if type(event) is UsageUpdated:
-            known = last.get(event.request_id)
+            key = (event.run_id, event.request_id)  # two processes may have told one id each
+            known = last.get(key)
             if known is None or event.seq >= known.seq:
-                last[event.request_id] = event
+                last[key] = event
     return last.values()

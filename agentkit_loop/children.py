@@ -44,12 +44,12 @@ def agent_tool(
                 f"agent {name!r} refused outside of a loop; give it to an agent as a tool"
             )
         of_child = _of_child(settings(), family, context)
-        for limits, _ in family.purse.above():  # its own were looked at with its settings
-            refuse_unpriced(of_child, limits)
+        for above in family.purse.above():  # its own were looked at with its settings
+            refuse_unpriced(of_child, above.limits)
         with ChildDriver(of_child, family) as driver:
+            driver.submit(prompt)  # before it can be cancelled: while idle a cancel is nothing
             context.on_cancel(driver.stop)
             context.on_leave(driver.leave)
-            driver.submit(prompt)
             return driver.outcome(lambda: context.leaving)
 
     return attrs.evolve(tool(run, name=name, description=description, **options), is_agent=True)
@@ -79,7 +79,7 @@ class ChildDriver(LoopDriver):
                 return _outcome(str(error), error=ErrorInfo.of(error))
             match step:
                 case None:
-                    return _outcome("(the agent was suspended)", is_error=True)
+                    return _outcome(self._left_open(), is_error=True)
                 case Finished(result=result):
                     if result.finish_reason == "completed":
                         return _outcome(result.text)
@@ -87,13 +87,23 @@ class ChildDriver(LoopDriver):
                     text = f"{result.text}\n{note}" if result.text else note
                     return _outcome(text, is_error=not result.text)
                 case ApprovalRequest() | AuthRequest():
-                    asked = self._posting(step) if step.session_id == self.session_id else step
-                    self._family_of_parent.ask(asked, is_answered=self._is_posted)
+                    for each in self.pending:  # all of them: they are answered in any order
+                        asked = self._posting(each) if each.session_id == self.session_id else each
+                        self._family_of_parent.ask(asked, is_answered=self._is_posted)
                     self._wait_for_answer()
                 case AwaitingInput():
                     return _outcome("(the agent was given nothing to do)", is_error=True)
                 case _:
                     pass
+
+    def _left_open(self) -> str:
+        """Say what becomes of a child whose parent leaves: its session is there, and can be gone on with by itself."""
+        asks = ", ".join(
+            step.summary if isinstance(step, ApprovalRequest) else f"credentials for {step.provider}"
+            for step in self.pending
+        )
+        waits = f", waiting for {asks}" if asks else ""
+        return f"(the agent was suspended{waits}; its session is {self.session_id})"
 
     def _next_unless(self, stopped: Callable[[], bool]) -> Step | None:
         """Do what `next()` does; None once the parent leaves."""
@@ -103,11 +113,6 @@ class ChildDriver(LoopDriver):
                 if step is not None:
                     return step
         return None
-
-    def _wait_for_answer(self) -> None:
-        """Wait until something comes, from the parent's host, a tool or another thread, or a tool's time is over."""
-        with self._alone("next()"), self._working_on():
-            self._wait_for_signal(self._until)
 
     def _is_posted(self) -> bool:
         return not self._inbox.empty()
@@ -120,14 +125,14 @@ class ChildDriver(LoopDriver):
         if isinstance(step, ApprovalRequest):
 
             def decide(signal: Signal) -> None:
-                self._machine.check_answer(signal)
+                self._machine.check(signal)
                 self._post((None, signal))
 
             return attrs.evolve(step, answer=decide)
         provider = step.provider
 
         def resolve(signal: Signal, secret: str | None) -> None:
-            self._machine.check_answer(signal)
+            self._machine.check(signal)
             if secret is not None:
                 self._credentials.put(provider, secret)
             self._post((None, signal))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
+    import threading
 
 
 class Clock:
@@ -60,6 +61,10 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         """Wait on the calling thread; for scripted models and tools."""
         time.sleep(seconds)
+
+    def pause(self, seconds: float, cut: threading.Event) -> bool:
+        """Wait on the calling thread, until `cut` is set at the latest; return whether it is."""
+        return cut.wait(seconds)
 
     async def asleep(self, seconds: float) -> None:
         """Wait on the event loop."""

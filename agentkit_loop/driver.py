@@ -12,14 +12,14 @@ from typing import Any, Self
 
 from agentkit_loop.content import AnyPart, AppendText, Item
 from agentkit_loop.driver_settings import DriverSettings, Resumed
-from agentkit_loop.errors import IllegalMoveError
+from agentkit_loop.errors import HostError, IllegalMoveError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.intake import checked_signal, fault_of
 from agentkit_loop.models.protocol import Model, ModelSignal
 from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
 from agentkit_loop.permissions import settled
-from agentkit_loop.shell import BLOCKING, DriverBase
+from agentkit_loop.shell import BLOCKING, PAUSE_S, DriverBase
 from agentkit_loop.signals import CUTTING, Cancel
 from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
 from agentkit_loop.tool_context import ToolContext
@@ -86,9 +86,15 @@ class LoopDriver(DriverBase):
                     return step
 
     def __iter__(self) -> Iterator[Step]:
-        """Iterate over the steps up to Finished, or up to an AwaitingInput that brings no input."""
+        """Iterate over the steps up to Finished, or up to an AwaitingInput that brings no input.
+
+        A step that blocks comes again until it is answered; with a pause where nobody answers it, and a Warning.
+        """
         while True:
             step = self.next()
+            if self._is_idly_repeated(step):
+                self._wait_for_answer(step)
+                step = self.next()
             yield step
             if isinstance(step, Finished):
                 return
@@ -98,17 +104,21 @@ class LoopDriver(DriverBase):
     def run(self, *content: str | AnyPart | Item) -> RunResult:
         """Submit, drive one exchange to its end and return its result.
 
-        Where a step waits for an answer that `approve=` does not give, the result is `suspended` and names it.
+        Where a step waits for an answer that `approve=` does not give, the result is `suspended` and names it, once
+        the tools that run beside it have ended.
         """
         stale = bool(content) and self._machine.ends  # the new input is for the exchange after that one
         if content:
-            self.submit(*content)
+            with self._alone("run()"):
+                self.submit(*content)
         while True:
             step = self.next()
             if isinstance(step, Finished) and not stale:
                 return step.result
             if isinstance(step, BLOCKING):
-                return self._suspended()
+                if not self._goes_on_beside():
+                    return self._suspended()
+                self._wait_for_answer()
             if isinstance(step, AwaitingInput):
                 raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
             stale = stale and not isinstance(step, Finished)
@@ -122,8 +132,21 @@ class LoopDriver(DriverBase):
         finally:
             self._pausing = False
 
+    def _wait_for_answer(self, shown: Step | None = None) -> None:
+        """Wait until something comes, from the host, a tool or another thread, or a tool's time is over.
+
+        shown: a step that the host was shown and did not answer, of which it is told; then this is only a pause.
+        """
+        with self._alone("next()"), self._working_on():
+            if shown is None:
+                self._wait_for_signal(self._until)
+                return
+            self._note_unanswered(shown)
+            self._wait_for_signal(self._clock.monotonic() + PAUSE_S)
+
     def _give_grace(self) -> None:
         """Let the bodies that run go on for a moment; what they bring is told. Ctrl-C meanwhile ends the run."""
+        taking, self._taking = self._taking, True  # a signal handler's wishes are posted
         try:
             self._let_children_go()
             until = self._clock.monotonic() + self._settings.loop.grace_s
@@ -133,6 +156,8 @@ class LoopDriver(DriverBase):
             if not self.is_closed:
                 self._break(error)
             raise
+        finally:
+            self._taking = taking
 
     @contextlib.contextmanager
     def _alone(self, move: str) -> Iterator[None]:
@@ -203,12 +228,26 @@ class LoopDriver(DriverBase):
             answer: Any = approve(step)
             if inspect.isawaitable(answer):
                 answer = settled(answer)
+        except Exception as error:
+            guard.waiting = False
+            self._leave_open(step, error)
+            raise
         finally:
             guard.waiting = False
         self._take_waiting()  # a cancel that came while somebody was asked comes before the answer
         if self._machine.takes_answers:
-            self._answer_step(step, answer)
+            try:
+                self._answer_step(step, answer)
+            except HostError as error:
+                self._leave_open(step, error)
+                raise
         return None
+
+    def _leave_open(self, step: ApprovalRequest, error: Exception) -> None:
+        """Suspend the run, because nobody could be asked: the error goes to the host, and the question stays."""
+        self._note_unasked(step, error)
+        self._give_grace()
+        self._leave(None)
 
     def _take_waiting(self) -> bool:
         count = self._inbox.qsize()  # no more than is there: others may post as fast as this is told

@@ -101,7 +101,7 @@ class EventEmitter:
         self._slots: tuple[Slot, ...] = ()
         self._retired: list[Slot] = []
         self._routes: dict[EventKind, Route] = {}
-        self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
+        self.errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         self._queued: collections.deque[AgentEvent] = collections.deque()
         self._lock = threading.RLock()
         self.exclusive: Exclusive | None = None  # held while observers are told that others tell as well
@@ -301,7 +301,7 @@ class EventEmitter:
         if slot.policy is FailurePolicy.IGNORE:
             return None
         if slot.policy is FailurePolicy.ACCUMULATE:
-            self._errors.append(ObserverFailure(slot.name, event.seq, error))
+            self.errors.append(ObserverFailure(slot.name, event.seq, error))
         kind = type(error).__name__
         new = kind not in slot.kinds
         slot.kinds.add(kind)
@@ -335,8 +335,8 @@ class EventEmitter:
     def take_errors(self) -> tuple[ObserverFailure, ...]:
         """Return and forget the failures kept under ACCUMULATE, oldest first."""
         taken = []
-        while self._errors:
-            taken.append(self._errors.popleft())
+        while self.errors:
+            taken.append(self.errors.popleft())
         return tuple(taken)
 
     # --- the end

@@ -87,7 +87,8 @@ def _failed(
     # The model gets the message; the frames go to the event only.
     text = info.message if info.message == info.type else f"{info.type}: {info.message}"
     # An observer of the whole family may have broken a child's run under FAIL_FAST.
-    fatal = isinstance(error, ObserverError) or not isinstance(error, (Exception, asyncio.CancelledError))
+    of_family = tool.is_agent and isinstance(error, ObserverError)
+    fatal = of_family or not isinstance(error, (Exception, asyncio.CancelledError))
     return ToolReturned(
         call_id=context.call_id,
         attempt=context.attempt,

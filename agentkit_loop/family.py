@@ -8,6 +8,7 @@ alone there: what its parent wants of it is posted, and what it wants of its par
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,14 @@ from agentkit_loop.credentials import Secrets
 from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import (
     AgentEvent,
+    BudgetWarning,
     ModelRequestFailed,
     ModelRequestFinished,
     ToolResultReceived,
     UsageUpdated,
 )
 from agentkit_loop.limits import Limits
-from agentkit_loop.observers import Registration
+from agentkit_loop.observers import ObserverFailure, Registration
 from agentkit_loop.purse import Purse
 from agentkit_loop.steps import ApprovalRequest, AuthRequest
 from agentkit_loop.usage import Usage
@@ -76,7 +78,8 @@ class Family:
 
     observers: the parent's. lock: held while any of the family tells an event. limits: the parent's that are
     not of the purse, with the time that is left. purse: for the child, below the parent's. secrets: searched
-    for in every event of the family. grace_s: how long the child's tools may go on when it is to end.
+    for in every event of the family. errors: where failures of observers under ACCUMULATE are kept. grace_s:
+    how long the child's tools may go on when it is to end.
     """
 
     observers: tuple[Registration, ...]
@@ -84,6 +87,7 @@ class Family:
     limits: Limits | None
     purse: Purse
     secrets: Secrets
+    errors: deque[ObserverFailure]
     grace_s: float
     _household: Household
     _call_id: str
@@ -134,6 +138,7 @@ class Household:
         observers: tuple[Registration, ...],
         limits: Limits | None,
         secrets: Secrets,
+        errors: deque[ObserverFailure],
         grace_s: float,
     ) -> Family:
         """Return what the agent behind a call gets; it counts as running until `left`."""
@@ -145,6 +150,7 @@ class Household:
             limits=limits,
             purse=self._purse_of(call_id).below(),
             secrets=secrets,
+            errors=errors,
             grace_s=grace_s * OF_THE_GRACE,
             household=self,
             call_id=call_id,
@@ -168,23 +174,39 @@ class Household:
 
     # --- what is used
 
-    def used_behind(self, call_id: str) -> Usage | None:
-        """Return what the agent behind an open call used, None where it used nothing or there is none."""
-        purse = self._calls.get(call_id)
-        return None if purse is None else purse.used()
+    def tell(self, event: AgentEvent, tell: Callable[[AgentEvent], object]) -> None:
+        """Tell an event of the session and count what it says, as one step for all of the family.
 
-    def told(self, event: AgentEvent) -> None:
-        """Take an event of the session: what it says of usage, and of calls that are closed."""
+        A call's result gets what the agent behind it used; here, because a call is closed in many ways.
+        """
+        self.lock.acquire()
+        try:
+            if isinstance(event, ToolResultReceived) and event.child_usage is None:
+                purse = self._calls.get(event.call_id)
+                event = attrs.evolve(event, child_usage=None if purse is None else purse.used())
+            try:
+                tell(event)
+            finally:
+                self._count(event)
+        finally:
+            self.lock.release()
+
+    def _count(self, event: AgentEvent) -> None:
         match event:
             case UsageUpdated():
                 self.purse.report(event.request_id, event.usage, event.cost)
             case ModelRequestFinished() | ModelRequestFailed():
                 self.purse.settle(event.request_id)
+            case BudgetWarning():
+                self.purse.note_warning(event.limit)
             case ToolResultReceived():
                 with self._answering:
                     self._shown.pop(event.call_id, None)
                     self._steps.pop(event.call_id, None)
-                if self._calls.pop(event.call_id, None) is None and event.child_usage is not None:
+                purse = self._calls.pop(event.call_id, None)
+                if purse is not None:
+                    purse.close()
+                elif event.child_usage is not None:
                     self.purse.add(event.child_usage)
             case _:
                 pass
@@ -195,6 +217,11 @@ class Household:
     def steps(self) -> tuple[ApprovalRequest | AuthRequest, ...]:
         """What agents behind calls ask, in the order in which it came, call by call."""
         return tuple(step for steps in list(self._steps.values()) for step in steps)
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The calls behind which somebody asks."""
+        return tuple(call_id for call_id, steps in list(self._steps.items()) if steps)
 
     def take(self, asks: ChildAsks) -> None:
         """Show a step from now on, on the driving thread; not where its call was closed meanwhile."""
@@ -233,9 +260,8 @@ class Household:
                 ]
             self._post(None)
 
-        if isinstance(step, ApprovalRequest):
-            return attrs.evolve(step, answer=answer)
-        return attrs.evolve(step, answer=answer)
+        surfacing: Any = step
+        return attrs.evolve(surfacing, answer=answer)  # type: ignore[no-any-return] # of the step's own class
 
 
 def _name_of(step: ApprovalRequest | AuthRequest) -> str:

@@ -86,6 +86,15 @@ _SOON_S = (
 )
 
 
+@attrs.frozen
+class Above:
+    """Limits of a session above a sub-agent. spent: what is used of them. warned: of which ones was told below."""
+
+    limits: Limits
+    spent: Spent
+    warned: frozenset[str] = frozenset()
+
+
 def limit_event(
     limits: Limits | None,
     state: LoopState,
@@ -93,21 +102,22 @@ def limit_event(
     turns: int,
     seconds: float,
     spent: Spent,
-    above: Iterable[tuple[Limits, Spent]] = (),
+    above: Iterable[Above] = (),
 ) -> BudgetWarning | BudgetExceeded | None:
     """Return what is to be told of limits before a request, None for nothing.
 
     turns: answered turns of the exchange. seconds: since the run began. spent: of the session, with what the
-    agents behind its calls use. above: limits of the sessions above a sub-agent, with what is used of them.
+    agents behind its calls use. above: limits of the sessions above a sub-agent.
     """
-    known = [] if limits is None else [*_of_session(limits, turns, seconds), *_of_purse(limits, spent)]
-    for other, used in above:
-        known += _of_purse(other, used)
-    for name, amount, allowed in known:
+    own = [] if limits is None else [*_of_session(limits, turns, seconds), *_of_purse(limits, spent)]
+    known = [(use, state.warned) for use in own]
+    for one in above:
+        known += [(use, state.warned | one.warned) for use in _of_purse(one.limits, one.spent)]
+    for (name, amount, allowed), _ in known:
         if amount >= allowed:
             return BudgetExceeded(limit=name, used=_told(name, amount), allowed=_told(name, allowed))
-    for name, amount, allowed in known:
-        if amount >= allowed * WARNED_AT and name not in state.warned:
+    for (name, amount, allowed), warned in known:
+        if amount >= allowed * WARNED_AT and name not in warned:
             return BudgetWarning(limit=name, used=_told(name, amount), allowed=_told(name, allowed))
     return None
 

@@ -299,11 +299,11 @@ class Machine:
             case Verdict.TAKEN:
                 return self._events_of(signal, now)
 
-    def check_answer(self, signal: Signal) -> None:
-        """Raise what taking the answer to a step would raise: IllegalMoveError, ConfigurationError."""
+    def check(self, signal: Signal) -> None:
+        """Raise what taking a signal would raise now: IllegalMoveError, ConfigurationError of an answer."""
         phase = self.state.phase
         if verdict(type(signal), phase) is Verdict.ILLEGAL:
-            raise IllegalMoveError("answer", phase.value, MOVES[type(signal)][2])
+            raise IllegalMoveError(type(signal).__name__, phase.value, MOVES[type(signal)][2])
         if isinstance(signal, Decision):
             self._calls.decided(signal)
         elif isinstance(signal, AuthAnswer):
@@ -344,7 +344,7 @@ class Machine:
                 raise IllegalMoveError(type(signal).__name__, self.state.phase.value, "see MOVES")
 
     def _cancel(self, cancel: Cancel, now: float) -> Iterator[AgentEvent]:
-        if self.ends:
+        if self.ends or (self._ending is not None and self._ending.kind != "left"):
             return  # it ends already
         self._begin_closing(now)
         yield CancelRequested(

@@ -158,12 +158,12 @@ class Approve:
     by: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Deny:
     """The call may not run. reason: what the model is told. by: who, for the log."""
 
     reason: str | None = None
-    by: str | None = None
+    by: str | None = attrs.field(default=None, kw_only=True)
 
 
 Answer: TypeAlias = Approve | Deny | bool | None

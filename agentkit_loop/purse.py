@@ -8,19 +8,27 @@ looks before a request at every limit that holds for it, its own and those of th
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 import attrs
 
-from agentkit_loop.limits import Limits
+from agentkit_loop.limits import Above, Limits
 from agentkit_loop.state import LoopState, Spent
 from agentkit_loop.usage import Cost, Usage, child_usage
 
 
 @attrs.define(eq=False)
 class _Account:
-    """What is used of a session's limits. open: what open requests were reported to use, by session and id."""
+    """What is used of a session's limits. open: what open requests were reported to use, by session and id.
+
+    is_closed: whether nothing of it counts for those above any more.
+    """
 
     limits: Limits | None
+    is_closed: bool = False
+    warned: set[str] = attrs.Factory(
+        set
+    )  # limits of which somebody below was told that they are nearly used up
     settled: Spent = attrs.Factory(Spent)
     open: dict[tuple[Purse, str], tuple[Usage, Cost | None]] = attrs.Factory(dict)
 
@@ -66,16 +74,32 @@ class Purse:
         """Set what the session may use."""
         self._account.limits = limits
 
+    def close(self) -> None:
+        """Let what comes from now on count for nobody above: the call's result was told, and no log has more."""
+        with self._lock:
+            for account in self._accounts[1:]:
+                for key in self._account.open:
+                    reported = account.open.pop(key, None)
+                    if reported is not None:
+                        account.settled.add(*reported)
+            self._account.is_closed = True
+
+    def _counting(self) -> Iterator[_Account]:
+        for account in self._accounts:
+            yield account
+            if account.is_closed:
+                return
+
     def report(self, request_id: str, usage: Usage, cost: Cost | None) -> None:
         """Take what a request of this session was reported to use; the last word replaces earlier ones."""
         with self._lock:
-            for account in self._accounts:
+            for account in self._counting():
                 account.open[self, request_id] = (usage, cost)
 
     def settle(self, request_id: str) -> None:
         """Take note that a request has ended: what was reported of it last stays."""
         with self._lock:
-            for account in self._accounts:
+            for account in self._counting():
                 reported = account.open.pop((self, request_id), None)
                 if reported is not None:
                     account.settled.add(*reported)
@@ -83,7 +107,7 @@ class Purse:
     def add(self, used: Usage) -> None:
         """Add what was used and reported to no purse of the family; costs stand in `raw` (see `child_usage`)."""
         with self._lock:
-            for account in self._accounts:
+            for account in self._counting():
                 account.settled.add_child(used)
 
     def spent(self) -> Spent:
@@ -98,11 +122,17 @@ class Purse:
             return None
         return child_usage(spent.usage, spent.costs)
 
-    def above(self) -> list[tuple[Limits, Spent]]:
+    def note_warning(self, name: str) -> None:
+        """Take note that this session was told of a limit that is nearly used up."""
+        with self._lock:
+            for account in self._accounts[1:]:
+                account.warned.add(name)
+
+    def above(self) -> list[Above]:
         """Return the limits of the sessions above, the nearest first, each with what is used of it."""
         with self._lock:
             return [
-                (account.limits, account.sum())
+                Above(account.limits, account.sum(), frozenset(account.warned))
                 for account in self._accounts[1:]
                 if account.limits is not None
             ]

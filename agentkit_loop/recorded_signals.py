@@ -58,6 +58,9 @@ _OF_SETTINGS = (BudgetWarning, BudgetExceeded, CompactionStarted, ModelRequestRe
 """Decided by settings that a log does not hold: told as recorded where the agent was rebuilt from one."""
 
 
+_OF_A_PURSE = ("max_tokens", "max_cost_usd")
+
+
 class Outside:
     """Says what was behind a recorded event, as far as the machine's state allows it.
 
@@ -67,6 +70,9 @@ class Outside:
     def __init__(self, recording: Recording, machine: Machine, stand_ins: StandIns, bodies: Bodies) -> None:
         self.has_gaps = False
         self._events = recording.events
+        self._is_child = any(
+            type(each) is RunStarted and each.parent is not None for each in recording.events
+        )
         self._machine = machine
         self._state = machine.state
         self._stand_ins = stand_ins
@@ -82,6 +88,8 @@ class Outside:
                 return stand_ins.judges(calls.get(call_id))
             case _ if isinstance(recorded, _OUTSIDE):
                 return True
+            case BudgetWarning() | BudgetExceeded() if self._is_child and recorded.limit in _OF_A_PURSE:
+                return True  # the limit may be one of a session above, which is not replayed here
             case _:
                 of_settings = isinstance(recorded, _OF_SETTINGS) or self._state.transcript.compacting
                 return stand_ins.is_rebuilt and of_settings

@@ -18,7 +18,7 @@ from agentkit_loop.events import (
     ModelRequestRetrying,
     ModelRequestStarted,
 )
-from agentkit_loop.limits import limit_event
+from agentkit_loop.limits import Above, limit_event
 from agentkit_loop.models.protocol import Model, ModelRequest
 from agentkit_loop.moves import GiveUp, Move, Wait
 from agentkit_loop.purse import Purse
@@ -91,7 +91,7 @@ class Requests:
         if purse is None:
             if limits is None:
                 return None
-            spent, above = self.state.session_spent, []
+            spent, above = self.state.session_spent, list[Above]()
         else:
             spent, above = purse.spent(), purse.above()
         return limit_event(

@@ -28,7 +28,7 @@ from agentkit_loop.models.protocol import Model
 from agentkit_loop.moves import Yield
 from agentkit_loop.observers import Observer, ObserverFailure, Registration
 from agentkit_loop.permissions import answer_step
-from agentkit_loop.signals import Cancel, SetTools, Signal, Submit
+from agentkit_loop.signals import Cancel, SetTools, Signal, Submit, WarningNoted
 from agentkit_loop.state import Call, LoopState, Phase
 from agentkit_loop.steps import (
     AfterToolResult,
@@ -43,11 +43,14 @@ from agentkit_loop.telling import Teller
 from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.tools import Tool, check_catalog
 from agentkit_loop.transcript import Transcript
-from agentkit_loop.usage import ObserverStats
+from agentkit_loop.usage import ObserverStats, error_text
 from agentkit_loop.values import JSON
 
 BLOCKING = (ApprovalRequest, AuthRequest)
 """Steps that `next()` returns again until they are answered."""
+
+PAUSE_S = 0.05
+"""Seconds between two looks at a step that an iteration comes to again and again, unless something happens."""
 
 _OF_A_ROUND = (ToolExecutionStarted, ToolResultReceived, ApprovalRequired)
 _IN_A_ROUND = (Phase.WORKING, Phase.PENDING)
@@ -98,7 +101,8 @@ class DriverBase(Teller):
     def submit(self, *content: str | AnyPart | Item) -> None:
         """Give input: texts and parts make one user item, Items stay as they are.
 
-        Told at once as InputAccepted; from inside an observer or another thread, when its turn comes.
+        Told at once as InputAccepted; from inside an observer, or from a thread that does not drive, when its turn
+        comes.
         Raises IllegalMoveError on a closed run, and while a step waits for its answer.
         """
         self._signal(Submit(as_items(content)))
@@ -127,12 +131,13 @@ class DriverBase(Teller):
         self._emitter.remove_observer(observer)
 
     def _signal(self, signal: Signal) -> None:
-        telling = self._emitter.telling is not None
-        if not self._drives() or (self._is_told_here() and not telling) or not self._steering.begin_signal():
-            self._post((None, signal))  # another thread drives, or an event of another session is told here
+        if not self._steering.begin_signal():
+            if self._steering.is_idle:
+                self._machine.check(signal)  # told later; what is wrong already is raised here
+            self._post((None, signal))
             return
         try:
-            if self._emitter.telling is not None or self._working or self._taking:
+            if self._emitter.telling is not None or self._working or self._taking or self._is_told_here():
                 self._post((self._emitter.telling, signal))
             else:
                 self._judge(signal)
@@ -167,10 +172,6 @@ class DriverBase(Teller):
         """Whether the calling thread tells an event of this family at the moment."""
         exclusive = self._emitter.exclusive
         return exclusive is not None and exclusive.is_mine
-
-    def _drives(self) -> bool:
-        """Whether the calling thread may tell events, as far as its identity says."""
-        return True
 
     # --- performing
 
@@ -242,6 +243,7 @@ class DriverBase(Teller):
             observers=self._emitter.registrations,
             limits=self._machine.limits_left(self._clock.monotonic()),
             secrets=self._credentials.secrets,
+            errors=self._emitter.errors,
             grace_s=self._settings.loop.grace_s,
         )
 
@@ -308,11 +310,36 @@ class DriverBase(Teller):
         self._working = False
         try:
             answer_step(step, answer)
-        except IllegalMoveError:
-            if self._machine.takes_answers:
-                raise  # otherwise a cancel came first after all
+        except IllegalMoveError as error:  # it was answered otherwise, or closed, while somebody was asked
+            details: dict[str, JSON] = {"approval_id": step.approval_id, "session_id": step.session_id}
+            self._take(WarningNoted("answer_refused", error_text(error), details))
         finally:
             self._working = True
+
+    def _goes_on_beside(self) -> bool:
+        """Whether a body runs that waits for no person, beside a step that does."""
+        asking = () if self._household is None else self._household.asking
+        return any(call.part.id not in asking for call in self._machine.live)
+
+    def _is_idly_repeated(self, step: Step) -> bool:
+        """Whether an iteration comes to the same step for the third time, and nothing was told in between."""
+        at = (_key(step), self._state.seq) if isinstance(step, BLOCKING) else None
+        self._repeats = self._repeats + 1 if at is not None and at == self._repeated else 0
+        self._repeated = at
+        return self._repeats > 1
+
+    def _note_unanswered(self, step: Step) -> None:
+        """Tell once that a host asks for the next step without having answered one that blocks."""
+        if isinstance(step, BLOCKING) and _key(step) not in self._unanswered:
+            self._unanswered.add(_key(step))
+            name = _key(step)[1]
+            text = f"{name} was not answered; answer its step, or leave the iteration, which waits for that"
+            self._take(WarningNoted("step_unanswered", text, {"name": name, "session_id": step.session_id}))
+
+    def _note_unasked(self, step: ApprovalRequest, error: Exception) -> None:
+        text = f"approve= failed on {step.approval_id}, which stays open: {type(error).__name__}: {error_text(error)}"
+        details: dict[str, JSON] = {"approval_id": step.approval_id, "session_id": step.session_id}
+        self._take(WarningNoted("approve_failed", self._credentials.masked_text(text), details))
 
     def _suspended(self) -> RunResult:
         return RunResult.of(self._state, "", self.pending)
@@ -320,3 +347,7 @@ class DriverBase(Teller):
     def _refuse_reentry(self, move: str = "next()") -> None:
         if self._emitter.telling is not None or self._is_told_here():
             raise IllegalMoveError(move, "an event is being told", "observers watch; submit instead")
+
+
+def _key(step: ApprovalRequest | AuthRequest) -> tuple[str, str]:
+    return step.session_id, step.approval_id if isinstance(step, ApprovalRequest) else step.auth_id

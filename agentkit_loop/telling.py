@@ -91,6 +91,8 @@ class Teller:
         self._household: Household | None = None
         if family is not None or behind or any(tool.is_agent for tool in settings.loop.tools.values()):
             self._found_household(behind)
+        if family is not None:
+            self._emitter.errors = family.errors  # of the parent's observers; its host asks for them
         if tap is not None:
             self._emitter.tap(tap)
         self._contexts: dict[str, ToolContext] = {}
@@ -106,6 +108,9 @@ class Teller:
         self._first_items = tuple(items)
         self._no_alarm: Callable[[], object] = lambda: None  # calls the run's deadline off
         self._asked: set[tuple[str, str]] = set()  # sessions and approvals that `approve=` was asked about
+        self._unanswered: set[tuple[str, str]] = set()  # the same, of steps that an iteration was left with
+        self._repeated: object = None  # such a step, and after which event
+        self._repeats = 0
 
     def _found_household(self, child_usage: dict[str, Usage] | None = None) -> Household:
         """Begin to be a family: with an agent behind a call, or as one."""
@@ -133,17 +138,14 @@ class Teller:
     # --- telling
 
     def _tell(self, event: AgentEvent) -> None:
-        household = self._household
         if isinstance(event, TurnStarted):
             self._emitter.turn_id = f"turn-{self._state.turns + 1}"
-        elif household is not None and isinstance(event, ToolResultReceived) and event.child_usage is None:
-            # Here, because a call is closed in many ways, and what was used is used in all of them.
-            event = attrs.evolve(event, child_usage=household.used_behind(event.call_id))
         try:
-            self._emitter.tell(event)
+            if self._household is None:
+                self._emitter.tell(event)
+            else:
+                self._household.tell(event, self._emitter.tell)
         finally:
-            if household is not None:
-                household.told(event)
             self._told(event)
 
     def _told(self, event: AgentEvent) -> None:
@@ -186,7 +188,7 @@ class Teller:
             signal = Answered(signal, *self._cost(signal.response_model, signal.usage))
         elif isinstance(signal, ToolReturned) and signal.fatal is not None:
             call = self._state.calls.get(signal.call_id)
-            if call is not None and call.is_running:
+            if (call is not None and call.is_running) or isinstance(signal.fatal, ObserverError):
                 self._credentials.mask_exception(signal.fatal)
                 raise signal.fatal
         if self._credentials.are_given:

@@ -83,6 +83,12 @@ class VirtualClock(Clock):
         """Move time on."""
         self.advance(seconds)
 
+    def pause(self, seconds: float, cut: threading.Event) -> bool:
+        """Move time on, unless `cut` is set."""
+        if not cut.is_set():
+            self.advance(seconds)
+        return cut.is_set()
+
     async def asleep(self, seconds: float) -> None:
         """Move time on, and let others run."""
         self.advance(seconds)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,19 @@ def test_every_exported_name_can_be_imported(package: object) -> None:
     assert len(names) == len(set(names))
     for name in names:
         assert getattr(package, name) is not None
+
+
+@pytest.mark.parametrize("package", ["agentkit_loop", "agentkit_reporting"])
+def test_no_exported_name_is_hidden_by_a_module_of_that_name(package: str) -> None:
+    check = (
+        f"import {package} as package, types\n"
+        "for name in package.__all__:\n"
+        "    space = {}\n"
+        f"    exec(f'from {package} import {{name}} as found', space)\n"
+        "    assert not isinstance(space['found'], types.ModuleType), name\n"
+        "    assert getattr(package, name) is space['found'], name\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 @pytest.mark.parametrize("package", [agentkit_loop, agentkit_reporting], ids=lambda package: package.__name__)

@@ -7,6 +7,7 @@ given, so a test decides how long anything takes.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -101,6 +102,7 @@ class ScriptedModel:
         self._clock = clock or Clock()
         self._lock = threading.Lock()
         self._calls = 0
+        self._cuts: weakref.WeakValueDictionary[int, threading.Event] = weakref.WeakValueDictionary()
         self.requests: list[ModelRequest] = []
         self._function = replies if callable(replies) else None
         self._replies = iter(()) if callable(replies) else iter([as_reply(reply) for reply in replies])
@@ -111,12 +113,23 @@ class ScriptedModel:
         return self._name
 
     def stream(self, request: ModelRequest) -> Iterator[ModelSignal]:
-        """Yield the next reply."""
+        """Return the next reply's signals; raises ModelRequestError where `interrupt` ends a wait."""
+        cut = threading.Event()
+        self._cuts[id(request)] = cut  # from now on; it is forgotten with the generator
+        return self._stream(request, cut)
+
+    def _stream(self, request: ModelRequest, cut: threading.Event) -> Iterator[ModelSignal]:
         for beat in self._beats(request):
-            if isinstance(beat, float):
-                self._clock.sleep(beat)
-            else:
+            if not isinstance(beat, float):
                 yield beat
+            elif self._clock.pause(beat, cut):
+                raise ModelRequestError("the wait for the script was interrupted", error_class="connection")
+
+    def interrupt(self, request: ModelRequest) -> None:
+        """End the wait of the open `stream` of this very request; from another thread."""
+        cut = self._cuts.get(id(request))
+        if cut is not None:
+            cut.set()
 
     async def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal]:
         """Yield the next reply on an event loop."""
@@ -129,7 +142,7 @@ class ScriptedModel:
     def _beats(self, request: ModelRequest) -> Iterator[_Beat]:
         reply = self._next(request)
         if reply.delay_s:
-            yield reply.delay_s
+            yield float(reply.delay_s)
         fail = reply.fail
         if fail is not None and fail.after_chunks is None:
             raise _error(fail)
@@ -144,7 +157,7 @@ class ScriptedModel:
                     raise _error(fail)
                 chunks += 1
                 if reply.chunk_delay_s:
-                    yield reply.chunk_delay_s
+                    yield float(reply.chunk_delay_s)
             yield beat
         if fail is not None:
             raise _error(fail)

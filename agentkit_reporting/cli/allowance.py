@@ -85,9 +85,9 @@ def allowance(options: Mapping[str, Any], *, hidden: Iterable[Path], leave_open:
     hidden: out of the reach of files' tools. leave_open: see TerminalApprover. Raises ConfigurationError for a
     pattern that can allow nothing, and for what the tools refuse.
     """
-    from agentkit_loop.change_tools import change_tools  # noqa: PLC0415 - not for --help
-    from agentkit_loop.command_tool import command_tool  # noqa: PLC0415 - as above
+    from agentkit_loop.commands import command_tool  # noqa: PLC0415 - as above
     from agentkit_loop.file_reach import Reach  # noqa: PLC0415 - as above
+    from agentkit_loop.file_writing import change_tools  # noqa: PLC0415 - not for --help
     from agentkit_loop.permissions import Permissions  # noqa: PLC0415 - as above
     from agentkit_reporting.cli.allowed_calls import usable_patterns  # noqa: PLC0415 - as above
     from agentkit_reporting.cli.approvals import TerminalApprover  # noqa: PLC0415 - as above

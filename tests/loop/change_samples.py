@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentkit_loop.change_tools import change_tools
+from agentkit_loop.file_writing import change_tools
 
 
 class Changes:

@@ -16,11 +16,10 @@ from agentkit_loop.events import (
     ApprovalResolved,
     CustomEvent,
     RunCancelled,
-    RunFailed,
     RunFinished,
     ToolExecutionStarted,
     ToolResultReceived,
-    TurnFinished,
+    Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.permissions import Approve, Deny, Permissions
 from agentkit_loop.steps import ApprovalRequest
@@ -129,31 +128,38 @@ def test_approve_may_answer_the_step_itself(opened: Opened) -> None:
     assert run.faults == []
 
 
+def assert_left_open(run: Run) -> None:
+    """Nobody could be asked: the run is suspended, and its log asks again."""
+    assert run.of(ApprovalResolved) == []
+    (end,) = run.of(RunFinished)
+    assert (end.outcome, end.open_approvals) == ("suspended", ("approval-1",))
+    assert [event.code for event in run.of(Warning)] == ["approve_failed"]
+    assert run.faults == []
+
+
 @either
 @pytest.mark.parametrize("wrap", [giving, giving_later])
 @pytest.mark.parametrize("wrong", ["yes", 1, 0, [], object(), Approve])
-def test_any_other_answer_fails_the_run_and_runs_nothing(drive: Drive, wrap: Any, wrong: Any) -> None:
+def test_any_other_answer_is_raised_and_leaves_the_question_open(drive: Drive, wrap: Any, wrong: Any) -> None:
     run = Run([asking(call("write", path="a")), "done"], tools=[write], approve=wrap(wrong))
     with pytest.raises(ConfigurationError, match="return True, False, Approve"):
         drive(run, "go")
     assert run.of(ToolExecutionStarted) == []
-    assert [event.approved for event in run.of(ApprovalResolved)] == [False]
-    assert run.of(RunFailed)[0].error.type == "ConfigurationError"
-    assert run.faults == []
+    assert_left_open(run)
 
 
 @either
-def test_an_edit_that_does_not_fit_fails_the_run(drive: Drive) -> None:
+def test_an_edit_that_does_not_fit_is_raised_and_leaves_the_question_open(drive: Drive) -> None:
     answer = Approve(edited_input={"path": 3})
     run = Run([asking(call("write", path="a")), "done"], tools=[write], approve=giving(answer))
     with pytest.raises(ConfigurationError, match="edited_input refused"):
         drive(run, "go")
-    assert run.faults == []
+    assert_left_open(run)
 
 
 @either
 @pytest.mark.parametrize("later", [False, True])
-def test_an_error_of_approve_fails_the_run_and_propagates(drive: Drive, later: bool) -> None:
+def test_an_error_of_approve_propagates_and_leaves_the_question_open(drive: Drive, later: bool) -> None:
     def approve(_: ApprovalRequest) -> bool:
         raise LookupError("the terminal is gone")
 
@@ -167,9 +173,13 @@ def test_an_error_of_approve_fails_the_run_and_propagates(drive: Drive, later: b
     )
     with pytest.raises(LookupError, match="terminal"):
         drive(run, "go")
-    assert run.of(RunFailed)[0].error.message == "the terminal is gone"
-    assert run.of(TurnFinished)[0].finish_reason == "error"
-    assert run.faults == []
+    assert_left_open(run)
+    assert run.of(Warning)[0].message == (
+        "approve= failed on approval-1, which stays open: LookupError: the terminal is gone"
+    )
+    again = Run(["done"], tools=[write], approve=lambda _: True)
+    with again.agent.resume(run.recorder.events) as driver:
+        assert driver.run().text == "done"
 
 
 @either

@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentkit_loop.call_patterns import PatternedCall, is_literal
-from agentkit_loop.change_tools import change_tools
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.events import ToolResultReceived
+from agentkit_loop.file_writing import change_tools
 from agentkit_loop.permissions import Permissions, permission_of
 from agentkit_loop.tools import tool
 from tests.loop.hosts import Run, asking, call

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit_loop.change_tools import change_tools
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.file_changes import carry_out, edited, written
 from agentkit_loop.file_reach import Reach
+from agentkit_loop.file_writing import change_tools
 from tests.loop.change_samples import Changes, unchanged
 from tests.loop.file_samples import UNREACHABLE, make_root
 

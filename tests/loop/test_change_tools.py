@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop.agent import Agent
-from agentkit_loop.change_tools import change_tools
 from agentkit_loop.content import ToolResultPart
 from agentkit_loop.file_changes import MAX_COUNTED, MAX_TEXT_BYTES, FileChange, carry_out, edited, written
 from agentkit_loop.file_reach import Reach
+from agentkit_loop.file_writing import change_tools
 from agentkit_loop.testing import Reply, ScriptedCall, ScriptedModel
 from tests.loop.change_samples import Changes, unchanged
 from tests.loop.file_samples import make_root

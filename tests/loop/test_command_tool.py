@@ -18,7 +18,7 @@ from typing import Self
 import pytest
 
 from agentkit_loop.agent import Agent
-from agentkit_loop.command_tool import HEAD_BYTES, TAIL_BYTES, command_tool, kept_variables
+from agentkit_loop.commands import HEAD_BYTES, TAIL_BYTES, command_tool, kept_variables
 from agentkit_loop.content import ToolResultPart
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.previews import MAX_COMMAND_CHARS
@@ -185,7 +185,7 @@ def test_variables_that_look_secret_are_left_out() -> None:
 
 def test_a_command_sees_no_secret_of_its_parent(tmp_path: Path) -> None:
     script = (
-        "from agentkit_loop.command_tool import command_tool\n"
+        "from agentkit_loop.commands import command_tool\n"
         "print(command_tool('.')('env'))\n"  # in a process of its own, whose environment is ours to say
     )
     environment = {**os.environ, "ANTHROPIC_API_KEY": "sk-hunter2", "COLOUR": "green"}
@@ -307,7 +307,7 @@ def test_a_process_that_left_the_group_holds_nobody_up(
 def test_nothing_is_left_of_commands() -> None:
     script = """
 import os, threading
-from agentkit_loop.command_tool import command_tool
+from agentkit_loop.commands import command_tool
 from agentkit_loop.tool_context import ToolContext
 
 def descriptors():
@@ -333,7 +333,7 @@ except ChildProcessError:
 
 def test_ctrl_c_while_a_command_runs_ends_it(fifo: Path) -> None:
     script = (
-        "from agentkit_loop.command_tool import command_tool\n"
+        "from agentkit_loop.commands import command_tool\n"
         f"command_tool({str(fifo.parent)!r})('exec 3>fifo; echo there >&3; sleep {LONG_S}')"
     )
     with Watched(fifo) as watched:

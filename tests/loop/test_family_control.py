@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -18,16 +19,30 @@ from agentkit_loop.events import (
     ContentDelta,
     CustomEvent,
     ModelRequestFinished,
+    ModelRequestStarted,
     RunCancelled,
     RunFinished,
     RunStarted,
     ToolResultReceived,
 )
+from agentkit_loop.limits import Limits
+from agentkit_loop.observers import FailurePolicy
 from agentkit_loop.steps import ApprovalRequest, AuthRequest, Step
-from agentkit_loop.testing import EventRecorder
+from agentkit_loop.testing import EventRecorder, ScriptedModel
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import tool
-from tests.loop.families import agent, assert_rules, both, calls, calls_each, drive, says, sessions
+from agentkit_loop.usage import Cost, Usage
+from tests.loop.families import (
+    A_DOLLAR_A_TOKEN,
+    agent,
+    assert_rules,
+    both,
+    calls,
+    calls_each,
+    drive,
+    says,
+    sessions,
+)
 from tests.loop.hosts import ActingModel, said
 
 
@@ -35,6 +50,12 @@ from tests.loop.hosts import ActingModel, said
 def remove(path: str) -> str:
     """Remove a file."""
     return f"removed {path}"
+
+
+@tool(approval=True)
+def erase(path: str) -> str:
+    """Erase a file."""
+    return f"erased {path}"
 
 
 @both
@@ -272,3 +293,125 @@ def test_an_agent_as_a_tool_may_need_approval_itself(on_loop: bool) -> None:
     assert len(str(recorder.of(ToolResultReceived)[0].output)) < 300
     assert len(recorder.of(RunStarted)) == 2
     assert len(sessions(recorder.events)) == 2
+
+
+@both
+def test_all_that_a_child_asks_can_be_answered_in_any_order(on_loop: bool) -> None:
+    child = agent(
+        "child", [calls_each(remove={"path": "a"}, erase={"path": "b"}), says("c")], tools=[remove, erase]
+    )
+    recorder = EventRecorder()
+    parent = agent(
+        "parent",
+        [calls("child", prompt="p"), says("end")],
+        tools=[child.as_tool(description="c")],
+        observers=[recorder],
+    )
+    answered: list[str] = []
+
+    def answer(driver: Any, _: Step) -> None:
+        if len(driver.pending) + len(answered) == 2:
+            answered.append(driver.pending[-1].approval_id)
+            driver.pending[-1].approve()
+
+    assert drive(parent, answer, on_loop=on_loop).text == "end"
+    assert answered == ["approval-2", "approval-1"]
+    assert_rules(recorder)
+
+
+@both
+def test_a_child_that_is_cancelled_before_its_input_makes_no_request(on_loop: bool) -> None:
+    starting, cancelled = threading.Event(), threading.Event()
+
+    class WaitingPrices:
+        """Asked for a price just before the child begins."""
+
+        def cost(self, model: str, usage: Usage, at: datetime) -> Cost | None:
+            starting.set()
+            cancelled.wait(30)
+            return A_DOLLAR_A_TOKEN.cost(model, usage, at)
+
+    def watch(event: AgentEvent) -> None:
+        if isinstance(event, CancelRequested):
+            cancelled.set()
+
+    child = Agent(ScriptedModel(["never"]), name="child", prices=WaitingPrices())
+    recorder = EventRecorder()
+    parent = agent(
+        "parent",
+        [calls("child", prompt="p")],
+        tools=[child.as_tool(description="c")],
+        observers=[recorder, watch],
+        limits=Limits(max_cost_usd=10),
+    )
+
+    def cancel(driver: Any) -> None:
+        starting.wait(30)
+        driver.cancel("too late")
+
+    async def on_a_loop() -> None:
+        async with parent.astart("go") as driver:
+            thread = threading.Thread(target=cancel, args=(driver,))
+            thread.start()
+            assert (await driver.run()).finish_reason == "cancelled"
+
+    if on_loop:
+        asyncio.run(on_a_loop())
+    else:
+        with parent.start("go") as driver:
+            thread = threading.Thread(target=cancel, args=(driver,))
+            thread.start()
+            assert driver.run().finish_reason == "cancelled"
+    assert [event.session_id for event in recorder.of(ModelRequestStarted)] == [recorder.events[0].session_id]
+    assert recorder.events[-1].session_id == recorder.events[0].session_id
+    assert_rules(recorder)
+
+
+def test_failures_of_a_familys_observer_are_kept_for_the_parents_host() -> None:
+    def failing(event: AgentEvent) -> None:
+        if isinstance(event, RunStarted) and event.parent is not None:
+            raise ValueError("of a child's event")
+
+    child = agent("child", [says("c")])
+    parent = agent(
+        "parent",
+        [calls("child", prompt="p"), says("end")],
+        tools=[child.as_tool(description="c")],
+        observers=[failing],
+        failure_policy=FailurePolicy.ACCUMULATE,
+    )
+    with parent.start("go") as driver:
+        driver.run()
+        assert [str(failure.error) for failure in driver.take_errors()] == ["of a child's event"]
+
+
+def test_an_agent_that_a_tool_runs_by_itself_breaks_nothing_but_its_call() -> None:
+    def strict(_: AgentEvent) -> None:
+        raise ValueError("no")
+
+    other = agent("other", [says("x")], observers=[strict], failure_policy=FailurePolicy.FAIL_FAST)
+
+    @tool
+    def ask_other() -> str:
+        """Ask an agent of no relation."""
+        return other.run("go").text
+
+    recorder = EventRecorder()
+    parent = agent("parent", [calls("ask_other"), says("end")], tools=[ask_other], observers=[recorder])
+    assert parent.run("go").text == "end"
+    (result,) = recorder.of(ToolResultReceived)
+    assert result.is_error
+
+
+@both
+def test_a_suspended_child_says_what_it_waits_for_and_where(on_loop: bool) -> None:
+    child = agent("child", [calls("remove", path="a")], tools=[remove])
+    recorder = EventRecorder()
+    parent = agent(
+        "parent", [calls("child", prompt="p")], tools=[child.as_tool(description="c")], observers=[recorder]
+    )
+    result = asyncio.run(parent.arun("go")) if on_loop else parent.run("go")
+    assert result.status == "suspended"
+    (told,) = recorder.of(ToolResultReceived)
+    name = result.pending[0].session_id
+    assert told.output == f'(the agent was suspended, waiting for remove(path="a"); its session is {name})'

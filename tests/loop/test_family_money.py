@@ -20,6 +20,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.limits import Limits
 from agentkit_loop.purse import Purse
+from agentkit_loop.replaying import replay
 from agentkit_loop.state import LoopState
 from agentkit_loop.steps import ApprovalRequest, Finished
 from agentkit_loop.testing import EventRecorder, ScriptedModel
@@ -274,9 +275,9 @@ def test_a_purse_adds_what_is_open_and_what_has_ended_for_all_above(spent_before
         thread.join()
     assert call.spent().usage.total_tokens == 8 * (200 * 2 + 3)
     assert parent.spent().usage.total_tokens == spent_before + 8 * (200 * 2 + 3)
-    ((limits, spent),) = children[0].above()
-    assert limits == Limits(max_tokens=100)
-    assert spent == parent.spent()
+    (above,) = children[0].above()
+    assert above.limits == Limits(max_tokens=100)
+    assert above.spent == parent.spent()
 
 
 def test_a_purse_tells_costs_as_a_calls_result_does() -> None:
@@ -288,3 +289,48 @@ def test_a_purse_tells_costs_as_a_calls_result_does() -> None:
     told = purse.used()
     assert told is not None
     assert (told.total_tokens, child_costs(told)) == (3, {"USD": Decimal(3)})
+
+
+def test_what_a_child_uses_after_its_calls_result_counts_for_nobody_above() -> None:
+    purse = Purse(Limits(max_tokens=100))
+    call = purse.below()
+    child = call.below()
+    child.report("request-1", used(3), None)
+    call.close()  # its result is told
+    child.report("request-1", used(5), None)
+    child.settle("request-1")
+    child.report("request-2", used(7), None)
+    assert purse.spent().usage.total_tokens == 3
+    assert child.spent().usage.total_tokens == 5 + 7
+
+
+@both
+def test_of_a_limit_above_the_children_are_told_once(on_loop: bool) -> None:
+    child = agent("child", [says("k", tokens=1) for _ in range(5)])
+    recorder = EventRecorder()
+    parent = agent(
+        "parent",
+        [calls(*["child"] * 5, tokens=17, prompt="p"), says("end", tokens=1)],
+        tools=[child.as_tool(description="helps")],
+        observers=[recorder],
+        limits=Limits(max_cost_usd=100, max_tokens=20),
+        max_parallel_tools=1,
+    )
+    run(parent, on_loop=on_loop)
+    by_session = [event.session_id for event in recorder.of(BudgetWarning)]
+    assert len(by_session) == len(set(by_session)) <= 2
+
+
+def test_a_child_that_its_parents_limit_ended_replays_by_itself() -> None:
+    child = agent("child", lambda _: calls("look", tokens=4), tools=[look])
+    recorder = EventRecorder()
+    parent = agent(
+        "parent",
+        [calls("child", tokens=1, prompt="p")],
+        tools=[child.as_tool(description="helps")],
+        observers=[recorder],
+        limits=Limits(max_cost_usd=10),
+    )
+    assert parent.run("go").finish_reason == "limit"
+    of_child = next(events for events in sessions(recorder.events).values() if events[0].parent is not None)  # type: ignore[attr-defined] # a RunStarted
+    assert replay(child, of_child).is_equal

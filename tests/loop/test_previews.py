@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit_loop.change_tools import change_tools
-from agentkit_loop.command_tool import command_tool
+from agentkit_loop.commands import command_tool
 from agentkit_loop.file_changes import MAX_TEXT_BYTES
 from agentkit_loop.file_reach import Reach
+from agentkit_loop.file_writing import change_tools
 from agentkit_loop.previews import (
     MAX_CHARS,
     MAX_COMMAND_CHARS,

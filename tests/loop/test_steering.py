@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import signal
 import threading
 from types import FrameType
@@ -10,15 +12,17 @@ from typing import Any
 import pytest
 
 from agentkit_loop.agent import Agent
-from agentkit_loop.errors import IllegalMoveError
+from agentkit_loop.errors import HostError, IllegalMoveError
 from agentkit_loop.events import AgentEvent, CustomEvent, InputAccepted
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.steering import Steering
-from agentkit_loop.steps import ApprovalRequest
+from agentkit_loop.steps import ApprovalRequest, Finished
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import tool
 from tests.rules import faults
+
+INPUTS: dict[str, dict[str, Any]] = {"report": {}, "remove": {"path": "a"}}
 
 
 @tool(approval=True)
@@ -49,7 +53,7 @@ def test_one_thread_drives_and_another_is_refused() -> None:
     assert len(refused) == 1
 
 
-def test_who_wants_to_drive_waits_for_a_signal_that_is_told() -> None:
+def test_who_wants_to_drive_waits_for_a_signal_that_the_owner_tells() -> None:
     steering = Steering()
     told, driven = threading.Event(), threading.Event()
 
@@ -66,18 +70,126 @@ def test_who_wants_to_drive_waits_for_a_signal_that_is_told() -> None:
     steering.end_signal()
     thread.join()
     assert driven.is_set()
+    assert not steering.begin_signal(), "the thread that drove is the owner now"
+    assert steering.is_idle
 
 
-def test_a_signal_is_not_told_here_while_another_thread_holds_the_steering() -> None:
+def test_a_thread_that_is_not_the_owner_tells_nothing() -> None:
     steering = Steering()
     taken: list[bool] = []
+    thread = threading.Thread(target=lambda: taken.append(steering.begin_signal()))
+    thread.start()
+    thread.join()
+    assert taken == [False]
     with steering.driving("next()"):
-        thread = threading.Thread(target=lambda: taken.append(steering.begin_signal()))
+        assert steering.begin_signal()  # the owner, while it drives
+        steering.end_signal()
+
+
+def test_what_another_thread_wants_is_told_on_the_thread_of_the_host() -> None:
+    threads: set[int] = set()
+    recorder = EventRecorder()
+    agent = Agent(ScriptedModel(["done"]), observers=[recorder, lambda _: threads.add(threading.get_ident())])
+    with agent.start() as driver:
+
+        def want() -> None:
+            driver.emit("elsewhere")
+            driver.submit("go")
+
+        thread = threading.Thread(target=want)
         thread.start()
         thread.join()
-        assert steering.begin_signal()  # the same thread
-        steering.end_signal()
-    assert taken == [False]
+        assert "custom_event" not in recorder.types
+        assert driver.run().text == "done"
+    assert threads == {threading.get_ident()}
+    assert faults(recorder.events) == []
+
+
+def test_what_is_wrong_is_raised_in_the_thread_that_wants_it() -> None:
+    replies: list[Reply | str | dict[str, Any]] = [
+        Reply(text="", calls=(ScriptedCall(name="remove", input={"path": "a"}),)),
+        "done",
+    ]
+    agent = Agent(ScriptedModel(replies), tools=[remove])
+    refused: list[str] = []
+
+    def answer(step: ApprovalRequest, driver: Any) -> None:
+        for wrong in (lambda: step.approve(edited_input={}), lambda: driver.submit("more")):
+            try:
+                wrong()
+            except HostError as error:
+                refused.append(type(error).__name__)
+        step.approve()
+
+    with agent.start("go") as driver:
+        for step in driver:
+            if isinstance(step, ApprovalRequest):
+                thread = threading.Thread(target=answer, args=(step, driver))
+                thread.start()
+                thread.join()
+            elif isinstance(step, Finished):
+                assert step.result.text == "done"
+    assert refused == ["ConfigurationError", "IllegalMoveError"]
+
+
+def test_a_consumer_that_emits_never_waits_for_the_observer_that_waits_for_it() -> None:
+    room: queue.Queue[AgentEvent | None] = queue.Queue(maxsize=1)
+    agent = Agent(ScriptedModel(["done"]), observers=[room.put])
+    with agent.start() as driver:
+
+        def consume() -> None:
+            while (event := room.get()) is not None:
+                if event.type == "input_accepted":
+                    for number in range(20):
+                        driver.emit("seen", number)
+
+        thread = threading.Thread(target=consume)
+        thread.start()
+        assert driver.run("go").text == "done"
+    room.put(None)
+    thread.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer (setitimer)")
+@pytest.mark.parametrize("on_loop", [False, True], ids=["sync", "async"])
+def test_a_signal_handler_in_the_grace_period_tears_no_event_apart(on_loop: bool) -> None:
+    recorder = EventRecorder()
+    drivers: list[Any] = []
+
+    def tick(_: int, __: FrameType | None) -> None:
+        drivers[0].emit("tick")
+
+    @tool
+    def report(context: ToolContext) -> str:
+        """Report until some ticks were told."""
+        while len(recorder.of(CustomEvent)) < 100 and not context.wait_cancelled(0.0002):
+            context.progress("on")
+        return "x"
+
+    names = ("report", "remove")
+    reply = Reply(text="", calls=tuple(ScriptedCall(name=name, input=INPUTS[name]) for name in names))
+    agent = Agent(ScriptedModel([reply]), tools=[report, remove], observers=[recorder])
+
+    async def on_a_loop() -> None:
+        async with agent.astart("go") as driver:
+            drivers.append(driver)
+            await driver.next()
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+
+    before = signal.signal(signal.SIGALRM, tick)
+    try:
+        if on_loop:
+            asyncio.run(on_a_loop())
+        else:
+            with agent.start("go") as driver:
+                drivers.append(driver)
+                driver.next()
+                signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert [event.seq for event in recorder.events] == list(range(1, len(recorder.events) + 1))
+    assert faults(recorder.events) == []
 
 
 def test_signals_of_other_threads_between_two_steps_never_disturb_the_one_that_drives() -> None:
