@@ -7,12 +7,13 @@ argument, so what a pattern is for decides in whose favour a doubt is:
 - What is **allowed** has to match in every form: as it is given, as a path is in short (`a/./b//c` is `a/b/c`,
   `a/../b` is `b`), and with case, Unicode forms and `\` made equal. A wildcard never stands for what would
   lead elsewhere: a character that means something to a shell or is a control character, a step `..`, at its
-  beginning a `/` or `~`, and a directory of version control, whose files make later commands run programs. What
-  the pattern itself says, as in `run_command(git log | head *)`, it allows. A pattern without a wildcard is for
-  one text alone, and one without brackets for all calls.
+  beginning a `/` or `~`, what a shell could make one of these (`.?`, `.[.]`, `{.,}.`), and a directory of version
+  control, whose files make later commands run programs. What the pattern itself says, as in
+  `run_command(git log | head *)`, it allows. A pattern without a wildcard is for one text alone, and one without
+  brackets for all calls.
 - What is **denied or asked about** needs to match in one form, and that may also be of any text in a list or
-  object, of a directory itself (`prod` for `prod/*`), or of any of the commands in a text (`cd x && rm y` for
-  `rm *`).
+  object, of a directory itself (`prod` for `prod/*`), or of any of the commands in a text (`cd x && rm y` and
+  `ls | xargs rm` for `rm *`).
 
 All of that is about text. What a link leads to is not looked at, so that a replay decides the same: what no
 tool may touch is for the tool to keep out (`hidden=` of the file tools). And who may run some command can do
@@ -37,14 +38,19 @@ VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
 """Directories for which no wildcard of an allowed path stands."""
 
 _OF_A_SHELL = re.compile("[;&|<>`$()\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_UP = re.compile(r"(?<![\w.-])(?:\.|%2e){2}(?![\w.-])")  # a step `..`, not the dots of `main..topic`
+_UP = re.compile(r"(?<!\.)(?:\.|%2e){2}(?![\w.-])")  # a step `..`, also of `-C../x`; not `main..topic`
+_DOT = re.compile(r"(?<!\w)\.")  # at the beginning of a name, where no wildcard of a shell stands for one
+_BETWEEN_STEPS = re.compile(r"[/\s]+")
+_BETWEEN_NAMES = re.compile(r"[/\s=:,]+")
 _ELSEWHERE = re.compile(r"""[\s'"]*([/~\\]|[A-Za-z]:)""")
 _SET = re.compile(r"\[!?\]?[^]]*\]")
 _OF_ONE_CHARACTER = re.compile(r"\[([*?[])\]")  # how a pattern says `*`, `?` and `[` themselves
 _WILDCARDS = frozenset("*?[")
 
 _BETWEEN_COMMANDS = re.compile(r"[;&|\n\r()`{}]+")
-_QUOTES = re.compile(r"""\\\n|[\\'"]""")
+_QUOTES = re.compile(r"""\\\n|\$(?=['"])|[\\'"]""")
+_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_TELLS_APART = re.compile(r"[\s;&|()`{}]")
 _BEFORE_A_COMMAND = re.compile(
     r"(?:[a-z_]\w*\+?=\S*|!|if|then|elif|else|while|until|do|time|builtin|command|doas|env|eval|exec|nice"
     r"|nohup|sudo|xargs) |(?:/[\w.-]+)*/s?bin/"
@@ -103,6 +109,8 @@ class PatternedCall:
             return self._text == _OF_ONE_CHARACTER.sub(r"\1", argument)
         if not all(fnmatch.fnmatchcase(form(self._text), form(argument)) for form in _FORMS):
             return False
+        if not is_path and isinstance(self._value, str) and _expands(self._text, argument):
+            return False
         return not _stands_for_too_much(self._text, argument, is_path=is_path)
 
     def is_meant_by(self, pattern: str) -> bool:
@@ -113,7 +121,8 @@ class PatternedCall:
         if argument is None:
             return True
         command = _in_one_row(_unquoted(argument))
-        if any(fnmatch.fnmatchcase(said, command) for said in self._commands):
+        # Also with nothing behind it: `rm *` is about the `rm` of `xargs rm`.
+        if any(fnmatch.fnmatchcase(form, command) for said in self._commands for form in (said, f"{said} ")):
             return True
         return any(
             fnmatch.fnmatchcase(text, _formed(one, form))
@@ -156,8 +165,34 @@ def _stands_for_too_much(text: str, argument: str, *, is_path: bool) -> bool:
         return True
     if argument[0] in _WILDCARDS and _ELSEWHERE.match(_folded(text)):
         return True
-    steps = {step for step in _loose(text).split("/") if is_of_version_control(step)}
-    return not steps <= set(_loose(argument).split("/"))
+    if is_path:
+        names, said_names = _loose(text).split("/"), _loose(argument).split("/")
+    else:
+        forms = _short(_unquoted(text)), _loose(text)
+        names = [name for form in forms for name in _BETWEEN_NAMES.split(form)]
+        said_names = _BETWEEN_NAMES.split(_loose(argument))
+    return not {name for name in names if is_of_version_control(name)} <= set(said_names)
+
+
+def _expands(text: str, argument: str) -> bool:
+    """Whether a shell could make a step `..`, or a hidden name, of what a wildcard stands for.
+
+    Its `?`, `*` stand for no dot at the beginning of a name, so that one is there already; of `[…]` POSIX does not
+    say it. Braces stand for anything.
+    """
+    said, unquoted = _SET.sub("", argument), _unquoted(text)
+    if _braces(unquoted) > _braces(said):
+        return True
+    for step in _BETWEEN_STEPS.split(unquoted):
+        last, dot = max(map(step.rfind, _WILDCARDS)), _DOT.search(step)
+        if last >= 0 and (step[0] == "[" or (dot is not None and dot.start() < last)):
+            return True
+    return False
+
+
+def _braces(text: str) -> int:
+    """Return how many braces may open alternatives, `{a,b}` or `{a..b}`; not those of `HEAD@{1}`."""
+    return text.count("{", 0, max(text.rfind(","), text.rfind(".."), 0))
 
 
 def is_of_version_control(name: str) -> bool:
@@ -228,14 +263,21 @@ def _texts_in(value: JSON) -> Iterator[str]:
 def _commands_in(text: str) -> Iterator[str]:
     """Yield the commands of a shell's text, as far as they are told apart without being run.
 
-    Without quotes, and without what may stand before a command's name: assignments, `sudo`, `/usr/bin/`.
+    Without quotes, and without what may stand before a command's name: assignments, `sudo`, `/usr/bin/`. What is
+    quoted is read both ways: as more commands (`sh -c 'a; rm b'`), and as one word (`A='x; y' rm b`).
     """
-    for piece in _BETWEEN_COMMANDS.split(text):
-        command = _in_one_row(_unquoted(piece))
-        while (found := _BEFORE_A_COMMAND.match(command)) is not None:
-            command = command[found.end() :]
-        if command:
-            yield command
+    joined = text.replace("\\\n", "")
+    for form in dict.fromkeys((joined, _QUOTED.sub(_one_word, joined))):
+        for piece in _BETWEEN_COMMANDS.split(form):
+            command = _in_one_row(_unquoted(piece))
+            while (found := _BEFORE_A_COMMAND.match(command)) is not None:
+                command = command[found.end() :]
+            if command:
+                yield command
+
+
+def _one_word(quoted: re.Match[str]) -> str:
+    return _TELLS_APART.sub("_", quoted.group())
 
 
 def _in_one_row(text: str) -> str:

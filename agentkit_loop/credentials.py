@@ -9,9 +9,11 @@ errors, its progress and facts) is searched for every credential of the run, and
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import math
 import threading
+import types
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -25,6 +27,12 @@ MIN_ENCODED = 6
 """Characters of the shortest encoded form that is searched for; nobody chose those, so they are met sooner."""
 
 _IN_NUMBERS = frozenset("0123456789.e+-")  # what Python and JSON write numbers with
+
+_FIELDS = (types.MemberDescriptorType, types.GetSetDescriptorType)
+"""What `__slots__` and builtin classes keep attributes in, such as the file name of an OSError."""
+_OF_EVERY_EXCEPTION = frozenset(
+    {"args", "__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__", "__weakref__"}
+)
 
 
 class Credential:
@@ -119,23 +127,69 @@ class Secrets:
             return [self.masked(member) for member in value]
         return MASK if self._is_in_number(value) else value
 
-    def mask_exception(self, error: BaseException) -> None:
-        """Take every secret out of an exception that is about to be raised again, and out of its chain."""
-        waiting: list[BaseException | None] = [error]
-        seen: set[int] = set()
-        while waiting:
-            one = waiting.pop()
-            if one is None or id(one) in seen:
-                continue
-            seen.add(id(one))
-            waiting += [one.__cause__, one.__context__]
+    def mask_exception(self, error: BaseException) -> BaseException:
+        """Take every secret out of an exception and of what hangs on it; return the one that is to be raised.
+
+        That is the same one, or where it shows a secret by what cannot be changed (the message of a group, a
+        `__str__` of its own), another in its place: a group of the same members, else one of its builtin class.
+        """
+        found = _hanging_on(error)
+        for one in found:
+            self._mask_parts(one)
+        stand_ins: dict[int, BaseException] = {}
+        for one in found:
+            self._stand_in(one, stand_ins)
+        for one in found:
+            stand_in = stand_ins[id(one)]
+            suppressed, cause, context = one.__suppress_context__, one.__cause__, one.__context__
+            _set(stand_in, "__cause__", None if cause is None else stand_ins[id(cause)])
+            _set(stand_in, "__context__", None if context is None else stand_ins[id(context)])
+            _set(stand_in, "__suppress_context__", suppressed)  # which setting a cause has changed
+        return stand_ins[id(error)]
+
+    def _mask_parts(self, one: BaseException) -> None:
+        """Mask what an exception holds: arguments, attributes, slots, and the fields of builtin classes."""
+        _set(one, "args", tuple(self._masked_argument(argument) for argument in one.args))
+        for name, value in list(vars(one).items()):
+            _set(one, name, self._masked_argument(value))
+        for kind in type(one).__mro__:
+            for name, field in list(vars(kind).items()):
+                if isinstance(field, _FIELDS) and name not in _OF_EVERY_EXCEPTION:
+                    with contextlib.suppress(Exception):  # has no value, or cannot be set
+                        field.__set__(one, self._masked_argument(field.__get__(one)))
+
+    def _stand_in(self, one: BaseException, known: dict[int, BaseException]) -> BaseException:
+        """Return what takes an exception's place, itself where it shows no secret. known: those found so far."""
+        stand_in = known.get(id(one))
+        if stand_in is None:
+            members: tuple[BaseException, ...] = ()
+            shows = self._shows(one)
             if isinstance(one, BaseExceptionGroup):
-                waiting += one.exceptions
-            one.args = tuple(self._masked_argument(argument) for argument in one.args)
-            for name, value in list(vars(one).items()):
-                setattr(one, name, self._masked_argument(value))
-            if isinstance(one, SystemExit):
-                one.code = self._masked_argument(one.code)  # what the interpreter prints at its exit
+                members = tuple(self._stand_in(member, known) for member in one.exceptions)
+                shows = shows or any(new is not old for new, old in zip(members, one.exceptions, strict=True))
+            stand_in = known[id(one)] = self._made_anew(one, members) if shows else one
+        return stand_in
+
+    def _made_anew(self, one: BaseException, members: tuple[BaseException, ...]) -> BaseException:
+        made: BaseException
+        if isinstance(one, BaseExceptionGroup):
+            made = BaseExceptionGroup(self.masked_text(one.message), members)
+        else:
+            kind = next(kind for kind in type(one).__mro__ if kind.__module__ == "builtins")
+            argument = self._masked_argument(one.code) if isinstance(one, SystemExit) else MASK
+            try:
+                made = kind(argument)
+            except TypeError:  # takes others
+                made = Exception(MASK)
+        return made.with_traceback(one.__traceback__)
+
+    def _shows(self, one: BaseException) -> bool:
+        """Whether a traceback would show a secret with the exception."""
+        try:
+            shown = f"{one!s}{one!r}{getattr(one, '__notes__', '')}"
+        except Exception:  # noqa: BLE001 - a class's own words may fail; a traceback says that they did
+            return False
+        return self.masked_text(shown) != shown
 
     def _masked_argument(self, value: Any) -> Any:
         """Return what an exception holds, masked where its text shows a secret."""
@@ -144,7 +198,9 @@ class Secrets:
         if isinstance(value, list) and all(isinstance(line, str) for line in value):
             return [self.masked_text(line) for line in value]  # notes
         if value is None or isinstance(value, BaseException):
-            return value
+            return value  # which is masked by itself
+        if isinstance(value, bytes):
+            return self._masked_raw(value)
         if isinstance(value, (int, float)):
             return MASK if self._is_in_number(value) else value
         try:
@@ -170,10 +226,13 @@ class Secrets:
             raw = base64.b64decode(encoded, validate=True)
         except ValueError:
             return self.masked_text(encoded)
-        masked = raw
-        for secret in self._searched:
-            masked = masked.replace(secret.reveal().encode("utf-8", "surrogatepass"), MASK.encode())
+        masked = self._masked_raw(raw)
         return encoded if masked == raw else base64.b64encode(masked).decode()
+
+    def _masked_raw(self, raw: bytes) -> bytes:
+        for secret in self._searched:
+            raw = raw.replace(secret.reveal().encode("utf-8", "surrogatepass"), MASK.encode())
+        return raw
 
 
 class Credentials:
@@ -221,9 +280,30 @@ class Credentials:
         """Return a JSON value with every secret masked; see `Secrets`."""
         return self._secrets.masked(value)
 
-    def mask_exception(self, error: BaseException) -> None:
-        """Take every secret out of an exception; see `Secrets`."""
-        self._secrets.mask_exception(error)
+    def mask_exception(self, error: BaseException) -> BaseException:
+        """Take every secret out of an exception; return the one to raise. See `Secrets`."""
+        return self._secrets.mask_exception(error)
+
+
+def _hanging_on(error: BaseException) -> list[BaseException]:
+    """Return an exception with its causes, contexts and members, and what is among their arguments."""
+    found: dict[int, BaseException] = {}
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop()
+        if not isinstance(one, BaseException) or id(one) in found:
+            continue
+        found[id(one)] = one
+        waiting += [one.__cause__, one.__context__, *one.args, *vars(one).values()]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+    return list(found.values())
+
+
+def _set(one: BaseException, name: str, value: object) -> None:
+    """Set an attribute, also of a frozen class; one that cannot be set stays."""
+    with contextlib.suppress(Exception):
+        BaseException.__setattr__(one, name, value)
 
 
 def _forms(secret: str) -> set[str]:

@@ -16,6 +16,7 @@ A test compares this drawing with the classes.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ RETRYABLE_CLASSES = frozenset({"rate_limited", "overloaded", "timeout", "connect
 
 ERROR_CLASSES = RETRYABLE_CLASSES | {"context_exceeded", "invalid_request", "auth", "process_ended", "other"}
 """All values of `ModelRequestFailed.error_class`."""
+
+_KIND_OF_EVENT = re.compile(r"events\[(\d+)\]\.type")
 
 
 class AgentKitError(Exception):
@@ -85,13 +88,17 @@ class ModelRequestError(AgentKitError):
 class ReplayMismatchError(ModelRequestError):
     """A replay came to where it differs from what was recorded; nothing mends that but the same configuration.
 
-    path: where, such as `messages[4].content[1].text`. recorded, now: both values as they are shown, printable
-    and bounded; of long texts the part around the first difference.
+    path: where, such as `messages[4].content[1].text`, or `events[20].type` for an event of another kind.
+    recorded, now: both values as they are shown, printable and bounded; of long texts the part around the first
+    difference, of an event its type, with its tool and call. event_seq: of an event of another kind, else None.
     """
 
     def __init__(self, path: str, *, recorded: str, now: str) -> None:
-        super().__init__(f"{path}: {recorded} … {now}", error_class="invalid_request")
+        kind = _KIND_OF_EVENT.fullmatch(path)
+        place = path if kind is None else f"event {kind[1]}"
+        super().__init__(f"{place}: recorded {recorded}, now {now}", error_class="invalid_request")
         self.path = path
+        self.event_seq = None if kind is None else int(kind[1])
         self.recorded = recorded
         self.now = now
 

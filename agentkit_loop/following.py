@@ -20,7 +20,7 @@ import attrs
 from agentkit_loop.clock import Clock
 from agentkit_loop.closing import PROCESS_ENDED, Ending
 from agentkit_loop.content import Item
-from agentkit_loop.differences import Difference, first_difference, shown
+from agentkit_loop.differences import Difference, first_difference
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import HostError, ReplayMismatchError
 from agentkit_loop.events import (
@@ -51,7 +51,7 @@ from agentkit_loop.models.replay import ReplayModel
 from agentkit_loop.moves import Wait, Yield
 from agentkit_loop.observers import FailurePolicy
 from agentkit_loop.recorded_signals import Outside
-from agentkit_loop.recordings import Recording, comparable_payload, is_gap
+from agentkit_loop.recordings import Recording, comparable_payload, is_gap, named_event
 from agentkit_loop.settings import LoopSettings
 from agentkit_loop.signals import (
     SetTools,
@@ -209,7 +209,11 @@ class Follower:
         """Return what says that nothing here leads to the recorded event."""
         recorded = self._events[self.position]
         return _DiffersError(
-            Difference(f"events[{recorded.seq}].type", shown(recorded.type), "nothing that follows by itself")
+            Difference(
+                f"events[{recorded.seq}].type",
+                named_event(recorded, self._events),
+                "nothing that follows by itself",
+            )
         )
 
     # --- one step
@@ -333,7 +337,8 @@ class Follower:
         """Return where an event that is about to be told differs from the recorded one."""
         path = f"events[{recorded.seq}]"
         if type(recorded) is not type(now):
-            return Difference(f"{path}.type", shown(recorded.type), shown(now.type))
+            told, would = named_event(recorded, self._events), named_event(now, self._events)
+            return Difference(f"{path}.type", told, would)
         if (
             isinstance(recorded, ContentDelta)
             and isinstance(now, ContentDelta)

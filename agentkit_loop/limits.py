@@ -30,7 +30,9 @@ def _amount(value: object) -> Decimal | None:
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Decimal(str(value))
-    raise ConfigurationError(f"max_cost_usd={value!r} refused; give dollars above 0, or None")
+    raise ConfigurationError(
+        f"max_cost_usd={value!r} refused; give a Decimal, int or float of dollars above 0, or None"
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -43,7 +43,11 @@ _IN_A_ROUND = frozenset({Phase.WORKING, Phase.PENDING})
 _PENDING = frozenset({Phase.PENDING})
 
 MOVES: dict[type[Any], tuple[frozenset[Phase], frozenset[Phase], str]] = {
-    Submit: (_ANYWHERE_OPEN - _PENDING, frozenset(), "answer the open steps first; a closed run takes none"),
+    Submit: (
+        _ANYWHERE_OPEN - _PENDING,
+        frozenset(),
+        "start or resume a run where it is closed, answer the open steps where one is awaited",
+    ),
     Decision: (_PENDING, frozenset(), "an approval is answered once, while it is open"),
     AuthAnswer: (_PENDING, frozenset(), "a request for credentials is answered once, while it is open"),
     Cancel: (_ANYWHERE_OPEN - {Phase.IDLE}, frozenset({Phase.IDLE, Phase.CLOSED}), ""),

@@ -45,7 +45,10 @@ ALLOWED = Permission("allow")
 
 
 class Policy(Protocol):
-    """Says of every call whether it may run. Pure: the same call gets the same answer."""
+    """Says of every call whether it may run. Pure: the same call gets the same answer.
+
+    The call's input is what the tool's body will get, with the defaults of arguments that the model left out.
+    """
 
     def permission(self, call: ToolCallPart) -> Permission:
         """Return what becomes of a call; what it raises is a question to a person."""
@@ -106,7 +109,7 @@ def permission_of(tool: Tool[..., Any], policy: Policy | None, call: ToolCallPar
 
 def _own(tool: Tool[..., Any], call: ToolCallPart) -> Permission:
     rule = tool.approval
-    said = rule(copy_json(call.input)) if callable(rule) else rule
+    said = rule(_given(tool, call)) if callable(rule) else rule
     if not said:
         return ALLOWED
     return Permission("ask", clean_text(said) if isinstance(said, str) else None)
@@ -115,16 +118,30 @@ def _own(tool: Tool[..., Any], call: ToolCallPart) -> Permission:
 def _by(policy: Policy | None, tool: Tool[..., Any], call: ToolCallPart) -> Permission:
     if policy is None:
         return ALLOWED
+    call = msgspec.structs.replace(call, input=_given(tool, call))
     properties = tool.input_schema.get("properties")
     if isinstance(policy, Permissions) and isinstance(properties, dict):
-        first, schema = next(iter(properties.items()), (None, None))
-        if first is not None and first not in call.input and isinstance(schema, dict) and "default" in schema:
-            call = msgspec.structs.replace(call, input={first: schema["default"]})  # what the body will get
-        return policy.permission(call, first=first)
-    said = policy.permission(msgspec.structs.replace(call, input=copy_json(call.input)))
+        return policy.permission(call, first=next(iter(properties), None))
+    said = policy.permission(call)
     if not isinstance(said, Permission):
         raise TypeError(f"{said!r} is no Permission")
     return said
+
+
+def _given(tool: Tool[..., Any], call: ToolCallPart) -> dict[str, JSON]:
+    """Return the arguments as the body will get them, copied: those of the model, else the schema's defaults.
+
+    A default that JSON cannot hold is in no schema, and left out.
+    """
+    properties = tool.input_schema.get("properties")
+    schemas = properties if isinstance(properties, dict) else {}
+    defaults = {
+        name: schema["default"]
+        for name, schema in schemas.items()
+        if name not in call.input and isinstance(schema, dict) and "default" in schema
+    }
+    given: dict[str, JSON] = copy_json({**call.input, **defaults})
+    return given
 
 
 MAX_SUMMARY = 200
@@ -136,7 +153,7 @@ def summary_of(tool: Tool[..., Any], call: ToolCallPart) -> str:
     text = ""
     if tool.summary is not None:
         try:
-            text = str(tool.summary(copy_json(call.input)))
+            text = str(tool.summary(_given(tool, call)))
         except Exception:  # noqa: BLE001 - a host's words may fail; the call is shown all the same
             text = ""
     if not text:

@@ -24,6 +24,7 @@ from agentkit_loop.events import (
     ModelRequestFinished,
     ModelRequestStarted,
     RunStarted,
+    ToolCallRequested,
     UsageUpdated,
 )
 from agentkit_loop.models.protocol import Answer
@@ -34,6 +35,7 @@ MAX_GAPS = 1_000_000
 """Previews of a session that a log may lack to be replayed: for each, the replay counts one event."""
 
 _GAP = AppendText("", "")
+_MAX_NAME = 60  # characters of a tool's name, or of a call's id, in a difference
 _BLANK = frozenset({"duration_ms", "first_content_ms", "observers", "resumed_run"})
 """Payload fields that are times, durations, run ids or statistics of observers."""
 
@@ -87,6 +89,20 @@ def read_recording(events: Iterable[AgentEvent] | Recording, *, session_id: str 
 def is_gap(event: AgentEvent) -> bool:
     """Whether the event stands for a preview that the log lacks."""
     return isinstance(event, ContentDelta) and event.delta is _GAP
+
+
+def named_event(event: AgentEvent, recorded: Iterable[AgentEvent]) -> str:
+    """Return an event's type, with its tool and call: `approval_required (pay, call-1)`.
+
+    recorded: the events in which the call was asked for, where the event itself does not name its tool.
+    """
+    call = event.call if isinstance(event, ToolCallRequested) else None
+    call_id = getattr(event, "call_id", None) if call is None else call.id
+    if not isinstance(call_id, str):
+        return event.type
+    asked = (each.call for each in recorded if isinstance(each, ToolCallRequested))
+    name = next((each.name for each in asked if each.id == call_id), None) if call is None else call.name
+    return f"{event.type} ({', '.join(text[:_MAX_NAME] for text in (name, call_id) if text)})"
 
 
 def answer_at(events: tuple[AgentEvent, ...], place: int) -> Answer:

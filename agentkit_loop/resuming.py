@@ -40,6 +40,7 @@ from agentkit_loop.lineage import Chain, Entry, last_number, up_to
 from agentkit_loop.state import LoopState
 from agentkit_loop.transcript import item_number, ranges_rise
 from agentkit_loop.usage import Usage
+from agentkit_loop.values import safe_repr
 
 LOST = "The call was interrupted: the session was forked before its result."
 """What a fork says of a call that had no result at that point."""
@@ -70,7 +71,7 @@ def read_history(
     force: bool | None = None,
     tell: Callable[[AgentEvent], object] | None = None,
 ) -> History:
-    """Read a session back. Raises ResumeError, which says what does not fit and where.
+    """Read a session back. Raises ResumeError, which says what does not fit and where; ConfigurationError.
 
     events: in the order of the log, of any number of sessions. session_id: which of them; left out, the only
     one that is no sub-agent's. at: the last `seq` that counts. force: go on in spite of a newer version, an
@@ -86,6 +87,8 @@ def read_history(
     chain = _chosen(chains, session_id, bad=bad)
     entries = chain.resolved(force=force, bad=bad)
     if at is not None:
+        if type(at) is not int:
+            raise ConfigurationError(f"at={safe_repr(at)} refused; give the seq of an event, an int")
         last = last_number(entries)
         if not 1 <= at <= last:
             raise ResumeError(f"at={at} refused; session {chain.session_id} has the events 1 to {last}")

@@ -189,8 +189,7 @@ class Teller:
         elif isinstance(signal, ToolReturned) and signal.fatal is not None:
             call = self._state.calls.get(signal.call_id)
             if (call is not None and call.is_running) or isinstance(signal.fatal, ObserverError):
-                self._credentials.mask_exception(signal.fatal)
-                raise signal.fatal
+                raise self._credentials.mask_exception(signal.fatal)
         if self._credentials.are_given:
             signal = _masked(signal, self._credentials)
         for event in self._machine.take(signal, now):

@@ -81,8 +81,9 @@ class Tool(Generic[P, R_co]):
     long an attempt may take, None for the agent's bound. max_output_chars: how much of a result the model
     sees. idempotent: whether a call that a crash interrupted may run again. approval: whether a person is
     asked before each call, or a predicate on the arguments, whose text is the reason; its error is a question
-    too. summary: what a call would do, one line, of its arguments. is_async: whether the function is to be
-    awaited on an event loop. is_agent: whether an agent stands behind it (`Agent.as_tool`).
+    too. summary: what a call would do, one line, of its arguments. Both get the defaults of arguments that
+    the model left out. is_async: whether the function is to be awaited on an event loop. is_agent: whether an
+    agent stands behind it (`Agent.as_tool`).
     """
 
     name: str = attrs.field(converter=_check_name)

@@ -285,7 +285,7 @@ def _reason(error: Exception, place: str) -> str:
     if "`$" not in text and isinstance(error, msgspec.ValidationError):
         text += " - at `$`"
     text = text.replace("`$", f"`{place}")
-    return text[:1].lower() + text[1:]
+    return text if text.startswith("JSON") else text[:1].lower() + text[1:]
 
 
 def _printable(text: str) -> str:

@@ -51,6 +51,7 @@ class _Session:
     tag: str
     running: bool = False  # from its RunStarted to the end of that run
     in_exchange: bool = False
+    is_whole: bool = False  # the exchange was seen from its first turn on
     turns: int = 0  # of this exchange
     exchanges: int = 0  # finished in this run
     calls: dict[str, Call] = attrs.field(factory=dict)
@@ -61,6 +62,9 @@ class _Session:
     printed: bool = False  # some of its content was printed
     kinds: dict[str, str] = attrs.field(factory=dict)  # of its open parts
     missed: set[str] = attrs.field(factory=set)  # open parts that are printed at their commit
+    shown: dict[str, int] = attrs.field(
+        factory=dict
+    )  # open parts whose text broke off, and how much was printed
 
     def begin_request(self, *, silent: bool = False) -> None:
         """Forget the parts of the last request."""
@@ -68,6 +72,7 @@ class _Session:
         self.printed = False
         self.kinds.clear()
         self.missed.clear()
+        self.shown.clear()
 
 
 @attrs.define(eq=False)
@@ -202,8 +207,9 @@ class StdoutReporter(LoopObserver):
             case ev.InputAccepted():
                 self._tell(session, "input", *map(words.input, event.items))
             case ev.TurnStarted():
-                if event.index == 1:
+                if event.index == 1 or not session.in_exchange:
                     session.exchange_usage = UsageReporter(keep_requests=False)
+                    session.is_whole = event.index == 1
                 session.in_exchange = True
                 session.turns = event.index
                 if self._verbose:
@@ -213,9 +219,11 @@ class StdoutReporter(LoopObserver):
                 self._act(session, words.cancel_requested(event))
             case ev.TurnFinished():
                 self._end_live_of(session)
-                spent = spent_texts(event.usage, session.exchange_usage.total)
+                spent = spent_texts(
+                    event.usage, session.exchange_usage.total, since_resume=not session.is_whole
+                )
                 self._tell(session, "end", words.turn_finished(event, session.turns, spent))
-                session.in_exchange = False
+                session.in_exchange = session.is_whole = False
                 session.exchanges += 1
                 session.turns = 0
             case _:
@@ -257,7 +265,8 @@ class StdoutReporter(LoopObserver):
             session.printed = True
             self._started_call = ""
             self._page.begin(kind, _style(kind), self._lead(kind))
-            self._live = _Live(session.id, event.request_id, delta.part_id, len(delta.chunk))
+            length = session.shown.pop(delta.part_id, 0) + len(delta.chunk)
+            self._live = _Live(session.id, event.request_id, delta.part_id, length)
             self._page.append(delta.chunk)
         elif isinstance(delta, CommitPart):
             self._commit(session, event.request_id, delta)
@@ -267,11 +276,12 @@ class StdoutReporter(LoopObserver):
         session.missed.discard(delta.part_id)
         part, live = delta.part, self._live
         place = (session.id, request_id, delta.part_id)
-        if live is None or (live.session_id, live.request_id, live.part_id) != place:
+        if live is not None and (live.session_id, live.request_id, live.part_id) == place:
+            self._end_live()
+        length = session.shown.pop(delta.part_id, None)
+        if length is None:
             self._print_part(session, part)
-            return
-        self._end_live()
-        if isinstance(part, (TextPart, ReasoningPart)) and len(part.text) != live.length:
+        elif isinstance(part, (TextPart, ReasoningPart)) and len(part.text) != length:
             # A sink between the loop and this one dropped appends, as it may.
             said = "not all of the text above came while it was streamed; the whole:"
             self._act(session, (("dim", said),))
@@ -305,7 +315,9 @@ class StdoutReporter(LoopObserver):
         return self._out.styled("dim", f"{self._out.glyphs.reasoning} ") if kind == "reasoning" else ""
 
     def _end_live(self) -> None:
-        self._live = None
+        live, self._live = self._live, None
+        if live is not None and live.session_id in self._sessions:
+            self._sessions[live.session_id].shown[live.part_id] = live.length
         self._page.end()
 
     def _end_live_of(self, session: _Session) -> None:

@@ -306,10 +306,10 @@ class Wording:
         """Word what happened beside the exchange."""
         match event:
             case ev.BudgetWarning():
-                said = f"{event.limit}: {_plain(event.used)} of {_plain(event.allowed)} used"
+                said = f"{event.limit}: {_used(event.used)} of {_plain(event.allowed)} used"
                 yield self._said("warn", "warn", said)
             case ev.BudgetExceeded():
-                said = f"{event.limit} used up: {_plain(event.used)} of {_plain(event.allowed)}"
+                said = f"{event.limit} used up: {_used(event.used)} of {_plain(event.allowed)}"
                 yield self._said("bad", "bad", said)
             case ev.Warning():
                 details = self._short(event.details, self.room) if event.details and self.verbose else ""
@@ -364,13 +364,17 @@ class Wording:
         return one_line(brief(value, room), room, self.glyphs.cut)
 
 
-def spent_texts(usage: Usage, spent: UsageTotals) -> tuple[str, ...]:
-    """Return tokens and cost in words; nothing where no request told anything."""
+def spent_texts(usage: Usage, spent: UsageTotals, *, since_resume: bool = False) -> tuple[str, ...]:
+    """Return tokens and cost in words; nothing where no request told anything.
+
+    since_resume: the cost is not that of all the tokens, but of what was seen, from a resume on.
+    """
     if usage.total_tokens is None and not spent.requests:
         return ()
     open_ones = spent.provisional_requests
     provisional = f"{counted(open_ones, 'request')} provisional" if open_ones else ""
-    return (*token_texts(usage), cost_text(spent), provisional)
+    cost = cost_text(spent)
+    return (*token_texts(usage), f"{cost} since the resume" if cost and since_resume else cost, provisional)
 
 
 def _error(error: ErrorInfo) -> str:
@@ -385,6 +389,13 @@ def _extent(items: int, tokens: int | None) -> str:
 
 def _size(base64: str | None) -> str:
     return f"{len(base64):,} characters of base64" if base64 else ""
+
+
+def _used(amount: JSON) -> str:
+    """Return what was used of a limit; of measured seconds no more than three digits, or all whole ones."""
+    if isinstance(amount, float):
+        return f"{amount:.3g}" if abs(amount) < 1_000 else f"{amount:.0f}"  # noqa: PLR2004 - three digits
+    return _plain(amount)
 
 
 def _plain(value: JSON) -> str:

@@ -79,11 +79,13 @@ class Allowance:
     permissions: Permissions | None = None
 
 
-def allowance(options: Mapping[str, Any], *, hidden: Iterable[Path], leave_open: bool = False) -> Allowance:
+def allowance(
+    options: Mapping[str, Any], *, hidden: Iterable[Path], leave_open: bool = False, may_leave: bool = False
+) -> Allowance:
     """Return what the options give, among which are `root` and `colour`.
 
-    hidden: out of the reach of files' tools. leave_open: see TerminalApprover. Raises ConfigurationError for a
-    pattern that can allow nothing, and for what the tools refuse.
+    hidden: out of the reach of files' tools. leave_open, may_leave: see TerminalApprover. Raises ConfigurationError
+    for a pattern that can allow nothing, and for what the tools refuse.
     """
     from agentkit_loop.commands import command_tool  # noqa: PLC0415 - as above
     from agentkit_loop.file_reach import Reach  # noqa: PLC0415 - as above
@@ -101,7 +103,11 @@ def allowance(options: Mapping[str, Any], *, hidden: Iterable[Path], leave_open:
     if not tools:
         return Allowance()
     approve = TerminalApprover(
-        Reach(root, hidden=kept_out), allowed=allowed, colour=options["colour"], leave_open=leave_open
+        Reach(root, hidden=kept_out),
+        allowed=allowed,
+        colour=options["colour"],
+        leave_open=leave_open,
+        may_leave=may_leave,
     )
     return Allowance(
         tools=tools,

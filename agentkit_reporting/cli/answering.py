@@ -110,10 +110,11 @@ def answer_options(command: Any) -> Any:
 class Answering:
     """Shows a run, runs it and tells what came of it. options: those of `answer_options`.
 
-    observers: what the run is to be told to. prices: what it costs by.
+    resumed: whether the session was there before, of which the totals are not told. observers: what the run is
+    to be told to. prices: what it costs by.
     """
 
-    def __init__(self, options: dict[str, Any], log: RunLog | None) -> None:
+    def __init__(self, options: dict[str, Any], log: RunLog | None, *, resumed: bool = False) -> None:
         from agentkit_loop.price_book import PriceBook  # noqa: PLC0415 - not for --help
         from agentkit_reporting.cli.reading import own_prices  # noqa: PLC0415 - as above
         from agentkit_reporting.cli.retries import Retries  # noqa: PLC0415 - as above
@@ -122,6 +123,7 @@ class Answering:
         self.prices = PriceBook(own_prices(options["prices"]))
         self._as_json: bool = options["as_json"]
         self._log = log
+        self._resumed = resumed
         self._usage = UsageReporter()
         shown = _shown(as_json=self._as_json, colour=options["colour"])
         self._retries = Retries(tell=not shown)
@@ -137,7 +139,8 @@ class Answering:
             outcome = _ask(agent, start, drive)
             outcome.attempts = self._retries.attempt
             outcome.log_failed = self._log is not None and self._log.failure is not None
-            _tell(outcome, self._usage, self._log, self.prices, as_json=self._as_json)
+            since = "since the resume:\n" if self._resumed else ""
+            _tell(outcome, self._usage, self._log, self.prices, as_json=self._as_json, since=since)
         return outcome
 
 
@@ -192,9 +195,15 @@ def _waits_for(step: Any) -> str:
 
 
 def _tell(
-    outcome: Outcome, usage: UsageReporter, log: RunLog | None, prices: PriceBook, *, as_json: bool
+    outcome: Outcome,
+    usage: UsageReporter,
+    log: RunLog | None,
+    prices: PriceBook,
+    *,
+    as_json: bool,
+    since: str,
 ) -> None:
-    """Write the answer, where it was not shown as it came, and the totals."""
+    """Write the answer, where it was not shown as it came, and the totals, behind since when they are."""
     path = None if log is None else log.path_of(outcome.session_id)
     near = "" if path is None or outcome.log_failed else visible(os.path.relpath(path))
     place = f"; log {near}" if near else ""
@@ -212,7 +221,7 @@ def _tell(
     if log is not None and log.failure is not None:
         click.echo(f"agentkit: the log is not whole; {visible(str(log.failure))}", err=True)
     if usage.total.requests:
-        click.echo(("\n" if _is_terminal(sys.stderr) else "") + usage.render(), err=True)
+        click.echo(("\n" if _is_terminal(sys.stderr) else "") + since + usage.render(), err=True)
     if near and not outcome.exit_code:
         click.echo(f"\nlog     {near}\nnext    agentkit show {near}", err=True)
     if as_json or not _is_terminal(sys.stdout):

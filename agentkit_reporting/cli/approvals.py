@@ -43,6 +43,7 @@ _EXPLAINED = (
     ("n, n WHY", "no; the model is told why, and goes on"),
     ("a", "yes, and in this run no more question about this path or command"),
     ("a PATTERN", "the same for a pattern, such as src/* or git status*"),
+    ("l", "later: left open; agentkit resume asks again"),
     ("s", "show all of it"),
     ("Ctrl-C", "end the run"),
 )
@@ -54,7 +55,8 @@ class TerminalApprover:
     reach: that of the tools, for what their calls would do; None where the tools are not known here, and calls
     are shown as they are. allowed: patterns of calls that nobody is asked
     about. colour: None as the environment and the terminal say. leave_open: where there is no terminal, leave
-    a call waiting; else it is denied, which is said on stderr. terminal: the device to ask on.
+    a call waiting; else it is denied, which is said on stderr. may_leave: offer to answer later, by a resume.
+    terminal: the device to ask on.
     """
 
     def __init__(
@@ -64,12 +66,14 @@ class TerminalApprover:
         allowed: Iterable[str] = (),
         colour: bool | None = None,
         leave_open: bool = False,
+        may_leave: bool = False,
         terminal: str = TERMINAL,
     ) -> None:
         self._reach = reach
         self._allowed = AllowedCalls(reach, allowed)
         self._colour = colour
         self._leave_open = leave_open
+        self._may_leave = may_leave
         self._terminal = terminal
 
     def __call__(self, request: ApprovalRequest) -> Approve | Deny | None:
@@ -97,11 +101,13 @@ class TerminalApprover:
     def _preview(self, call: ToolCallPart) -> Preview:
         return preview(call.name, call.input, self._reach)
 
-    def _agreed(self, screen: QuestionScreen, request: ApprovalRequest, planned: Preview) -> Approve | Deny:
+    def _agreed(
+        self, screen: QuestionScreen, request: ApprovalRequest, planned: Preview
+    ) -> Approve | Deny | None:
         """Ask until a yes is for what the call would do by then: files may change while somebody reads."""
         while True:
             answer = self._asked(screen, request, planned)
-            now = planned if isinstance(answer, Deny) else self._preview(request.call)
+            now = self._preview(request.call) if isinstance(answer, Approve) else planned
             if now == planned:
                 return answer
             if now.refusal is not None:
@@ -111,12 +117,14 @@ class TerminalApprover:
             screen.say("the files have changed meanwhile; it would do this now:", "warn")
             planned = now
 
-    def _asked(self, screen: QuestionScreen, request: ApprovalRequest, planned: Preview) -> Approve | Deny:
+    def _asked(
+        self, screen: QuestionScreen, request: ApprovalRequest, planned: Preview
+    ) -> Approve | Deny | None:
         call, by = request.call, login_name()
         lines = _lines(call, planned, self._reach)
         is_shown = _shows_all(screen, request, planned, lines)
         while True:
-            typed = screen.ask(_question(is_shown=is_shown))
+            typed = screen.ask(_question(is_shown=is_shown, may_leave=self._may_leave))
             if typed is None:
                 screen.say("the input ended, which is taken as a no", "warn")
             word, _, rest = ("n", "", "") if typed is None else typed.partition(" ")
@@ -132,7 +140,10 @@ class TerminalApprover:
                     is_shown = True
                 case "?" | "h" | "help":
                     for key, meaning in _EXPLAINED:
-                        screen.say(f"{key:<9}  {meaning}")
+                        if key != "l" or self._may_leave:
+                            screen.say(f"{key:<9}  {meaning}")
+                case "l" | "later" if self._may_leave and not rest:
+                    return None
                 case "y" | "yes" | "a" | "all" if not is_shown:
                     screen.say("not all of it was shown yet; s shows it", "warn")
                 case "y" | "yes" if not rest:
@@ -236,7 +247,8 @@ def _shows_all(
     return False
 
 
-def _question(*, is_shown: bool) -> str:
+def _question(*, is_shown: bool, may_leave: bool) -> str:
+    later = ", [l]ater" if may_leave else ""
     if is_shown:
-        return "[y]es, [n]o, [a]ll like this (for this run), [?]"
-    return "[s]how all, [n]o, [?]"
+        return f"[y]es, [n]o{later}, [a]ll like this (for this run), [?]"
+    return f"[s]how all, [n]o{later}, [?]"

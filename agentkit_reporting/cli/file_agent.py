@@ -98,7 +98,7 @@ def file_agent(
 
     root = options["root"]
     hidden = hidden_logs(root, log, _default_places())
-    allowed = allowance(options, hidden=hidden, leave_open=leave_open)
+    allowed = allowance(options, hidden=hidden, leave_open=leave_open, may_leave=log is not None)
     allows = {name: options[name] for name in ("allow_write", "allow_command")}
     return Agent(
         model,

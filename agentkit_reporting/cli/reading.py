@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from agentkit_loop.errors import ConfigurationError, ResumeError
+from agentkit_loop.events import AgentEvent
 from agentkit_reporting.log.read import LogReader
 from agentkit_reporting.terminal import visible
 
 _MAX_TOLD = 5  # bad lines that are named; the rest is counted
 
+_MAX_NAMED = 5  # sessions that are named in a refusal
+
 _NEAR = Path("prices.toml")
+
+_REMEDIES = {"say which by session_id": "say which by --session", ", or force it": ", or --force"}
+"""What errors name in Python's words, and what it is here."""
+
+
+class KeptEvents:
+    """The events of a log, read once and kept; and what its reader says of it."""
+
+    def __init__(self, reader: LogReader) -> None:
+        self._events: list[tuple[AgentEvent, int]] = [(event, reader.bad_count) for event in reader]
+        self.bad_count = 0
+        self.newer_version, self.bad = reader.newer_version, reader.bad
+
+    def __iter__(self) -> Iterator[AgentEvent]:
+        for event, bad_count in self._events:
+            self.bad_count = bad_count  # counted anew, as if read: it matters what stands before which event
+            yield event
+
+    def session_of(self, given: str | None) -> str | None:
+        """Return the session whose id ends so, as it is given where there is none; raises ConfigurationError."""
+        ids = dict.fromkeys(event.session_id for event, _ in self._events)
+        if given is None or given in ids:
+            return given
+        found = [session_id for session_id in ids if session_id.endswith(given)]
+        if len(found) > 1:
+            more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+            raise ConfigurationError(
+                f"--session {given!r} refused because several ids end so: {', '.join(found[:_MAX_NAMED])}{more}; "
+                "give more of it"
+            )
+        return found[0] if found else given
+
+
+@contextlib.contextmanager
+def in_words_of_options() -> Iterator[None]:
+    """Say of a session that cannot be read back which option would help."""
+    try:
+        yield
+    except ResumeError as error:
+        text = str(error)
+        for remedy, ours in _REMEDIES.items():
+            text = text.replace(remedy, ours) if text.endswith(remedy) else text
+        raise ResumeError(text) from error
 
 
 def own_prices(given: Path | None) -> Path | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_reporting.cli.reading import tell_of_bad_lines
+from agentkit_reporting.cli.reading import KeptEvents, in_words_of_options, tell_of_bad_lines
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import visible
 
@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Run the tools of --agent again, with all that they do; the first result that differs is shown.",
 )
-@click.option("--session", "session_id", metavar="ID", help="Which session, where the log holds several.")
+@click.option(
+    "--session",
+    "session_id",
+    metavar="ID",
+    help="Which session, where the log holds several; the end of an id is enough.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def command(log: str, *, named: str | None, live_tools: bool, session_id: str | None, as_json: bool) -> int:
     """Run the session in LOG again: the model and the tools answer as they did, and no network is used.
@@ -46,7 +51,9 @@ def command(log: str, *, named: str | None, live_tools: bool, session_id: str | 
     if live_tools and named is None:
         raise ConfigurationError("--live-tools refused without --agent; give the agent that has the tools")
     reader = read_events(log)
-    recording = read_recording(reader, session_id=session_id)
+    events = KeptEvents(reader)
+    with in_words_of_options():
+        recording = read_recording(events, session_id=events.session_of(session_id))
     tell_of_bad_lines(reader)
     if named is None:
         agent = None

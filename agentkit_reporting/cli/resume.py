@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from agentkit_reporting.cli.file_agent import agent_options
 if TYPE_CHECKING:
     from agentkit_loop.agent import Agent
     from agentkit_loop.driver import LoopDriver
-    from agentkit_loop.events import AgentEvent
     from agentkit_loop.models.anthropic import AnthropicModel
     from agentkit_loop.state import LoopState
     from agentkit_loop.steps import ApprovalRequest, RunResult
-    from agentkit_reporting.cli.answering import Answering
+    from agentkit_reporting.cli.answering import Answering, Outcome
+    from agentkit_reporting.cli.reading import KeptEvents
     from agentkit_reporting.cli.run_log import RunLog
 
 TERMINAL = "/dev/tty"
@@ -43,7 +43,12 @@ _OF_THE_DEFAULT_AGENT = frozenset(
     help="The agent that goes on. Default: that of `agentkit run`, by the options below; its model and system "
     "prompt are those in the log where they are not given.",
 )
-@click.option("--session", "session_id", metavar="ID", help="Which session, where the log holds several.")
+@click.option(
+    "--session",
+    "session_id",
+    metavar="ID",
+    help="Which session, where the log holds several; the end of an id is enough.",
+)
 @click.option(
     "--trust-approvals",
     is_flag=True,
@@ -69,20 +74,46 @@ def command(
     Exit 0 for a whole answer, 1 for a failure or an answer that was cut, refused or is still open, 2 for wrong
     usage or a log that does not fit together, 130 after Ctrl-C.
     """
-    from agentkit_loop.resuming import read_history  # noqa: PLC0415 - not for --help
-    from agentkit_reporting.cli.answering import Answering  # noqa: PLC0415 - as above
-    from agentkit_reporting.cli.run import prompt_of  # noqa: PLC0415 - as above
+    from agentkit_reporting.cli.run import prompt_of  # noqa: PLC0415 - not for --help
 
     asked = None if prompt is None else prompt_of(prompt)
-    events = _Kept(log)
-    state = read_history(events, session_id=session_id, force=options["force"]).state
+    sizes, events = _sizes(log), _kept(log)
+    state = _read(events, session_id, force=options["force"])
+    run_log = _log(log, state.session_id)
+    with run_log.held(state.session_id):
+        if _sizes(log) != sizes:  # somebody wrote on while it was read
+            events = _kept(log)
+            state = _read(events, state.session_id, force=options["force"])
+        outcome = _go_on(context, options, asked, state, events, run_log)
+    if isinstance(outcome.error, ModelError) and context.obj:  # --debug
+        raise outcome.error
+    return outcome.exit_code
+
+
+def _sizes(log: str) -> dict[Path, int]:
+    """Return how long the files of a log are."""
+    path = Path(log)
+    files = path.rglob("*.jsonl") if path.is_dir() else [path]
+    return {file: file.stat().st_size for file in files if file.is_file()}
+
+
+def _go_on(
+    context: click.Context,
+    options: dict[str, Any],
+    asked: str | None,
+    state: LoopState,
+    events: KeptEvents,
+    run_log: RunLog,
+) -> Outcome:
+    """Go on with a session that nobody else goes on with."""
+    from agentkit_reporting.cli.answering import Answering  # noqa: PLC0415 - not for --help
+
     if asked is None and not _has_to_go_on(state):
         raise ConfigurationError(
             f"session {state.session_id} has nothing to go on with, its last exchange is finished; give a PROMPT"
         )
-    run_log = _log(log, state.session_id)
     with contextlib.ExitStack() as stack:
-        answering = Answering(options, run_log)
+        answering = Answering(options, run_log, resumed=True)
         agent = _agent(context, stack, options, answering, events, run_log, state.session_id)
         if not options["force"]:
             _check_tools(agent, state, options["named"])
@@ -99,37 +130,34 @@ def command(
         root = (
             options["root"] if options["named"] is None else None
         )  # where an own agent's tools write, it knows
-        approver = _approver(root, colour=options["colour"])
-        outcome = answering.run(agent, start, lambda driver: _drive(driver, asked, approver))
-    if isinstance(outcome.error, ModelError) and context.obj:  # --debug
-        raise outcome.error
-    return outcome.exit_code
+        asks_itself = options["named"] is None and (options["allow_write"] or options["allow_command"])
+        approver = None if asks_itself else _approver(root, colour=options["colour"])
+        return answering.run(agent, start, lambda driver: _drive(driver, asked, approver))
 
 
-class _Kept:
-    """The events of a log, read once and kept; and what its reader says of it."""
+def _kept(path: str) -> KeptEvents:
+    """Return the events of a log that can be written on; raises ConfigurationError for another."""
+    from agentkit_reporting.cli.reading import KeptEvents, tell_of_bad_lines  # noqa: PLC0415 - not for --help
+    from agentkit_reporting.log.read import read_events  # noqa: PLC0415 - as above
 
-    def __init__(self, path: str) -> None:
-        from agentkit_reporting.cli.reading import tell_of_bad_lines  # noqa: PLC0415 - not for --help
-        from agentkit_reporting.log.read import read_events  # noqa: PLC0415 - as above
+    if path == "-" or not Path(path).exists():
+        what = "it is no file to write on into" if path == "-" else "there is no such file"
+        raise ConfigurationError(f"log {path!r} refused because {what}; give the session's")
+    if path.endswith((".gz", ".zst")):
+        raise ConfigurationError(f"log {path!r} refused because it is compressed; give the one it came from")
+    reader = read_events(path)
+    events = KeptEvents(reader)
+    tell_of_bad_lines(reader)
+    return events
 
-        if path == "-" or not Path(path).exists():
-            what = "it is no file to write on into" if path == "-" else "there is no such file"
-            raise ConfigurationError(f"log {path!r} refused because {what}; give the session's")
-        if path.endswith((".gz", ".zst")):
-            raise ConfigurationError(
-                f"log {path!r} refused because it is compressed; give the one it came from"
-            )
-        reader = read_events(path)
-        self._events: list[tuple[AgentEvent, int]] = [(event, reader.bad_count) for event in reader]
-        self.bad_count = 0
-        self.newer_version, self.bad = reader.newer_version, reader.bad
-        tell_of_bad_lines(reader)
 
-    def __iter__(self) -> Iterator[AgentEvent]:
-        for event, bad_count in self._events:
-            self.bad_count = bad_count  # counted anew, as if read: it matters what stands before which event
-            yield event
+def _read(events: KeptEvents, session_id: str | None, *, force: bool) -> LoopState:
+    """Return the session's state. Raises ConfigurationError, ResumeError."""
+    from agentkit_loop.resuming import read_history  # noqa: PLC0415 - not for --help
+    from agentkit_reporting.cli.reading import in_words_of_options  # noqa: PLC0415 - as above
+
+    with in_words_of_options():
+        return read_history(events, session_id=events.session_of(session_id), force=force).state
 
 
 def _has_to_go_on(state: LoopState) -> bool:
@@ -154,7 +182,7 @@ def _agent(
     stack: contextlib.ExitStack,
     options: dict[str, Any],
     answering: Answering,
-    events: _Kept,
+    events: KeptEvents,
     log: RunLog,
     session_id: str,
 ) -> Agent:
@@ -237,7 +265,7 @@ def _approver(root: Path | None, *, colour: bool | None) -> Callable[[ApprovalRe
         os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return None
-    return TerminalApprover(None if root is None else Reach(root), colour=colour)
+    return TerminalApprover(None if root is None else Reach(root), colour=colour, may_leave=True)
 
 
 def _drive(
@@ -247,8 +275,7 @@ def _drive(
 
     The prompt goes in as soon as nothing waits for a person.
     """
-    from agentkit_loop.permissions import answer_step  # noqa: PLC0415 - not for --help
-    from agentkit_loop.steps import (  # noqa: PLC0415 - as above
+    from agentkit_loop.steps import (  # noqa: PLC0415 - not for --help
         ApprovalRequest,
         AuthRequest,
         AwaitingInput,
@@ -256,23 +283,39 @@ def _drive(
         RunResult,
     )
 
+    left_open: set[str] = set()
     while True:
         if prompt is not None and not driver.pending:
             driver.submit(prompt)
             prompt = None
         step = driver.next()
         match step:
-            case ApprovalRequest() if approver is not None:
-                answer_step(step, approver(step))
+            case ApprovalRequest() if approver is not None and _answered(driver, approver, left_open):
+                pass
             case ApprovalRequest() | AuthRequest():
                 if prompt is not None:
                     click.echo(
                         "agentkit: the prompt was not given, since a step waits for its answer", err=True
                     )
-                return RunResult.of(driver.state, "", driver.pending)
+                return driver.run()
             case Finished(result) if prompt is None:
                 return result
             case AwaitingInput() if prompt is None:
                 return RunResult.of(driver.state, "completed")
             case _:
                 pass
+
+
+def _answered(driver: LoopDriver, approver: Callable[[ApprovalRequest], object], left_open: set[str]) -> bool:
+    """Ask about calls that wait and were not left open before, up to an answer; whether there was one."""
+    from agentkit_loop.permissions import answer_step  # noqa: PLC0415 - not for --help
+    from agentkit_loop.steps import ApprovalRequest  # noqa: PLC0415 - as above
+
+    for step in driver.pending:
+        if isinstance(step, ApprovalRequest) and step.approval_id not in left_open:
+            answer = approver(step)
+            if answer is not None:
+                answer_step(step, answer)
+                return True
+            left_open.add(step.approval_id)
+    return False

@@ -18,6 +18,8 @@ from agentkit_reporting.cli.answering import answer_options
 from agentkit_reporting.cli.file_agent import DEFAULT_LOG_DIRECTORY, agent_options
 
 if TYPE_CHECKING:
+    from agentkit_loop.driver import LoopDriver
+    from agentkit_loop.steps import RunResult
     from agentkit_reporting.cli.run_log import RunLog
 
 
@@ -40,7 +42,8 @@ def command(context: click.Context, /, *, prompt: str, **options: Any) -> int:
     ANTHROPIC_API_KEY, or what else the provider's SDK finds.
 
     With --allow-write and --allow-command it can also change files and run commands: each call is shown on the
-    terminal and waits for a yes. Without a terminal it is denied, and the run goes on.
+    terminal and waits for a yes, a no, or to be left open for `agentkit resume`. Without a terminal it is
+    denied, and the run goes on.
 
     Files that may hold secrets (.env, *.pem, *.key, .ssh and the like) are named and never read or changed by
     the tools for files.
@@ -60,8 +63,13 @@ def command(context: click.Context, /, *, prompt: str, **options: Any) -> int:
     )
     if log is not None:
         log.try_it()
+
+    def drive(driver: LoopDriver) -> RunResult:
+        with contextlib.nullcontext() if log is None else log.held(driver.session_id):
+            return driver.run(asked)
+
     with contextlib.closing(model):
-        outcome = answering.run(agent, agent.start, lambda driver: driver.run(asked))
+        outcome = answering.run(agent, agent.start, drive)
     if isinstance(outcome.error, ModelError) and context.obj:  # --debug
         raise outcome.error
     return outcome.exit_code

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import stat
+import struct
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +20,8 @@ from agentkit_reporting.jsonl import JsonlReporter
 from agentkit_reporting.log.write import make_directories
 
 _LOG_START = b'{"v":'
+_FIRST_PLACE = 1 << 62
+"""Of the bytes of a file whose locks stand for its sessions, far behind the end of any log."""
 
 
 class RunLog(LoopObserver):
@@ -38,6 +44,20 @@ class RunLog(LoopObserver):
         """Return the file of a session if it is there."""
         path = self._reporter.path_of(session_id)
         return path if path is not None and path.exists() else None
+
+    @contextlib.contextmanager
+    def held(self, session_id: str) -> Iterator[None]:
+        """Keep other processes from going on with a session meanwhile; raises ConfigurationError where one does.
+
+        By an advisory lock, where the system has such that belong to an open file: it ends with the process.
+        """
+        path = self.path_of(session_id)
+        fd = -1 if path is None else _locked(path, session_id)
+        try:
+            yield
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def try_it(self) -> None:
         """Make what is missing, and see whether it can be written; raises LogError."""
@@ -71,6 +91,36 @@ class RunLog(LoopObserver):
             yield
         except LogError as error:
             self.failure = self.failure or error
+
+
+def _locked(path: Path, session_id: str) -> int:
+    """Return the descriptor of a file in which the session's place is locked, -1 where there are no locks.
+
+    The place is one byte that no log reaches, so that sessions of one file do not meet, nor readers and writers
+    who lock the file or its lines.
+    """
+    if sys.platform != "linux":
+        return -1
+    import fcntl  # noqa: PLC0415 - not on every system
+
+    digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).digest()
+    place = _FIRST_PLACE + int.from_bytes(digest[:7], "big")
+    wanted = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0)  # struct flock of fcntl(2)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return -1  # a pipe, perhaps; writing says what is wrong
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
+    except OSError as error:
+        os.close(fd)
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return -1  # a file system without locks
+        raise ConfigurationError(
+            f"session {session_id} refused because another process goes on with this session at this moment; wait "
+            "for it, or fork the session"
+        ) from None
+    return fd
 
 
 def hidden_logs(root: Path, log: RunLog | None, places: tuple[str, ...]) -> list[Path]:

@@ -76,6 +76,22 @@ def person(terminal: Terminal, tmp_path: Path, elsewhere: ThreadPoolExecutor) ->
 # --- answers
 
 
+@pytest.mark.parametrize("typed", ["l\n", " Later\n"])
+def test_a_question_may_be_left_open_where_a_resume_can_ask_it_again(
+    terminal: Terminal, tmp_path: Path, elsewhere: ThreadPoolExecutor, typed: str
+) -> None:
+    person = Person(terminal, tmp_path, elsewhere, may_leave=True)
+    ready = READY.replace("[n]o", "[n]o, [l]ater")
+    assert person.answers("?\n", typed, name="run_command", command="ls", ready=ready) is None
+    assert "agentkit resume asks again" in terminal.text
+
+
+def test_without_a_log_there_is_no_later(person: Person) -> None:
+    assert person.answers("l\n", "?\n", "n\n", name="run_command", command="ls") == Deny(by=login_name())
+    assert "not understood" in person.terminal.text
+    assert "resume" not in person.terminal.text
+
+
 @pytest.mark.parametrize("typed", ["y\n", "Y\n", " yes \n"])
 def test_a_yes_approves_in_the_name_of_who_is_logged_in(person: Person, typed: str) -> None:
     answer = person.answers(typed, name="run_command", command="ls")

@@ -116,9 +116,13 @@ def test_an_agent_by_its_name_or_by_a_function_that_makes_it(named: str, project
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("be kind", "be unkind", "system: 'be kind' … 'be unkind'\n"),
-        ('"Look."', '"Look!"', "tools.look.description: 'Look.' … 'Look!'\n"),
-        ("what: str", "what: int", "tools.look.input_schema.properties.what.type: 'string' … 'integer'\n"),
+        ("be kind", "be unkind", "system: recorded 'be kind', now 'be unkind'\n"),
+        ('"Look."', '"Look!"', "tools.look.description: recorded 'Look.', now 'Look!'\n"),
+        (
+            "what: str",
+            "what: int",
+            "tools.look.input_schema.properties.what.type: recorded 'string', now 'integer'\n",
+        ),
     ],
 )
 def test_what_changed_since_is_one_line_with_both_values(
@@ -136,7 +140,23 @@ def test_live_tools_run_and_the_first_result_that_differs_is_shown(project: Path
     change(project, "'seen'", "'se\\x1b[2Jen'")
     ended = replay("log.jsonl", "--agent", "app:here", "--live-tools", cwd=project)
     assert (ended.code, ended.stderr) == (1, "")
-    assert ended.stdout == "messages[2].content[0].content: 'seen' … 'se\\x1b[2Jen'\n"
+    assert ended.stdout == "messages[2].content[0].content: recorded 'seen', now 'se\\x1b[2Jen'\n"
+
+
+def test_the_end_of_a_sessions_id_is_enough(project: Path) -> None:
+    path = project / "log.jsonl"
+    first = path.read_bytes()
+    session_id = json.loads(first.split(b"\n")[0])["session_id"].encode()
+    path.write_bytes(
+        first + first.replace(session_id, session_id[:-2] + b"-b") + first.replace(session_id, b"c-b")
+    )
+    several = replay("log.jsonl", cwd=project)
+    assert (several.code, several.stderr.endswith("say which by --session\n")) == (2, True)
+    both_end_so = replay("log.jsonl", "--session", "-b", cwd=project)
+    assert (both_end_so.code, "several ids end so" in both_end_so.stderr) == (2, True)
+    ended = replay("log.jsonl", "--session", session_id[-6:].decode(), cwd=project)
+    assert (ended.code, ended.stdout.split()[-1]) == (0, session_id.decode())
+    assert replay("log.jsonl", "--session", "c-b", cwd=project).code == 0
 
 
 def test_json_is_one_object(project: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_finished_session_takes_a_new_prompt_in_its_own_log(tmp_path: Path) ->
         ended = resume("log.jsonl", "second", *base, cwd=tmp_path)
         body = server.requests[-1].body
     assert (ended.code, ended.stdout) == (0, "two\n")
+    assert ended.stderr.startswith("since the resume:\n")
     assert (tmp_path / "log.jsonl").read_bytes().startswith(before)
     events = events_of(tmp_path / "log.jsonl")
     assert sum(isinstance(event, RunStarted) for event in events) == 2
@@ -118,9 +119,9 @@ def test_a_directory_of_logs_wants_the_session_where_there_are_several(tmp_path:
             agentkit(prompt, *base, cwd=tmp_path)
         ended = resume("agentkit-logs", "more", *base, cwd=tmp_path)
         assert (ended.code, ended.stdout) == (2, "")
-        assert "say which by session_id" in ended.stderr
+        assert "say which by --session" in ended.stderr
         session_id = min((tmp_path / "agentkit-logs").glob("*.jsonl")).stem
-        assert resume("agentkit-logs", "more", "--session", session_id, *base, cwd=tmp_path).code == 0
+        assert resume("agentkit-logs", "more", "--session", session_id[-8:], *base, cwd=tmp_path).code == 0
     counts = [len(events_of(path)) for path in sorted((tmp_path / "agentkit-logs").glob("*.jsonl"))]
     assert counts[0] > counts[1]
 
@@ -211,6 +212,19 @@ def test_on_a_terminal_the_approval_is_asked_for(typed: str, results: list[str],
     events = events_of(pending / "log.jsonl")
     assert [event.output for event in events if isinstance(event, ToolResultReceived)] == results
     assert [event.by is not None for event in events if isinstance(event, ApprovalResolved)] == [True]
+
+
+def test_on_a_terminal_the_approval_may_be_left_open(pending: Path) -> None:
+    command = [*COMMAND, "log.jsonl", "--agent", "app:answering", "--no-colour"]
+    with Controlled(command, pending, environment(pending, TERM="xterm")) as terminal:
+        terminal.wait_for("[l]ater")
+        terminal.type("l\n")
+        terminal.wait_for("to answer, run `agentkit resume log.jsonl` on a terminal")
+        assert terminal.end() == 1
+    last = events_of(pending / "log.jsonl")[-1]
+    assert isinstance(last, RunFinished)
+    assert last.open_approvals == ("approval-1",)
+    assert not (pending / "calls.txt").exists()
 
 
 def test_what_was_approved_is_asked_again_unless_the_log_is_trusted(pending: Path) -> None:
@@ -368,6 +382,7 @@ def test_an_edited_log_is_refused_unless_it_is_forced(tmp_path: Path) -> None:
         more = resume("log.jsonl", "x", *base, cwd=tmp_path)
         assert (more.code, more.stdout) == (2, "")
         assert "edited" in more.stderr
+        assert more.stderr.endswith(", or --force\n")
         assert resume("log.jsonl", "x", *base, "--force", cwd=tmp_path).code == 0
 
 

@@ -27,7 +27,7 @@ from tests.cli.running import (
     outputs,
 )
 
-READY = "[y]es, [n]o, [a]ll like this (for this run), [?] "
+READY = "[y]es, [n]o, [l]ater, [a]ll like this (for this run), [?] "
 BOTH = ("--allow-write", "--allow-command")
 
 

@@ -169,6 +169,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=12).map("".join))
 @example("src/a\\b/../../x")
+@example("src/'")
 def test_an_allowed_path_stays_below_its_directory_however_it_is_read(path: str) -> None:
     if not allows("src/*", path, is_path=True):
         return
@@ -176,7 +177,10 @@ def test_an_allowed_path_stays_below_its_directory_however_it_is_read(path: str)
     for text in (path, kept, unicodedata.normalize("NFKC", kept)):
         assert posixpath.normpath(text).startswith("src/")
         assert ntpath.normpath(text).startswith("src\\")
-        assert posixpath.normpath(text.replace("'", "")).startswith("src/")
+        bare = posixpath.normpath(text.replace("'", ""))
+        assert bare == "src" or bare.startswith(
+            "src/"
+        )  # of a name that is quotes only, the directory is left
 
 
 @pytest.mark.parametrize("pattern", ["*", "*.md", "?*", "[!x]*"])
@@ -216,118 +220,6 @@ def test_a_literal_pattern_allows_its_text_and_no_other(text: str, other: str) -
 @given(st.text(max_size=12), st.text(max_size=20))
 def test_what_is_allowed_matches_as_it_is_given(pattern: str, text: str) -> None:
     assert not allows(pattern, text) or fnmatch.fnmatchcase(text, pattern)
-
-
-# --- commands
-
-COMPOUND = (
-    "git log; rm -rf x",
-    "git log;rm -rf x",
-    "git log && rm x",
-    "git log & rm x",
-    "git log || rm x",
-    "git log | sh",
-    "git log |& sh",
-    "git $(rm x)",
-    "git `rm x`",
-    "git ${PAGER@P}",
-    "git $IFS",
-    "git log > x",
-    "git log >> x",
-    "git log < x",
-    "git log <(rm x)",
-    "git log 2>&1",
-    "git log\nrm x",
-    "git log\r\nrm x",
-    "git log\rrm x",
-    "git log \\\nx",
-    "git (rm x)",
-    'git "$(rm x)"',
-    "git 'log' ; rm x",
-    "git log\x00rm x",
-    "git log\x1b[2J",
-    "git log\u2028rm x",
-    "git diff --output ../../x",
-    "git diff .'.'/x",
-    "PAGER=evil git log",
-    "env git log",
-    " git log",
-    "\tgit log",
-    "./git log",
-    "gitk x",
-)
-
-
-@pytest.mark.parametrize("command", COMPOUND)
-def test_an_allowed_command_brings_no_other_along(command: str) -> None:
-    assert not allows("git *", command)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "git log",
-        "git diff main..topic",
-        "git log --format='%h %s' -n 3",
-        "git show HEAD~2:a.py",
-        "git a\tb",
-        "git add .",
-        "git ",
-    ],
-)
-def test_one_command_with_its_options_is_allowed(command: str) -> None:
-    assert allows("git *", command)
-
-
-def test_a_pipe_in_a_pattern_allows_that_pipe_and_no_second() -> None:
-    assert allows("git log * | head *", "git log -p | head -n 3")
-    for command in ("git log x | sh | head -n 3", "git log x | head -n 3; id", "git log x | head $(id)"):
-        assert not allows("git log * | head *", command)
-    assert not allows("git [;]*", "git ;id")
-
-
-@given(st.text("git log;|&$()<>`\n'\"\\", max_size=12), st.text("git log;|&$()<>`\n'\"\\", max_size=12))
-def test_no_wildcard_stands_for_a_character_of_the_shell(before: str, behind: str) -> None:
-    text = f"git {before}|{behind}"
-    assert not allows("git *", text)
-    assert allows("git *|*", text) is not bool(set(before + behind) & set(";|&$()<>`\n"))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "rm -rf x",
-        " rm -rf x",
-        "rm  -rf x",
-        "rm\t-rf x",
-        "RM -rf x",
-        "cd x && rm -rf y",
-        "true;rm -rf x",
-        "true\nrm -rf x",
-        "(rm -rf x)",
-        "{ rm -rf x; }",
-        "echo $(rm -rf x)",
-        "echo `rm -rf x`",
-        "ls | xargs rm -f",
-        "A=1 rm -rf x",
-        "A=1 B=2 sudo /usr/bin/rm -rf x",
-        "if true; then rm -rf x; fi",
-        "! rm -rf x",
-        "/bin/rm -rf x",
-        "'rm' -rf x",
-        'r"m" -rf x',
-        "r\\m -rf x",
-        "rm \\\n-rf x",
-        "exec rm -rf x",
-    ],
-)
-def test_a_denied_command_is_denied_wherever_it_stands(command: str) -> None:
-    assert denies("rm *", command)
-
-
-@pytest.mark.parametrize("command", ["git rm x", "rmdir x", "echo rm x", "confirm x", "./rm.py x"])
-def test_a_command_that_is_another_is_not_denied(command: str) -> None:
-    assert not denies("rm *", command)
 
 
 def test_a_denied_file_is_not_one_of_the_same_name_elsewhere() -> None:
@@ -394,6 +286,15 @@ def test_where_no_rule_allows_a_call_the_denial_says_so() -> None:
 
 def test_a_long_argument_takes_no_long_time_to_judge() -> None:
     policy = Permissions(allow=["use(*a*b*c*d*)"], ask=["use(*;*;*;*x)"], deny=["use(*/../*/y*)"])
-    for text in ("../" * 300_000, "a" * 1_000_000, "; a=b " * 150_000, "a\\" * 500_000, "é/" * 300_000):
+    for text in (
+        "../" * 300_000,
+        "a" * 1_000_000,
+        "; a=b " * 150_000,
+        "a\\" * 500_000,
+        "é/" * 300_000,
+        "-." * 500_000,
+        "{," * 500_000,
+        "'" * 999_999,
+    ):
         made = ToolCallPart(id="c", name="use", input={"first": text})
         assert policy.permission(made).verdict in ("ask", "deny", "allow")

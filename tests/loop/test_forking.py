@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agentkit_loop.content import ToolResultPart
-from agentkit_loop.errors import ResumeError
+from agentkit_loop.errors import ConfigurationError, ResumeError
 from agentkit_loop.events import AgentEvent, RunStarted
 from agentkit_loop.models.anthropic_wire import wire_messages
 from agentkit_loop.resuming import LOST, read_history
@@ -109,6 +111,12 @@ def test_a_point_that_the_log_does_not_hold_is_refused() -> None:
     for at in (0, -1, len(events) + 1):
         with pytest.raises(ResumeError, match=rf"^at={at} refused; session session has the events 1 to 22$"):
             World().agent([]).fork(events, at=at)
+
+
+@pytest.mark.parametrize("at", ["3", 3.0, True])
+def test_a_point_that_is_no_number_is_refused(at: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^at=.* refused; give the seq of an event, an int$"):
+        World().agent([]).fork(recorded("plain"), at=at)
 
 
 def test_a_fork_names_the_session_where_there_are_several() -> None:

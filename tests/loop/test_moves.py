@@ -173,6 +173,16 @@ def in_phase(phase: Phase) -> Bench:
     return bench
 
 
+@pytest.mark.parametrize("phase", [Phase.CLOSED, Phase.PENDING])
+def test_a_refused_submit_says_what_would_work_in_its_phase(phase: Phase) -> None:
+    with pytest.raises(IllegalMoveError) as refused:
+        in_phase(phase).machine.take(SIGNALS[Submit], 0.0)
+    assert str(refused.value) == (
+        f"Submit refused while {phase.value}; start or resume a run where it is closed, answer the open steps where "
+        "one is awaited"
+    )
+
+
 def test_the_table_knows_every_signal() -> None:
     assert set(MOVES) == set(SIGNALS)
 

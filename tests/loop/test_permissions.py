@@ -8,8 +8,8 @@ import pytest
 
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.events import ApprovalRequired, ToolExecutionStarted, ToolResultReceived
-from agentkit_loop.permissions import MAX_SUMMARY, Permission, Permissions
+from agentkit_loop.events import ApprovalRequired, ToolCallRequested, ToolExecutionStarted, ToolResultReceived
+from agentkit_loop.permissions import MAX_SUMMARY, Permission, Permissions, permission_of
 from agentkit_loop.testing import ScriptedCall
 from agentkit_loop.tools import tool
 from tests.loop.hosts import Run, asking, call
@@ -64,6 +64,44 @@ def test_a_tools_rule_decides_with_the_arguments(
     assert [event.reason for event in run.of(ApprovalRequired)] == ([reason] if asked else [])
     assert bool(run.of(ToolExecutionStarted)) is not asked
     assert run.faults == []
+
+
+def pay(to: str, amount: int = 20, notes: list[str] = ["x"]) -> str:  # noqa: B006 - nobody changes it
+    """Pay somebody."""
+    return f"paid {amount} to {to}, {notes}"
+
+
+@either
+@pytest.mark.parametrize(("given", "asked"), [({}, True), ({"amount": 10}, False), ({"amount": 30}, True)])
+def test_a_rule_and_a_summary_get_the_defaults_that_the_body_will_get(
+    drive: Drive, given: dict[str, Any], asked: bool
+) -> None:
+    gated = tool(
+        pay,
+        approval=lambda arguments: arguments["amount"] > 10 and arguments["notes"].append("y") is None,
+        summary=lambda arguments: f"pay {arguments['amount']} to {arguments['to']}, {arguments['notes']}",
+    )
+    run = Run([asking(call("pay", to="ann", **given)), "done"], tools=[gated])
+    drive(run, "go")
+    told = [(event.summary, event.reason) for event in run.of(ApprovalRequired)]
+    assert told == ([(f"pay {given.get('amount', 20)} to ann, ['x']", None)] if asked else [])
+    (requested,) = run.of(ToolCallRequested)
+    assert requested.call.input == {"to": "ann", **given}
+    assert [event.output for event in run.of(ToolResultReceived)] == (
+        [] if asked else ["paid 10 to ann, ['x']"]
+    )
+    assert run.faults == []
+
+
+def test_a_policy_of_ones_own_gets_the_defaults_too() -> None:
+    class Ceiling:
+        def permission(self, call: ToolCallPart) -> Permission:
+            amount: Any = call.input["amount"]
+            return Permission("deny" if amount > 10 else "allow")
+
+    made = ToolCallPart(id="c", name="pay", input={"to": "ann"})
+    assert permission_of(tool(pay), Ceiling(), made) == Permission("deny")
+    assert made.input == {"to": "ann"}
 
 
 @either
@@ -169,7 +207,7 @@ def test_the_stricter_of_tool_and_policy_counts(
     elif becomes == "denied":
         (told,) = run.of(ToolResultReceived)
         assert (told.output, told.denied, told.not_started) == (reason, True, True)
-    assert [seen.input for seen in policy.seen] == [{"command": "ls"}]
+    assert [seen.input for seen in policy.seen] == [{"command": "ls", "where": "."}]
     assert run.faults == []
 
 

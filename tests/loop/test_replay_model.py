@@ -144,7 +144,7 @@ def test_an_agent_with_the_recorded_input_tells_the_recorded_answers_and_costs()
 
 def test_an_agent_stops_with_the_difference() -> None:
     model = ReplayModel(session("hello"))
-    with pytest.raises(ModelError, match=r"messages\[0\].content\[0\].text: 'go' … 'stay'"):
+    with pytest.raises(ModelError, match=r"messages\[0\].content\[0\].text: recorded 'go', now 'stay'"):
         Agent(model).run("stay")
     assert isinstance(model.mismatch, ReplayMismatchError)
     assert model.mismatch.path == "messages[0].content[0].text"
@@ -186,13 +186,13 @@ def test_the_first_difference_is_told_with_its_path_and_both_values(
         heard(model, asked(**fields), asynchronous=asynchronous)
     found = caught.value
     assert (found.path, found.recorded, found.now[: len(now)]) == (path, recorded_value, now)
-    assert str(found) == f"{found.path}: {found.recorded} … {found.now}"
+    assert str(found) == f"{found.path}: recorded {found.recorded}, now {found.now}"
     assert not found.retryable
 
 
 def test_a_request_that_was_never_made_is_a_difference(asynchronous: bool) -> None:
     model = ReplayModel(session("hello"))
-    with pytest.raises(ReplayMismatchError, match="request-2: nothing … a request of 1 items"):
+    with pytest.raises(ReplayMismatchError, match="request-2: recorded nothing, now a request of 1 items"):
         heard(model, asked(number=2), asynchronous=asynchronous)
 
 
@@ -216,7 +216,7 @@ def test_ids_of_items_are_no_difference() -> None:
 def test_numbers_and_booleans_are_told_apart() -> None:
     model = ReplayModel(session("hello", parameters={"n": 1}))
     for value, shown in ((True, "True"), (1.0, "1.0"), ("1", "'1'")):
-        with pytest.raises(ReplayMismatchError, match=f"parameters.n: 1 … {shown}"):
+        with pytest.raises(ReplayMismatchError, match=f"parameters.n: recorded 1, now {shown}"):
             list(model.stream(asked(parameters={"n": value})))
 
 
@@ -226,7 +226,7 @@ def test_a_log_that_was_redacted_has_other_digests_and_is_compared_as_it_is() ->
         assert [driver.run(prompt).text for prompt in "abc"] == ["one", "two", "three"]
     with Agent(ReplayModel(events)).start(session_id="session") as driver:
         driver.run("a")
-        with pytest.raises(ModelError, match=r"messages\[2\].content\[0\].text: 'b' … 'x'"):
+        with pytest.raises(ModelError, match=r"messages\[2\].content\[0\].text: recorded 'b', now 'x'"):
             driver.run("x")
 
 

@@ -19,10 +19,12 @@ from agentkit_loop.events import (
     ContentDelta,
     ModelRequestStarted,
     RunStarted,
+    ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
 )
 from agentkit_loop.limits import Limits
+from agentkit_loop.recordings import named_event
 from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
 from agentkit_loop.testing import EventRecorder, ScriptedModel
 from agentkit_loop.tool_context import ToolContext
@@ -193,9 +195,9 @@ def test_only_what_may_differ_is_blank() -> None:
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
-        ({"system": "be unkind"}, "system: 'be kind' … 'be unkind'"),
-        ({"parameters": {"effort": "low"}}, "parameters.effort: nothing … 'low'"),
-        ({"name": "other"}, "events[1].agent_name: 'crashing' … 'other'"),
+        ({"system": "be unkind"}, "system: recorded 'be kind', now 'be unkind'"),
+        ({"parameters": {"effort": "low"}}, "parameters.effort: recorded nothing, now 'low'"),
+        ({"name": "other"}, "events[1].agent_name: recorded 'crashing', now 'other'"),
     ],
 )
 def test_another_configuration_is_found_with_its_path_and_both_values(
@@ -213,18 +215,32 @@ def test_other_words_of_a_tool_are_found_in_the_first_request() -> None:
 
     tools = [tool(work), *World().tools()[1:]]
     result = replay(World().agent([], tools=tools), recorded("tools"))
-    assert str(result.mismatch) == "tools.work.description: 'Work once.' … 'Work twice.'"
+    assert str(result.mismatch) == "tools.work.description: recorded 'Work once.', now 'Work twice.'"
     assert isinstance(result.events[-1], ModelRequestStarted)
 
 
 def test_another_order_of_the_tools_is_a_difference() -> None:
     result = replay(World().agent([], tools=World().tools()[::-1]), recorded("tools"))
-    assert str(result.mismatch) == "tools[0]: 'work' … 'login'"
+    assert str(result.mismatch) == "tools[0]: recorded 'work', now 'login'"
 
 
 def test_a_stricter_limit_is_found_where_it_ends_the_exchange() -> None:
     result = replay(World().agent([], limits=Limits(max_turns=1)), recorded("tools"))
-    assert str(result.mismatch).endswith(".type: 'turn_started' … 'budget_exceeded'")
+    assert str(result.mismatch).endswith(": recorded turn_started, now budget_exceeded")
+
+
+def test_an_event_of_another_kind_is_named_with_its_tool_and_call() -> None:
+    events = recorded("tools")
+    started = next(event for event in events if isinstance(event, ToolExecutionStarted))
+    asking = [attrs.evolve(made, approval=True) for made in World().tools()]
+    found = replay(World().agent([], tools=asking), events).mismatch
+    assert found is not None
+    assert str(found).startswith(
+        f"event {started.seq}: recorded tool_execution_started ({started.name}, {started.call_id}), "
+        "now approval_required"
+    )
+    assert found.path == f"events[{started.seq}].type"
+    assert found.recorded == named_event(started, events)
 
 
 def test_a_result_that_was_edited_in_the_log_is_refused() -> None:
@@ -243,7 +259,7 @@ def test_an_end_that_does_not_follow_is_found() -> None:
         attrs.evolve(event, item_count=7) if isinstance(event, TurnFinished) else event for event in events
     ]
     place = next(event.seq for event in events if isinstance(event, TurnFinished))
-    assert str(replay(None, edited).mismatch) == f"events[{place}].item_count: 7 … 2"
+    assert str(replay(None, edited).mismatch) == f"events[{place}].item_count: recorded 7, now 2"
 
 
 def test_a_gap_is_refused() -> None:
@@ -284,7 +300,7 @@ def test_the_first_live_result_that_differs_shows_in_the_next_request(
 ) -> None:
     agent = World().agent([], tools=[look_of(["a", "c"], asynchronous=asynchronous)])
     result = replayed(agent, looked(["a", "b"]), live_tools=True)
-    assert str(result.mismatch) == "messages[4].content[0].content: 'b' … 'c'"
+    assert str(result.mismatch) == "messages[4].content[0].content: recorded 'b', now 'c'"
     assert [event.output for event in result.events if isinstance(event, ToolResultReceived)] == ["a", "c"]
 
 
@@ -355,7 +371,7 @@ def test_a_redacted_log_is_replayed_with_its_masks() -> None:
         assert result.is_equal, str(result.mismatch)
     other = World().agent([], system="be unkind to 4711")
     found = replay(other, [redacted(event) for event in secret_session()]).mismatch
-    assert str(found) == "system: 'be kind to [redacted:pin]' … 'be unkind to 4711'"
+    assert str(found) == "system: recorded 'be kind to [redacted:pin]', now 'be unkind to 4711'"
 
 
 def secret_session() -> list[AgentEvent]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import threading
+import traceback
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +124,99 @@ def test_no_form_of_a_credential_that_a_tool_tells_gets_out(opened: Opened) -> N
     assert result.output == {"number": MASK, "forms": [MASK] * 6, MASK: "key"}
     assert NUMBER not in repr(run.recorder.events)
     assert run.faults == []
+
+
+# --- exceptions
+
+SECRET = "hunter2/secret"  # noqa: S105 - of nobody
+
+
+@attrs.frozen
+class Quit(SystemExit):
+    reason: str = ""
+
+
+class Slotted(Exception):  # noqa: N818 - no error of a library
+    __slots__ = ("__hidden", "said")
+
+    def __init__(self, said: str) -> None:
+        self.said = self.__hidden = said
+
+    def __str__(self) -> str:
+        return f"{self.said} {self.__hidden}"
+
+
+class Stubborn(SystemExit):
+    def __str__(self) -> str:
+        return SECRET
+
+
+def chained(error: BaseException, cause: BaseException) -> BaseException:
+    try:
+        raise error from cause  # noqa: TRY301 - so that it has a traceback
+    except BaseException as caught:  # noqa: BLE001 - whatever it is
+        return caught
+
+
+EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
+    "file names": lambda: OSError(2, f"no {SECRET}", f"/a/{SECRET}", None, f"/b/{SECRET}"),
+    "bytes": lambda: OSError(2, "no", f"/a/{SECRET}".encode()),
+    "import": lambda: ImportError("no", name=SECRET, path=f"/a/{SECRET}"),
+    "syntax": lambda: SyntaxError("no", (SECRET, 1, 1, SECRET)),
+    "decoding": lambda: UnicodeDecodeError("utf-8", SECRET.encode() + b"\xff", 14, 15, SECRET),
+    "exit": lambda: SystemExit(SECRET),
+    "frozen": lambda: Quit(SECRET),
+    "slots": lambda: Slotted(SECRET),
+    "an argument": lambda: ValueError(OSError(2, "no", SECRET)),
+    "stubborn": lambda: Stubborn(3),
+    "group": lambda: BaseExceptionGroup(f"with {SECRET}", [KeyboardInterrupt(), OSError(2, "no", SECRET)]),
+    "groups": lambda: BaseExceptionGroup("outer", [ExceptionGroup(SECRET, [ValueError(1)]), SystemExit(2)]),
+}
+
+
+@pytest.mark.parametrize("name", list(EXCEPTIONS))
+def test_no_traceback_shows_a_secret_by_an_exception_or_its_chain(name: str) -> None:
+    held = holding(SECRET)
+    for made in (
+        EXCEPTIONS[name](),
+        chained(SystemExit("bye"), EXCEPTIONS[name]()),
+        chained(EXCEPTIONS[name](), SystemExit("bye")),
+        chained(SystemExit("bye"), BaseExceptionGroup("several", [EXCEPTIONS[name]()])),
+    ):
+        raised = held.mask_exception(made)
+        told = "".join(traceback.format_exception(raised, chain=True))
+        assert SECRET not in f"{told}{raised!r}{raised.args}{vars(raised)}{getattr(raised, 'filename', '')}"
+        assert isinstance(raised, type(made)) or type(raised) in type(made).__mro__
+        assert "bye" in told or raised.__cause__ is None
+
+
+def test_what_shows_no_secret_stays_as_it_is() -> None:
+    held = holding(SECRET)
+    inner = ValueError("a", 3, [1], b"x")
+    group = BaseExceptionGroup("several", [inner, SystemExit(3)])
+    error = chained(KeyboardInterrupt("stop"), group)
+    error.__suppress_context__ = False
+    assert held.mask_exception(error) is error
+    assert (error.__cause__, error.__suppress_context__, group.exceptions[0]) == (group, False, inner)
+    assert inner.args == ("a", 3, [1], b"x")
+
+
+def test_an_exit_keeps_its_code_and_a_stand_in_its_traceback() -> None:
+    held = holding(SECRET)
+    raised = held.mask_exception(chained(Stubborn(3), ValueError(SECRET)))
+    assert isinstance(raised, SystemExit)
+    assert (type(raised), raised.code, raised.__traceback__ is None) == (SystemExit, 3, False)
+    assert repr(raised.__cause__) == f"ValueError('{MASK}')"
+
+
+def test_a_ring_of_exceptions_is_masked_once() -> None:
+    one, other = ValueError(SECRET), Stubborn(SECRET)
+    one.__context__, other.__context__ = other, one
+    raised = holding(SECRET).mask_exception(one)
+    assert raised is one
+    assert isinstance(one.__context__, SystemExit)
+    assert one.__context__.__context__ is one
+    assert one.__context__.code == MASK
 
 
 # --- shared

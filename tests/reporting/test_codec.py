@@ -180,7 +180,7 @@ def test_the_version_of_a_line_can_be_asked_for() -> None:
     ("line", "reason"),
     [
         (b"", "truncated"),
-        (b"nonsense", "malformed"),
+        (b"nonsense", "line refused because JSON is malformed"),
         (b"[1]", "expected `object`, got `array`"),
         (LINE[:-20], "truncated"),
         (LINE + LINE, "trailing characters"),
