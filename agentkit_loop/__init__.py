@@ -46,6 +46,7 @@ from agentkit_loop.errors import (
     ConfigurationError,
     HostError,
     IllegalMoveError,
+    InnerObserverError,
     LogError,
     ModelError,
     ModelRequestError,
@@ -93,7 +94,14 @@ from agentkit_loop.ids import new_id
 from agentkit_loop.limits import Limits
 from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
-from agentkit_loop.observers import FailurePolicy, LoopObserver, ObserverFailure, Registration
+from agentkit_loop.observers import (
+    Adapter,
+    FailurePolicy,
+    InnerFailure,
+    LoopObserver,
+    ObserverFailure,
+    Registration,
+)
 from agentkit_loop.permissions import Approve, Deny, Permission, Permissions
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import PriceTable, Pricing, Rates
@@ -125,6 +133,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_TYPES",
+    "Adapter",
     "AfterToolResult",
     "Agent",
     "AgentEvent",
@@ -170,6 +179,8 @@ __all__ = [
     "Finished",
     "HostError",
     "IllegalMoveError",
+    "InnerFailure",
+    "InnerObserverError",
     "InputAccepted",
     "Item",
     "KeepRecent",

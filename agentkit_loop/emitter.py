@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import collections
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -28,20 +27,21 @@ from agentkit_loop.ids import new_id
 from agentkit_loop.observers import (
     EventKind,
     FailurePolicy,
+    Judged,
     Observer,
     ObserverFailure,
     Registration,
     Slot,
     checked_policy,
+    note_failure,
     own_method,
     run_bounded,
     slot_of,
+    unfolded,
 )
 from agentkit_loop.stamping import MutableDelta, convert_payload, is_emittable, stamp
-from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
+from agentkit_loop.usage import ObserverStats
 from agentkit_loop.values import clean_text
-
-logger = logging.getLogger(__name__)
 
 _clock_s = time.perf_counter  # floats: cheaper to subtract and add than integers of nanoseconds
 _new = object.__new__
@@ -122,7 +122,7 @@ class EventEmitter:
         """Register an observer, last in order, from the next event on; refuses what cannot observe."""
         registration = observer if isinstance(observer, Registration) else Registration(observer)
         with self._lock:
-            slot = slot_of(registration, self.policy, {slot.name for slot in (*self._slots, *self._retired)})
+            slot = slot_of(registration, self.policy, self._names())
             self._slots = (*self._slots, slot)
             self._reroute()
 
@@ -272,55 +272,41 @@ class EventEmitter:
     def _settle(self, event: AgentEvent, failures: list[tuple[Slot, BaseException]]) -> None:
         fatal: BaseException | None = None
         told: list[tuple[Slot, ObserverFailed]] = []
-        for slot, error in failures:
-            if not isinstance(error, Exception):  # KeyboardInterrupt, SystemExit: never swallowed
-                fatal = error
+        for slot, raised in failures:
+            if not isinstance(raised, Exception):  # KeyboardInterrupt, SystemExit: never swallowed
+                fatal = raised
                 continue
-            slot.failed += 1
-            disabled = slot.disable_after is not None and slot.failed >= slot.disable_after
-            if slot.policy is FailurePolicy.FAIL_FAST:
-                self._retire(slot)
-                if fatal is None:
-                    fatal = ObserverError(slot.name, event.seq, event.type)
-                    fatal.__cause__ = error
-                continue
-            if disabled:
-                self._retire(slot)
-            failed = self._note(slot, event, error, disabled=disabled)
-            if failed is not None and not isinstance(event, ObserverFailed):
-                told.append((slot, failed))
+            for failure in unfolded(slot, event, raised, self._names):
+                failing = failure.slot
+                if failing.policy is FailurePolicy.FAIL_FAST:
+                    self._take_out(failure)
+                    if fatal is None:
+                        fatal = ObserverError(failing.name, failure.event.seq, failure.event.type)
+                        fatal.__cause__ = failure.error
+                    continue
+                if failure.disabled:
+                    self._take_out(failure)
+                if failing.policy is FailurePolicy.ACCUMULATE:
+                    self.errors.append(ObserverFailure(failing.name, failure.event.seq, failure.error))
+                failed = note_failure(failure)
+                if failed is not None and not isinstance(failure.event, ObserverFailed):
+                    told.append((failing, failed))
         for slot, failed in told:
             self._tell_failure(slot, failed)
         if fatal is not None:
             raise fatal
 
-    def _note(
-        self, slot: Slot, event: AgentEvent, error: Exception, *, disabled: bool
-    ) -> ObserverFailed | None:
-        """Log or keep a failure by its policy; return what is to be told of it, if anything."""
-        if slot.policy is FailurePolicy.IGNORE:
-            return None
-        if slot.policy is FailurePolicy.ACCUMULATE:
-            self.errors.append(ObserverFailure(slot.name, event.seq, error))
-        kind = type(error).__name__
-        new = kind not in slot.kinds
-        slot.kinds.add(kind)
-        if slot.policy is FailurePolicy.LOG and (new or disabled):
-            logger.error(
-                "observer %s failed on event %d (%s): %s: %s%s",
-                slot.name,
-                event.seq,
-                event.type,
-                kind,
-                error_text(error),
-                "; it gets no more events" if disabled else "",
-                exc_info=error if new else None,
-            )
-        if not (new or disabled):
-            return None
-        return ObserverFailed(
-            observer=slot.name, event_seq=event.seq, error=ErrorInfo.of(error), disabled=disabled
-        )
+    def _take_out(self, failure: Judged) -> None:
+        """Let an observer get no more events: the loop's own, or one behind an adapter."""
+        if failure.retire is None:
+            self._retire(failure.slot)
+        else:
+            failure.slot.retired = True
+            failure.retire()
+
+    def _names(self) -> set[str]:
+        slots = (*self._slots, *self._retired)
+        return {name for slot in slots for name in (slot.name, *slot.reserved.values())}
 
     def _tell_failure(self, failing: Slot, failed: ObserverFailed) -> None:
         self._reroute()

@@ -8,6 +8,7 @@ AgentKitError
 │   └── ReplayMismatchError    a replayed session does something else than the recorded one; says what and where
 ├── ModelError                 the model failed for good; carries what the session has so far
 ├── ObserverError              an observer under FAIL_FAST raised; the original is its cause
+├── InnerObserverError         observers behind an adapter raised; the loop judges each as if it were registered
 ├── ResumeError                the events of a session do not fit together, so that nothing goes on with them
 └── LogError                   a log that cannot be read or written, with its path and line
 
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agentkit_loop.content import Item
+    from agentkit_loop.observers import InnerFailure
     from agentkit_loop.usage import ErrorInfo, Usage
 
 RETRYABLE_CLASSES = frozenset({"rate_limited", "overloaded", "timeout", "connection", "server", "stream_cut"})
@@ -136,6 +138,18 @@ class ObserverError(AgentKitError):
         self.observer = observer
         self.event_seq = event_seq
         self.event_type = event_type
+
+
+class InnerObserverError(AgentKitError):
+    """Observers behind an adapter raised, now or since its last event; `failures` has each, oldest first."""
+
+    def __init__(self, failures: tuple[InnerFailure, ...]) -> None:
+        first = failures[0]
+        more = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+        super().__init__(
+            f"observer {first.name} failed on event {first.event.seq} ({first.event.type}){more}"
+        )
+        self.failures = failures
 
 
 class ResumeError(AgentKitError):

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import attrs
 
 from agentkit_loop.content import Delta
-from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.events import AgentEvent
-from agentkit_loop.usage import ObserverStats
+from agentkit_loop.errors import ConfigurationError, InnerObserverError
+from agentkit_loop.events import AgentEvent, ObserverFailed
+from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,28 @@ class LoopObserver(abc.ABC):
     def handle_event(self, event: AgentEvent) -> None:
         """Take one event; must not change it, and should be quick."""
 
-    def flush(self) -> None:  # noqa: B027 - most observers hold nothing back
-        """Hand on whatever is held back. Called around the end of a run."""
+    def flush(self) -> bool | None:  # noqa: B027 - most observers hold nothing back
+        """Hand on whatever is held back. Called around the end of a run. False says that not all arrived."""
 
-    def close(self) -> None:  # noqa: B027 - most observers own nothing
-        """Release what the observer owns; called twice is harmless."""
+    def close(self) -> bool | None:  # noqa: B027 - most observers own nothing
+        """Release what the observer owns; called twice is harmless. False says that not all arrived."""
+
+
+class Adapter(LoopObserver):
+    """An observer that passes events on to others, whose failures are told as if they were registered."""
+
+    @abc.abstractmethod
+    def pass_on(self, event: AgentEvent) -> None:
+        """Take one event for whoever judges failures: the loop, or an adapter around this one.
+
+        Raises InnerObserverError for what the others raised; it may have been on an earlier event of the
+        same session. `handle_event` is for callers that judge none.
+        """
+
+    @property
+    def behind(self) -> tuple[Observer, ...]:
+        """The observers behind it, as deep as they go, in order; the loop names them when it is registered."""
+        return ()
 
 
 class EventHandler(Protocol):
@@ -91,6 +108,33 @@ class ObserverFailure:
 
 
 @attrs.define(eq=False)
+class ToldAs:
+    """The name that a failure was told under, by which an adapter keeps that ObserverFailed from who failed."""
+
+    observer: str = ""
+
+
+@attrs.define(eq=False, kw_only=True)
+class InnerFailure:
+    """What an observer behind an adapter raised, on its way to whoever judges it.
+
+    event: on which, perhaps an earlier one than is told now. policy, disable_after: its own; None means those
+    of the adapter. retire: has the adapter call it no more. disabled: it did so already. told: what the judge
+    tells it as.
+    """
+
+    observer: Observer
+    name: str
+    event: AgentEvent
+    error: Exception
+    retire: Callable[[], object]
+    policy: FailurePolicy | None = None
+    disable_after: int | None = None
+    disabled: bool = False
+    told: ToldAs = attrs.Factory(ToldAs)
+
+
+@attrs.define(eq=False)
 class Slot:
     """One registered observer and what was counted for it."""
 
@@ -105,6 +149,9 @@ class Slot:
     failed: int = 0
     spent_s: float = 0.0  # inside handle, monotonic
     kinds: set[str] = attrs.Factory(set)  # kinds of error told already
+    inner: dict[int, Slot] = attrs.Factory(dict)  # those behind an adapter that failed, by identity
+    reserved: dict[int, str] = attrs.Factory(dict)  # their names, by identity
+    retired: bool = False
 
     def stats(self) -> ObserverStats:
         """Return the counts as they are now."""
@@ -128,7 +175,9 @@ def checked_policy(policy: object) -> FailurePolicy:
 def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) -> Slot:
     """Return the slot of an observer under a name that is not taken; refuses what cannot observe."""
     observer = registration.observer
-    handle = getattr(observer, "handle_event", observer)
+    handle: Any = (
+        observer.pass_on if isinstance(observer, Adapter) else getattr(observer, "handle_event", observer)
+    )
     if isinstance(observer, type) or not callable(handle):
         raise ConfigurationError(
             f"{observer!r} cannot observe; give an object with handle_event(event), or a callable"
@@ -148,13 +197,98 @@ def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) 
         )
     if registration.disable_after is not None and registration.disable_after < 1:
         raise ConfigurationError(f"disable_after={registration.disable_after!r} must be at least 1")
+    name = _unique(_name(observer), taken)
     return Slot(
         observer=observer,
         handle=handle,
-        name=_unique(_name(observer), taken),
+        name=name,
         policy=checked_policy(policy if registration.policy is None else registration.policy),
         disable_after=registration.disable_after,
         wants=wants,
+        reserved=_reserved(observer.behind, {*taken, name}) if isinstance(observer, Adapter) else {},
+    )
+
+
+def _reserved(observers: tuple[Observer, ...], taken: set[str]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for observer in observers:
+        names.setdefault(id(observer), _unique(_name(observer), taken | set(names.values())))
+    return names
+
+
+@attrs.frozen
+class Judged:
+    """One failure, of an observer itself or of one behind it."""
+
+    slot: Slot
+    event: AgentEvent
+    error: Exception
+    retire: Callable[[], object] | None = None  # of one behind an adapter
+    disabled: bool = False
+
+
+def unfolded(slot: Slot, event: AgentEvent, error: Exception, taken: Callable[[], set[str]]) -> list[Judged]:
+    """Return the failures that an exception stands for, each counted. taken: the names in use."""
+    slot.failed += 1
+    if not isinstance(error, InnerObserverError):
+        return [Judged(slot, event, error, None, _is_enough(slot))]
+    slot.failed += len(error.failures) - 1
+    found = []
+    for failure in error.failures:
+        inner = slot.inner.get(id(failure.observer))
+        if inner is None:
+            name = slot.reserved.get(id(failure.observer)) or _unique(failure.name, taken())
+            slot.reserved[id(failure.observer)] = name
+            inner = slot.inner[id(failure.observer)] = _behind(slot, failure, name)
+        failure.told.observer = inner.name
+        inner.failed += 1
+        if not inner.retired:  # what was under way when it was retired is counted, no more
+            disabled = failure.disabled or _is_enough(inner)
+            found.append(Judged(inner, failure.event, failure.error, failure.retire, disabled))
+            inner.retired = disabled
+    return found
+
+
+def _behind(slot: Slot, failure: InnerFailure, name: str) -> Slot:
+    return Slot(
+        observer=failure.observer,
+        handle=slot.handle,
+        name=name,
+        policy=failure.policy or slot.policy,
+        disable_after=slot.disable_after
+        if failure.disable_after is None
+        else None,  # its own is counted there
+        wants=(),
+    )
+
+
+def _is_enough(slot: Slot) -> bool:
+    return slot.disable_after is not None and slot.failed >= slot.disable_after
+
+
+def note_failure(failure: Judged) -> ObserverFailed | None:
+    """Log a failure by its observer's policy; return what is to be told of it, if anything."""
+    slot, event, error = failure.slot, failure.event, failure.error
+    if slot.policy is FailurePolicy.IGNORE:
+        return None
+    kind = type(error).__name__
+    new = kind not in slot.kinds
+    slot.kinds.add(kind)
+    if not (new or failure.disabled):
+        return None
+    if slot.policy is FailurePolicy.LOG:
+        logger.error(
+            "observer %s failed on event %d (%s): %s: %s%s",
+            slot.name,
+            event.seq,
+            event.type,
+            kind,
+            error_text(error),
+            "; it gets no more events" if failure.disabled else "",
+            exc_info=error if new else None,
+        )
+    return ObserverFailed(
+        observer=slot.name, event_seq=event.seq, error=ErrorInfo.of(error), disabled=failure.disabled
     )
 
 
@@ -190,14 +324,19 @@ def own_method(observer: object, method: str) -> Callable[[], object] | None:
 
 
 def run_bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
-    """Do each piece on a thread of its own, one after the other unless one hangs; True if all went well in time."""
+    """Do each piece on a thread of its own, one after the other unless one hangs.
+
+    True if all went well in time and none answered False.
+    """
     if not work:
         return True
     failed: list[BaseException] = []
+    incomplete: list[Callable[[], object]] = []
 
     def do(step: Callable[[], object]) -> None:
         try:
-            step()
+            if step() is False:  # an adapter's answer: not all arrived
+                incomplete.append(step)
         except BaseException as error:
             failed.append(error)
             logger.exception("%r failed", step)
@@ -209,4 +348,4 @@ def run_bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
         worker.join(min(timeout_s / 2, max(0.0, overdue - time.monotonic())))  # in order, unless one hangs
     for worker in workers:
         worker.join(max(0.0, overdue - time.monotonic()))
-    return not any(worker.is_alive() for worker in workers) and not failed
+    return not any(worker.is_alive() for worker in workers) and not failed and not incomplete

@@ -6,17 +6,30 @@ Each name is loaded when it is first asked for, so that a program pays only for 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agentkit_reporting.accounting import Account, account_of
+    from agentkit_reporting.buffered import BufferedReporter
+    from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
+    from agentkit_reporting.composite import CompositeReporter
+    from agentkit_reporting.event_queue import ChannelFullError, Overflow
     from agentkit_reporting.jsonl import JsonlReporter
     from agentkit_reporting.ledger import CostComponent, CostLedger, LedgerEntry, LedgerGroup
     from agentkit_reporting.log.read import BadLine, LogReader, read_events
+    from agentkit_reporting.logging import LoggingReporter
+    from agentkit_reporting.policy import PolicyReporter
     from agentkit_reporting.schema import event_schema
     from agentkit_reporting.stdout import StdoutReporter
     from agentkit_reporting.transcript import TranscriptReporter
     from agentkit_reporting.usage import RequestUsage, UsageReporter, UsageTotals
 
 __all__ = [
+    "Account",
     "BadLine",
+    "BufferedReporter",
+    "ChannelFullError",
+    "ChannelReceiver",
+    "ChannelReporter",
+    "CompositeReporter",
     "CostComponent",
     "CostLedger",
     "DecodeError",
@@ -24,11 +37,15 @@ __all__ = [
     "LedgerEntry",
     "LedgerGroup",
     "LogReader",
+    "LoggingReporter",
+    "Overflow",
+    "PolicyReporter",
     "RequestUsage",
     "StdoutReporter",
     "TranscriptReporter",
     "UsageReporter",
     "UsageTotals",
+    "account_of",
     "decode_event",
     "encode_event",
     "event_schema",
@@ -36,7 +53,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Account": "accounting",
     "BadLine": "log.read",
+    "BufferedReporter": "buffered",
+    "ChannelFullError": "event_queue",
+    "ChannelReceiver": "channel",
+    "ChannelReporter": "channel",
+    "CompositeReporter": "composite",
     "CostComponent": "ledger",
     "CostLedger": "ledger",
     "DecodeError": "codec",
@@ -44,11 +67,15 @@ _HOMES = {
     "LedgerEntry": "ledger",
     "LedgerGroup": "ledger",
     "LogReader": "log.read",
+    "LoggingReporter": "logging",
+    "Overflow": "event_queue",
+    "PolicyReporter": "policy",
     "RequestUsage": "usage",
     "StdoutReporter": "stdout",
     "TranscriptReporter": "transcript",
     "UsageReporter": "usage",
     "UsageTotals": "usage",
+    "account_of": "accounting",
     "decode_event": "codec",
     "encode_event": "codec",
     "event_schema": "schema",

@@ -54,9 +54,11 @@ LOOP_FLOORS = (
     {"__init__"},
 )
 REPORTING_FLOORS = (
-    {"__init__", "terminal", "log"},
-    {"codec", "page", "log.write", "usage", "transcript", "ledger"},
-    {"schema", "log.read", "jsonl", "wording"},
+    {"__init__", "terminal", "log", "accounting", "process_ends"},
+    {"codec", "page", "log.write", "usage", "transcript", "ledger", "inner", "logging"},
+    {"schema", "log.read", "jsonl", "wording", "composite", "policy", "buffered", "event_queue"},
+    {"delivery"},
+    {"channel"},
     {"stdout"},
     {"cli"},
     {
@@ -143,6 +145,7 @@ HEAVY = (
         "import agentkit_loop, agentkit_reporting",
         "from agentkit_loop import Agent, LoopObserver, ScriptedModel, tool",
         "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
+        "from agentkit_reporting import ChannelReporter, CompositeReporter, LoggingReporter, PolicyReporter",
         "import agentkit_reporting.cli.show, agentkit_reporting.cli.schema",
     ],
 )

@@ -1,0 +1,82 @@
+"""What those who hold events do when the process forks, and when it ends.
+
+A child has a copy of what its parent holds, but none of its threads, and its locks as they stood. What is held
+belongs to the parent, which delivers it; the child begins empty. At the interpreter's exit everything still
+held is delivered, within a bound: `atexit` runs while daemon threads still do, and `multiprocessing`, whose
+children end without `atexit`, has a place of its own for that. Both are registered with the first holder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+import weakref
+from typing import Any, Literal, Protocol, overload
+
+EXIT_TIMEOUT_S = 5.0
+"""How long the exit of the interpreter waits for everything together."""
+
+
+class Counting(Protocol):
+    """Something with counts or locks."""
+
+    def begin_anew(self) -> None:
+        """Forget what is held and counted, with new locks: this is a forked child."""
+
+
+class Holder(Counting, Protocol):
+    """Something that holds events."""
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Deliver what is held."""
+
+
+_counting: weakref.WeakSet[Counting] = weakref.WeakSet()
+_holders: weakref.WeakSet[Holder] = weakref.WeakSet()  # of them, those to be flushed at exit
+_guard = threading.Lock()
+_registered_in: int | None = None  # the process whose exit is watched
+
+
+@overload
+def watch(holder: Holder) -> None: ...
+@overload
+def watch(holder: Counting, *, at_exit: Literal[False]) -> None: ...
+def watch(holder: Any, *, at_exit: bool = True) -> None:
+    """Have something begin anew after a fork, and what holds events flushed at exit, as long as it lives."""
+    global _registered_in  # noqa: PLW0603 - the interpreter's hooks are global and cannot be taken back
+    with _guard:
+        _counting.add(holder)
+        if at_exit:
+            _holders.add(holder)
+        if _registered_in is None:
+            atexit.register(deliver_all)
+            if sys.platform != "win32":
+                os.register_at_fork(after_in_child=_begin_anew)
+            _registered_in = os.getpid()
+
+
+def watch_child() -> None:
+    """Watch the exit of a child of `multiprocessing`, whatever it inherited; called where events are held."""
+    global _registered_in  # noqa: PLW0603 - as above
+    util = sys.modules.get("multiprocessing.util")
+    if util is None or _registered_in == os.getpid():
+        return
+    _registered_in = os.getpid()
+    util.Finalize(None, deliver_all, exitpriority=100)  # before its own queues and pools go
+
+
+def deliver_all(timeout_s: float = EXIT_TIMEOUT_S) -> None:
+    """Deliver what everybody holds, all together within the bound."""
+    until = time.monotonic() + timeout_s
+    for holder in list(_holders):
+        holder.flush(max(0.0, until - time.monotonic()))
+
+
+def _begin_anew() -> None:
+    global _guard  # noqa: PLW0603 - it may have been held at the fork as well
+    _guard = threading.Lock()
+    for holder in list(_counting):
+        holder.begin_anew()
