@@ -25,7 +25,7 @@ from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
 from agentkit_loop.shell import BLOCKING, PAUSE_S, DriverBase
 from agentkit_loop.signals import CUTTING
-from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step
+from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, RunResult, Step, key_of
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool
 from agentkit_loop.values import JSON, clean_text
@@ -283,14 +283,14 @@ class AsyncLoopDriver(DriverBase):
         One that is not async may wait for a person: it runs on a thread, and the event loop goes on.
         """
         approve = self._settings.approve
-        if isinstance(step, ApprovalRequest) and (step.session_id, step.approval_id) in self._deciding:
+        if isinstance(step, ApprovalRequest) and key_of(step) in self._deciding:
             await self._wait_for_change(self._until)
             return None
         if approve is None or not isinstance(step, ApprovalRequest) or not self._is_new(step):
             return step
         deciding = self._loop.create_task(answer_of(approve, step, self._elsewhere), name="approve")
         deciding.add_done_callback(lambda _: self._changed.set())
-        self._deciding[step.session_id, step.approval_id] = step, deciding
+        self._deciding[key_of(step)] = step, deciding
         return None
 
     def _elsewhere(self, work: Callable[[], object]) -> asyncio.Future[Outcome]:
@@ -407,8 +407,7 @@ class AsyncLoopDriver(DriverBase):
         return count > 0
 
     def _release(self) -> None:
-        for context in self._contexts.values():
-            context.cancel()
+        super()._stop_bodies()
         for task in self._tasks.values():
             if not task.done():
                 self._end_body(task)

@@ -324,8 +324,7 @@ class LoopDriver(DriverBase):
 
     def _release(self) -> None:
         self._close_stream()
-        for context in self._contexts.values():
-            context.cancel()
+        self._stop_bodies()
 
     def _post(self, entry: tuple[Slot | None, Any]) -> None:
         self._inbox.put(entry)

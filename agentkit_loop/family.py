@@ -27,7 +27,7 @@ from agentkit_loop.events import (
 from agentkit_loop.limits import Limits
 from agentkit_loop.observers import ObserverFailure, Registration
 from agentkit_loop.purse import Purse
-from agentkit_loop.steps import ApprovalRequest, AuthRequest
+from agentkit_loop.steps import ApprovalRequest, AuthRequest, key_of
 from agentkit_loop.usage import Usage
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class Household:
 
     def ask(self, call_id: str, step: ApprovalRequest | AuthRequest, is_answered: Callable[[], bool]) -> None:
         """See `Family.ask`; on the child's thread."""
-        key = (step.session_id, _name_of(step))
+        key = key_of(step)
         with self._answering:
             if call_id not in self._calls:
                 return  # it was closed meanwhile, and nobody is asked any more
@@ -254,15 +254,9 @@ class Household:
                 original(*given)  # raises for an answer that the child would refuse
                 self._shown[call_id].discard(key)
                 self._steps[call_id] = [
-                    other
-                    for other in self._steps.get(call_id, ())
-                    if (other.session_id, _name_of(other)) != key
+                    other for other in self._steps.get(call_id, ()) if key_of(other) != key
                 ]
             self._post(None)
 
         surfacing: Any = step
         return attrs.evolve(surfacing, answer=answer)  # type: ignore[no-any-return] # of the step's own class
-
-
-def _name_of(step: ApprovalRequest | AuthRequest) -> str:
-    return step.approval_id if isinstance(step, ApprovalRequest) else step.auth_id

@@ -35,6 +35,10 @@ def _amount(value: object) -> Decimal | None:
     )
 
 
+_SOON_S = 1e-6
+"""A limit is above 0; a child that starts at the very end of its parent's time ends at once."""
+
+
 @attrs.frozen(kw_only=True)
 class Limits:
     """What a session may use; None is no limit.
@@ -81,11 +85,6 @@ class Limits:
             max_cost_usd=None,
             max_seconds=None if whole is None else max(_SOON_S, whole - seconds),
         )
-
-
-_SOON_S = (
-    1e-6  # a limit is above 0, and a child that starts at the very end of its parent's time ends at once
-)
 
 
 @attrs.frozen

@@ -60,9 +60,9 @@ def preview(tool_name: str, arguments: Mapping[str, JSON], reach: Reach | None) 
     reach is None, which is for tools that only have the names of ours.
     """
     try:
+        if reach is None:
+            return _of_other(tool_name, arguments)
         match tool_name:
-            case _ if reach is None:
-                return _of_other(tool_name, arguments)
             case "write_file":
                 path, content = _texts(arguments, "path", "content")
                 return _of_change(

@@ -70,9 +70,7 @@ class Outside:
     def __init__(self, recording: Recording, machine: Machine, stand_ins: StandIns, bodies: Bodies) -> None:
         self.has_gaps = False
         self._events = recording.events
-        self._is_child = any(
-            type(each) is RunStarted and each.parent is not None for each in recording.events
-        )
+        self._is_child = recording.run(0).parent is not None
         self._machine = machine
         self._state = machine.state
         self._stand_ins = stand_ins

@@ -38,6 +38,7 @@ from agentkit_loop.steps import (
     Finished,
     RunResult,
     Step,
+    key_of,
 )
 from agentkit_loop.telling import Teller
 from agentkit_loop.tool_context import CustomFact, ToolContext
@@ -296,8 +297,8 @@ class DriverBase(Teller):
 
     def _is_new(self, step: ApprovalRequest) -> bool:
         """Whether `approve=` was not asked about a step yet; from now on it was."""
-        known = (step.session_id, step.approval_id) in self._asked
-        self._asked.add((step.session_id, step.approval_id))
+        known = key_of(step) in self._asked
+        self._asked.add(key_of(step))
         return not known
 
     def _let_children_go(self) -> None:
@@ -311,8 +312,7 @@ class DriverBase(Teller):
         try:
             answer_step(step, answer)
         except IllegalMoveError as error:  # it was answered otherwise, or closed, while somebody was asked
-            details: dict[str, JSON] = {"approval_id": step.approval_id, "session_id": step.session_id}
-            self._take(WarningNoted("answer_refused", error_text(error), details))
+            self._take(WarningNoted("answer_refused", error_text(error), _named(step)))
         finally:
             self._working = True
 
@@ -323,23 +323,22 @@ class DriverBase(Teller):
 
     def _is_idly_repeated(self, step: Step) -> bool:
         """Whether an iteration comes to the same step for the third time, and nothing was told in between."""
-        at = (_key(step), self._state.seq) if isinstance(step, BLOCKING) else None
+        at = (key_of(step), self._state.seq) if isinstance(step, BLOCKING) else None
         self._repeats = self._repeats + 1 if at is not None and at == self._repeated else 0
         self._repeated = at
         return self._repeats > 1
 
     def _note_unanswered(self, step: Step) -> None:
         """Tell once that a host asks for the next step without having answered one that blocks."""
-        if isinstance(step, BLOCKING) and _key(step) not in self._unanswered:
-            self._unanswered.add(_key(step))
-            name = _key(step)[1]
+        if isinstance(step, BLOCKING) and key_of(step) not in self._unanswered:
+            self._unanswered.add(key_of(step))
+            name = key_of(step)[1]
             text = f"{name} was not answered; answer its step, or leave the iteration, which waits for that"
             self._take(WarningNoted("step_unanswered", text, {"name": name, "session_id": step.session_id}))
 
     def _note_unasked(self, step: ApprovalRequest, error: Exception) -> None:
         text = f"approve= failed on {step.approval_id}, which stays open: {type(error).__name__}: {error_text(error)}"
-        details: dict[str, JSON] = {"approval_id": step.approval_id, "session_id": step.session_id}
-        self._take(WarningNoted("approve_failed", self._credentials.masked_text(text), details))
+        self._take(WarningNoted("approve_failed", self._credentials.masked_text(text), _named(step)))
 
     def _suspended(self) -> RunResult:
         return RunResult.of(self._state, "", self.pending)
@@ -349,5 +348,6 @@ class DriverBase(Teller):
             raise IllegalMoveError(move, "an event is being told", "observers watch; submit instead")
 
 
-def _key(step: ApprovalRequest | AuthRequest) -> tuple[str, str]:
-    return step.session_id, step.approval_id if isinstance(step, ApprovalRequest) else step.auth_id
+def _named(step: ApprovalRequest) -> dict[str, JSON]:
+    """Return what a warning names a step with."""
+    return {"approval_id": step.approval_id, "session_id": step.session_id}

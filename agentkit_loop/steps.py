@@ -138,6 +138,11 @@ class AuthRequest:
         self._answer(AuthAnswer(self.auth_id, "cancelled"), None)
 
 
+def key_of(step: ApprovalRequest | AuthRequest) -> tuple[str, str]:
+    """Return what names a step among those of all agents of a family: its session, and its id there."""
+    return step.session_id, step.approval_id if isinstance(step, ApprovalRequest) else step.auth_id
+
+
 @attrs.frozen
 class AfterToolResult:
     """A round of tool results is in; the host may `submit` to interject; cooperative.

@@ -275,3 +275,43 @@ def test_what_fails_on_a_cancel_is_a_warning_and_the_rest_is_done() -> None:
     told = [(event.code, event.message) for event in run.of(Warning)]
     assert told == [("on_cancel_failed", "cannot let go")]
     assert run.faults == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_goes_wrong_in_letting_go_is_told_also_where_the_host_breaks_the_run(asynchronous: bool) -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        done.set()
+        raise ValueError("cannot let go")
+
+    @tool
+    def hold(context: ToolContext) -> str:
+        """Hold."""
+        context.on_cancel(fail)
+        begun.set()
+        done.wait(30)
+        return "x"
+
+    run = Run([asking(call("hold", "h"), call("write", "w"))], tools=[hold, write])
+
+    async def drive() -> None:
+        async with run.agent.astart("go") as driver:
+            async for step in driver:
+                if isinstance(step, ApprovalRequest):
+                    await asyncio.to_thread(begun.wait, 30)
+                    raise LookupError("broken")  # noqa: TRY004 - not about the step
+
+    def drive_here() -> None:
+        with run.agent.start("go") as driver:
+            for step in driver:
+                if isinstance(step, ApprovalRequest):
+                    begun.wait(30)
+                    raise LookupError("broken")  # noqa: TRY004 - not about the step
+
+    with pytest.raises(LookupError):
+        asyncio.run(drive()) if asynchronous else drive_here()
+    assert [(event.code, event.message) for event in run.of(Warning)] == [
+        ("on_cancel_failed", "cannot let go")
+    ]
+    assert run.faults == []
