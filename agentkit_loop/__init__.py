@@ -51,6 +51,7 @@ from agentkit_loop.errors import (
     ModelError,
     ModelRequestError,
     ObserverError,
+    RedactionError,
     ReplayMismatchError,
     ResumeError,
 )
@@ -215,6 +216,7 @@ __all__ = [
     "Rates",
     "Reach",
     "ReasoningPart",
+    "RedactionError",
     "Registration",
     "ReplayMismatchError",
     "ReplayModel",

@@ -9,6 +9,7 @@ AgentKitError
 ├── ModelError                 the model failed for good; carries what the session has so far
 ├── ObserverError              an observer under FAIL_FAST raised; the original is its cause
 ├── InnerObserverError         observers behind an adapter raised; the loop judges each as if it were registered
+├── RedactionError             an event that could not be scrubbed, so that it is not passed on
 ├── ResumeError                the events of a session do not fit together, so that nothing goes on with them
 └── LogError                   a log that cannot be read or written, with its path and line
 
@@ -154,6 +155,10 @@ class InnerObserverError(AgentKitError):
 
 class ResumeError(AgentKitError):
     """The events of a session do not fit together; the text says what and where."""
+
+
+class RedactionError(AgentKitError):
+    """An event that could not be scrubbed, and so was not passed on; the text quotes nothing of it."""
 
 
 class LogError(AgentKitError):

@@ -45,6 +45,9 @@ from agentkit_loop.values import safe_repr
 LOST = "The call was interrupted: the session was forked before its result."
 """What a fork says of a call that had no result at that point."""
 
+MASKED = "the log is redacted: the model is shown masks in place of what was taken out"
+"""What a resume warns of, once, where something was masked in what it goes on from."""
+
 _FORCE: dict[bool | None, str] = {None: "", False: ", or force it", True: ""}
 """What a sentence offers, by `force`."""
 
@@ -53,9 +56,9 @@ _FORCE: dict[bool | None, str] = {None: "", False: ", or force it", True: ""}
 class History:
     """What a log says of a session.
 
-    state: the fold. notes: what was superseded or forced, one sentence each. child_usage: by id of each call that
-    has no result, what the agents behind it used so far, as `usage.child_usage` tells it; in `state` is only what
-    results have told.
+    state: the fold. notes: what was superseded, forced or masked, one sentence each. child_usage: by id of each call
+    that has no result, what the agents behind it used so far, as `usage.child_usage` tells it; in `state` is only
+    what results have told.
     """
 
     state: LoopState
@@ -104,7 +107,7 @@ def read_history(
     calls = [call_id for call_id, call in state.calls.items() if not call.answered]
     return History(
         state=state,
-        notes=(*chain.notes, *fold.notes),
+        notes=(*chain.notes, *fold.notes, *([MASKED] if fold.is_redacted else ())),
         child_usage=used_behind(calls, chain.session_id, chains),
     )
 
@@ -169,7 +172,7 @@ def _named(chains: dict[str, Chain]) -> str:
 
 
 class _Fold:
-    """Folds a chain, and looks whether it says what was sent."""
+    """Folds a chain, and looks whether it says what was sent. is_redacted: whether something in it was masked."""
 
     def __init__(self, session_id: str, *, force: bool | None) -> None:
         self.state = LoopState()
@@ -177,7 +180,7 @@ class _Fold:
         self._session_id = session_id
         self._force = force
         self._chain = MessageChain()
-        self._redacted = False
+        self.is_redacted = False
         self._item_ids = _ItemIds(self.state)
 
     def take(self, entry: Entry) -> None:
@@ -188,7 +191,7 @@ class _Fold:
         if type(entry) is UnknownEvent:
             self._doubt(entry, "is of no kind that this version knows", "use the version that wrote it")
         if entry.unknown_fields is not None and "redactions" in entry.unknown_fields:
-            self._redacted = True
+            self.is_redacted = True
         if not _follows(state, entry):
             raise self._refused(entry, "does not follow from those before it", "or is not whole")
         taken = self._item_ids.taken(entry)
@@ -198,7 +201,7 @@ class _Fold:
             state.apply(entry)
         except (KeyError, IndexError, AttributeError, TypeError):
             raise self._refused(entry, "does not follow from those before it", "or is not whole") from None
-        if type(entry) is ModelRequestStarted and entry.purpose == "turn" and not self._redacted:
+        if type(entry) is ModelRequestStarted and entry.purpose == "turn" and not self.is_redacted:
             found = self._chain.of(state.transcript.items)
             if found != entry.digests.get("messages", found):
                 self._doubt(

@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
     from agentkit_reporting.composite import CompositeReporter
+    from agentkit_reporting.conformance.check import check_log
+    from agentkit_reporting.conformance.findings import Conformance, Fault, SessionCheck
     from agentkit_reporting.event_queue import ChannelFullError, Overflow
     from agentkit_reporting.jsonl import JsonlReporter
     from agentkit_reporting.ledger import CostComponent, CostLedger, LedgerEntry, LedgerGroup
     from agentkit_reporting.log.read import BadLine, LogReader, read_events
+    from agentkit_reporting.log.rotate import Rotation
     from agentkit_reporting.logging import LoggingReporter
     from agentkit_reporting.policy import PolicyReporter
+    from agentkit_reporting.redaction.own_patterns import OwnPattern
+    from agentkit_reporting.redaction.redactor import Redactor
+    from agentkit_reporting.redaction.reporter import RedactingReporter
     from agentkit_reporting.schema import event_schema
     from agentkit_reporting.stdout import StdoutReporter
     from agentkit_reporting.transcript import TranscriptReporter
@@ -30,22 +36,30 @@ __all__ = [
     "ChannelReceiver",
     "ChannelReporter",
     "CompositeReporter",
+    "Conformance",
     "CostComponent",
     "CostLedger",
     "DecodeError",
+    "Fault",
     "JsonlReporter",
     "LedgerEntry",
     "LedgerGroup",
     "LogReader",
     "LoggingReporter",
     "Overflow",
+    "OwnPattern",
     "PolicyReporter",
+    "RedactingReporter",
+    "Redactor",
     "RequestUsage",
+    "Rotation",
+    "SessionCheck",
     "StdoutReporter",
     "TranscriptReporter",
     "UsageReporter",
     "UsageTotals",
     "account_of",
+    "check_log",
     "decode_event",
     "encode_event",
     "event_schema",
@@ -60,9 +74,11 @@ _HOMES = {
     "ChannelReceiver": "channel",
     "ChannelReporter": "channel",
     "CompositeReporter": "composite",
+    "Conformance": "conformance.findings",
     "CostComponent": "ledger",
     "CostLedger": "ledger",
     "DecodeError": "codec",
+    "Fault": "conformance.findings",
     "JsonlReporter": "jsonl",
     "LedgerEntry": "ledger",
     "LedgerGroup": "ledger",
@@ -70,12 +86,18 @@ _HOMES = {
     "LoggingReporter": "logging",
     "Overflow": "event_queue",
     "PolicyReporter": "policy",
+    "OwnPattern": "redaction.own_patterns",
+    "RedactingReporter": "redaction.reporter",
+    "Redactor": "redaction.redactor",
     "RequestUsage": "usage",
+    "Rotation": "log.rotate",
+    "SessionCheck": "conformance.findings",
     "StdoutReporter": "stdout",
     "TranscriptReporter": "transcript",
     "UsageReporter": "usage",
     "UsageTotals": "usage",
     "account_of": "accounting",
+    "check_log": "conformance.check",
     "decode_event": "codec",
     "encode_event": "codec",
     "event_schema": "schema",

@@ -16,16 +16,13 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, ContentDelta
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.codec import encode_event
-from agentkit_reporting.log.write import (
-    DEFAULT_FSYNC_INTERVAL_MS,
-    FsyncPolicy,
-    LineWriter,
-    Locked,
-    LogWriter,
-    StreamWriter,
-    Syncing,
-    writable_path,
-)
+from agentkit_reporting.log.places import writable_path
+from agentkit_reporting.log.rotate import Rotation, Rotator
+from agentkit_reporting.log.segments import log_of
+from agentkit_reporting.log.stream import StreamWriter
+from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
+from agentkit_reporting.log.write import LineWriter, Locked, LogWriter
+from agentkit_reporting.redaction.redactor import Redaction, redactor_of
 
 MAX_OPEN_SESSIONS = 64
 """With per="session": how many files are held open; the one written longest ago makes room."""
@@ -38,11 +35,14 @@ class JsonlReporter(LoopObserver):
 
     target: a file, appended to; with per="session" a directory, one file a session; an open stream, text
     or binary, which stays open; "-" for standard output. deltas: "none" leaves out the appended text and
-    bytes, which are previews: the begin and the whole content of each part stay. fsync,
-    fsync_interval_ms, clock: see `agentkit_reporting.log.write.LogWriter`.
+    bytes, which are previews: the begin and the whole content of each part stay. rotation: when a file is
+    begun anew, packed and removed (`Rotation`). redact: secrets are masked in what is written: True, the secret
+    rules; rules of one's own (`["secrets", "email"]`); a Redactor; False, none. fsync, fsync_interval_ms, clock:
+    see `agentkit_reporting.log.write.LogWriter`.
 
     Raises LogError for a path that cannot work, at once, and from `handle_event` for an event that could
-    not be written whole. May be shared by sessions and threads.
+    not be written whole; RedactionError for one
+    that could not be scrubbed, which is not written. May be shared by sessions and threads.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class JsonlReporter(LoopObserver):
         fsync: FsyncPolicy = "interval",
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
+        rotation: Rotation | None = None,
+        redact: Redaction = True,
     ) -> None:
         if deltas not in ("all", "none"):
             raise ConfigurationError(
@@ -65,15 +67,20 @@ class JsonlReporter(LoopObserver):
         self.path: Path | None = None
         """The file, or the directory of files; None for a stream."""
         self._without_previews = deltas == "none"
+        self.redactor = redactor_of(redact)
+        """What scrubs each event before it is written; None for none."""
+        self._redact = None if self.redactor is None else self.redactor.event
         self._files: _SessionFiles | None = None
         self._writer: LineWriter | None = None
         if per == "session":
-            self._files = _SessionFiles(target, sync)
+            self._files = _SessionFiles(target, sync, rotation)
             self.path = self._files.directory
         elif isinstance(target, (str, os.PathLike)) and target != "-":
-            self._writer = writer = LogWriter(target, **sync)
+            self._writer = writer = LogWriter(target, rotation=rotation, **sync)
             self.path = writer.path
         else:
+            if rotation is not None:
+                raise ConfigurationError("rotation refused because a stream has no segments; give a path")
             self._writer = StreamWriter(sys.stdout if target == "-" else target, **sync)
         self._write = None if self._writer is None else self._writer.write  # looked up once: for every chunk
 
@@ -89,6 +96,8 @@ class JsonlReporter(LoopObserver):
             and isinstance(event.delta, (AppendText, AppendBytes))
         ):
             return
+        if self._redact is not None:
+            event = self._redact(event)
         if self._write is not None:
             self._write(encode_event(event))
         elif self._files is not None:
@@ -110,11 +119,15 @@ class JsonlReporter(LoopObserver):
 class _SessionFiles(Locked):
     """One file a session in a directory; of very many sessions the last 64 stay open."""
 
-    def __init__(self, directory: str | os.PathLike[str], sync: dict[str, Any]) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], sync: dict[str, Any], rotation: Rotation | None
+    ) -> None:
         super().__init__()
         self.directory = writable_path(directory, directory=True)
-        self._sync = sync
+        self._options = {**sync, "rotation": rotation}
         Syncing(**sync)  # a wrong option is refused now, not at the first event
+        if rotation is not None:
+            Rotator(self.directory / "any.jsonl", rotation, sync["clock"] or Clock())
         self._open: collections.OrderedDict[str, LogWriter] = collections.OrderedDict()
         self._closed = False
 
@@ -129,9 +142,9 @@ class _SessionFiles(Locked):
                 )
             writer = self._open.get(session_id)
             if writer is None:
-                writer = self._open[session_id] = LogWriter(self.path_of(session_id), **self._sync)
+                writer = self._open[session_id] = LogWriter(self.path_of(session_id), **self._options)
                 if len(self._open) > MAX_OPEN_SESSIONS:
-                    self._open.popitem(last=False)[1].close()
+                    self._open.popitem(last=False)[1].close(wait=False)
             else:
                 self._open.move_to_end(session_id)
             writer.write(line)
@@ -149,8 +162,11 @@ class _SessionFiles(Locked):
 
 
 def _file_stem(session_id: str) -> str:
-    """Return a file name that only an id of plain characters chooses; `~` marks one made of a hash."""
-    if _PLAIN_ID.fullmatch(session_id):
+    """Return a file name that only an id of plain characters chooses; `~` marks one made of a hash.
+
+    An id that would be taken for the number of another session's segment chooses none either.
+    """
+    if _PLAIN_ID.fullmatch(session_id) and log_of(Path(f"{session_id}.jsonl")) is None:
         return session_id
     digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', session_id)[:40]}~{digest}"

@@ -77,7 +77,7 @@ class TerminalStream:
 
     stream: None means `sys.stdout` at that moment. colour, width: None means as the environment and the
     terminal say, 80 columns where there is none. A closed pipe or stream sets `stopped`, and nothing more
-    is written; other errors of the stream are raised.
+    is written; so does an OSError, which is raised, that time alone. Other errors of the stream are raised.
     """
 
     def __init__(self, stream: TextIO | None, *, colour: bool | None, width: int | None) -> None:
@@ -136,6 +136,9 @@ class TerminalStream:
             self.write(text.encode(encoding, "backslashreplace").decode(encoding))
         except BrokenPipeError:
             self.stopped = True
+        except OSError:
+            self.stopped = True  # told once; what would come after a hole is of no use to people
+            raise
         except ValueError:
             if not stream.closed:
                 raise

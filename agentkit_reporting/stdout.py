@@ -94,7 +94,8 @@ class StdoutReporter(LoopObserver):
     least 20, or ConfigurationError. show_reasoning: print it, dimmed. verbose: also turns, requests and
     the frames of errors.
 
-    May be shared by sessions and threads. When the pipe or stream is closed, printing stops quietly.
+    May be shared by sessions and threads. When the pipe or stream is closed, printing stops quietly; when it
+    cannot be written for another reason, that is raised once, and printing stops.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class StdoutReporter(LoopObserver):
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing is printed any more, since the pipe or the stream was closed."""
+        """Whether nothing is printed any more, since the pipe or the stream was closed or failed."""
         return self._out.stopped
 
     def handle_event(self, event: ev.AgentEvent) -> None:

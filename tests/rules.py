@@ -1,9 +1,7 @@
-"""The rules of the event contract (DESIGN sections 3 and 4) as one check over the events of a session.
+"""The rules of the event contract over a list of events in memory, for tests of the loop.
 
-The list holds one session, over all its runs, without what a resume superseded. Each area has a module:
-rules_runs (headers, runs, resume, recovery), rules_exchanges (turns, cancel, limits), rules_requests
-(requests, deltas, usage, the catalog), rules_calls (calls, approvals, auth), rules_transcript (items, input,
-compaction); rules_book holds what they share. Their folds are their own: the loop's are what they judge.
+The rules are those of `agentkit_reporting.conformance`, which checks logs. Only here the transcript is folded
+with its whole content, and the package's own fold is compared with it (`tests/rules_transcript.py`).
 """
 
 from __future__ import annotations
@@ -15,44 +13,32 @@ import msgspec
 
 from agentkit_loop.events import PAYLOAD_FIELDS, AgentEvent
 from agentkit_loop.transcript import Transcript
-from tests.rules_book import Book
-from tests.rules_calls import CallRules
-from tests.rules_exchanges import ExchangeRules
-from tests.rules_requests import RequestRules
-from tests.rules_runs import RunRules
-from tests.rules_transcript import TranscriptRules
+from agentkit_reporting.conformance.session import SessionRules
+from tests.rules_transcript import FoldRules
 
 
 class Rules:
     """Walks the events once; `faults` says what is wrong, one line each. fold: the one that is compared."""
 
     def __init__(self, fold: Transcript | None = None) -> None:
-        self._book = Book()
-        requests = RequestRules(self._book)
-        self._areas = (
-            RunRules(self._book),
-            ExchangeRules(self._book),
-            requests,
-            CallRules(self._book, requests),
-            TranscriptRules(self._book, fold or Transcript()),
-        )
+        self.faults: list[str] = []
+        self._session = SessionRules(self._tell)
+        self._fold = FoldRules(self._tell, fold or Transcript())
 
-    @property
-    def faults(self) -> list[str]:
-        """What is wrong so far."""
-        return self._book.faults
+    def _tell(self, event: AgentEvent, text: str) -> None:
+        self.faults.append(f"{event.seq} {event.type}: {text}")
 
     def take(self, event: AgentEvent) -> None:
         """Judge the session's next event; for those who look after each step."""
-        for area in self._areas:
-            area.take(event)
+        self._session.take(event)
+        self._fold.take(event)
 
     def walk(self, events: Sequence[AgentEvent], *, closed: bool = True) -> list[str]:
         """Judge the events, and with `closed` that they end with their run; return the faults."""
         for event in events:
             self.take(event)
-        if closed and events:
-            self._book.need(events[-1], self._book.run_id is None, "the log ends with an open run")
+        if closed and events and self._session.book.run_id is not None:
+            self._tell(events[-1], "the log ends with an open run")
         return self.faults
 
 

@@ -54,12 +54,39 @@ LOOP_FLOORS = (
     {"__init__"},
 )
 REPORTING_FLOORS = (
-    {"__init__", "terminal", "log", "accounting", "process_ends"},
-    {"codec", "page", "log.write", "usage", "transcript", "ledger", "inner", "logging"},
-    {"schema", "log.read", "jsonl", "wording", "composite", "policy", "buffered", "event_queue"},
-    {"delivery"},
-    {"channel"},
-    {"stdout"},
+    {
+        "__init__",
+        "terminal",
+        "log",
+        "log.segments",
+        "log.locks",
+        "log.places",
+        "accounting",
+        "process_ends",
+        "conformance",
+        "conformance.book",
+        "conformance.fingerprints",
+        "redaction",
+        "redaction.masking",
+        "redaction.rule",
+    },
+    {"conformance.runs", "conformance.exchanges", "conformance.requests", "conformance.transcript"},
+    {"conformance.calls", "conformance.numbers"},
+    {"conformance.session", "conformance.findings"},
+    {"redaction.keyed_values", "redaction.personal_rules", "redaction.own_patterns"},
+    {"redaction.secret_rules"},
+    {"redaction.rule_set"},
+    {"redaction.text_stream"},
+    {"redaction.json_stream"},
+    {"redaction.scrubbing"},
+    {"codec", "page", "log.packing", "log.syncing", "usage", "transcript", "ledger", "inner", "logging"},
+    {"schema", "log.lines", "log.upkeep", "wording", "composite", "policy", "buffered", "event_queue"},
+    {"log.inputs", "log.rotate", "delivery"},
+    {"log.tail", "log.write", "channel"},
+    {"log.sources", "log.stream", "redaction.redactor"},
+    {"log.follow", "jsonl", "redaction.reporter"},
+    {"log.read"},
+    {"stdout", "conformance.check", "redaction.findings"},
     {"cli"},
     {
         "cli.agents",
@@ -68,12 +95,13 @@ REPORTING_FLOORS = (
         "cli.interruptions",
         "cli.question_screen",
         "cli.reading",
+        "cli.redaction_options",
         "cli.retries",
         "cli.run_log",
     },
     {"cli.approvals", "cli.file_agent"},
     {"cli.answering", "cli.replay"},
-    {"cli.cost", "cli.demo", "cli.run", "cli.schema", "cli.show"},
+    {"cli.check", "cli.cost", "cli.demo", "cli.run", "cli.scan", "cli.schema", "cli.scrub", "cli.show"},
     {"cli.resume", "cli.__main__"},
 )
 PACKAGE_ITSELF = "__init__"
@@ -123,6 +151,15 @@ def test_imports_go_down_only(package: str, floors: tuple[set[str], ...]) -> Non
 def test_the_loop_never_imports_reporting() -> None:
     for path in modules("agentkit_loop").values():
         assert not any(name.startswith("agentkit_reporting") for name in imported(path, lazily=True)), path
+
+
+def test_the_rules_look_at_events_alone_and_not_with_the_loops_own_eyes() -> None:
+    allowed = {"content", "errors", "events", "usage", "values"}
+    for path in sorted((ROOT / "agentkit_reporting" / "conformance").glob("*.py")):
+        modules_used = {
+            name.split(".")[1] for name in imported(path, lazily=True) if name.startswith("agentkit_loop.")
+        }
+        assert modules_used <= allowed, path
 
 
 HEAVY = (

@@ -9,14 +9,28 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from agentkit_loop.errors import AgentKitError
 from agentkit_loop.usage import error_text
 
-_COMMANDS = {name: name for name in ("cost", "demo", "replay", "resume", "run", "schema", "show")}
+_COMMANDS = {
+    name: name
+    for name in (
+        "check",
+        "cost",
+        "demo",
+        "replay",
+        "resume",
+        "run",
+        "scan",
+        "schema",
+        "scrub",
+        "show",
+    )
+}
 """Command: the module of this package that has it, as `command`."""
 
 
@@ -54,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stdout is not None:  # it is None where the program was started with it closed
             sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _show_refusal(error)
         raise SystemExit(error.exit_code) from None
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
@@ -69,16 +83,41 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(0) from None
     except OSError as error:
         if "--debug" in given:
-            raise
+            _show_traceback(error)
         _say(f"cannot write the output: {error.strerror or error_text(error)}")
         _forget_stdout()
         raise SystemExit(1) from None
     except AgentKitError as error:
         if "--debug" in given:
-            raise
+            _show_traceback(error)
         _say(error_text(error))
         raise SystemExit(2) from None
+    except Exception as error:  # noqa: BLE001 - a fault of ours is shown whole, but what it quotes controls nothing
+        _show_traceback(error)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _show_refusal(error: click.ClickException) -> None:
+    """Say what is wrong with the command line; visibly, since a shell's pattern may give hostile names of files."""
+    import io  # noqa: PLC0415 - only for an error
+
+    from agentkit_reporting.terminal import visible  # noqa: PLC0415 - as above
+
+    said = io.StringIO()
+    error.show(said)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(visible(said.getvalue()))
+
+
+def _show_traceback(error: Exception) -> NoReturn:
+    """Write a traceback as Python does, with everything visible that the error quotes, and exit."""
+    import traceback  # noqa: PLC0415 - only for an error
+
+    from agentkit_reporting.terminal import visible  # noqa: PLC0415 - as above
+
+    with contextlib.suppress(OSError):
+        sys.stderr.write(visible("".join(traceback.format_exception(error))))
+    raise SystemExit(1) from None
 
 
 def _say(text: str) -> None:

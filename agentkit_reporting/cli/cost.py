@@ -11,12 +11,11 @@ from typing import Any
 
 import attrs
 import click
-import msgspec
 
 from agentkit_reporting.cli.reading import own_prices, tell_of_bad_lines, whisper
 from agentkit_reporting.ledger import DIMENSIONS, CostComponent, CostLedger, LedgerGroup, grouped
 from agentkit_reporting.log.read import read_events
-from agentkit_reporting.terminal import aligned, counted, one_line
+from agentkit_reporting.terminal import aligned, counted, json_text, one_line
 
 _NAME_COLUMNS = 40
 _SHORTEST_NAME = 8
@@ -79,7 +78,7 @@ def command(
         return 1
     again = _groups_again(ledger, by, prices) if reprice or prices is not None else None
     if as_json:
-        sys.stdout.write(msgspec.json.encode(_as_json(by, groups, again)).decode() + "\n")
+        sys.stdout.write(json_text(_as_json(by, groups, again)) + "\n")
         return 0
     names = _names(by, groups)
     click.echo("\n".join((_table(by, names, groups, again), *_notes(_sum(groups), again))))

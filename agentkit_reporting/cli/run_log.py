@@ -17,7 +17,7 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.jsonl import JsonlReporter
-from agentkit_reporting.log.write import make_directories
+from agentkit_reporting.log.places import make_directories
 
 _LOG_START = b'{"v":'
 _FIRST_PLACE = 1 << 62

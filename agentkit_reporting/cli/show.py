@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
+import sys
+
 import click
 
+from agentkit_loop.clock import Clock
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
@@ -24,6 +29,8 @@ from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also turns, requests and the frames of errors.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad line.")
+@click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C; for logs to come, too.")
+@click.option("--until-run-end", is_flag=True, help="Follow, and stop when the run is over.")
 def command(
     logs: tuple[str, ...],
     *,
@@ -33,9 +40,19 @@ def command(
     reasoning: bool,
     verbose: bool,
     strict: bool,
+    follow: bool,
+    until_run_end: bool,
 ) -> int:
     """Show runs from LOG… as they were on the terminal: files, directories, globs, or - for stdin."""
-    reader = read_events(list(logs), strict=strict)
+    reader = read_events(
+        list(logs),
+        strict=strict,
+        follow=follow or until_run_end,
+        until_run_end=until_run_end,
+        clock=_WhileRead(),
+    )
+    if not reader.paths:  # only who follows gets here
+        whisper(f"no log in {', '.join(logs)} yet; waiting for one")
     reporter = StdoutReporter(width=width, colour=colour, show_reasoning=reasoning, verbose=verbose)
     shown = 0
     try:
@@ -45,7 +62,12 @@ def command(
                 shown += 1
                 if reporter.stopped:
                     return 0  # the pipe is closed: nobody reads on
+    except KeyboardInterrupt:
+        if not reader.follows:
+            raise
+        return 130  # the way to end it is nothing to speak of
     finally:
+        reader.close()
         reporter.close()  # what stops the reading must not leave a line open
     tell_of_bad_lines(reader)
     if shown:
@@ -56,3 +78,24 @@ def command(
     else:
         whisper(f"no event of session {session_id} in {place}; give the end of an id that is in it")
     return 1
+
+
+class _WhileRead(Clock):
+    """A clock that waits only as long as somebody is there who reads what is printed."""
+
+    def __init__(self) -> None:
+        self._output: select.poll | None = None
+        if hasattr(select, "poll") and sys.stdout is not None:
+            with contextlib.suppress(OSError, ValueError):
+                output = select.poll()
+                output.register(
+                    sys.stdout.fileno(), 0
+                )  # nothing is asked for but that the other end went away
+                self._output = output
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises BrokenPipeError once the other end of the pipe is closed."""
+        if self._output is None:
+            super().sleep(seconds)
+        elif self._output.poll(seconds * 1_000):
+            raise BrokenPipeError

@@ -9,27 +9,27 @@ opens a file while another process is in the middle of a line may add a newline 
 from __future__ import annotations
 
 import errno
-import io
 import math
 import os
 import stat
 import sys
 import threading
-import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, get_args
+from typing import Any, Self
 
 from agentkit_loop.clock import Clock
-from agentkit_loop.errors import ConfigurationError, LogError
+from agentkit_loop.errors import LogError
+from agentkit_reporting.log.locks import is_at, open_shared
+from agentkit_reporting.log.places import make_directories, reason_of, writable_path
+from agentkit_reporting.log.rotate import Rotation, Rotator
+from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 
-FsyncPolicy: TypeAlias = Literal["never", "interval", "always"]
-"""When written lines are forced to the disk; see `LogWriter`."""
-
-DEFAULT_FSYNC_INTERVAL_MS = 1_000.0
+LOOK_AGAIN_S = 1.0
+"""How often a writer looks, when it writes, whether its file was rotated by another or removed."""
 
 _os_write = os.write
 
@@ -40,6 +40,10 @@ class Locked:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # re-entrant: a signal handler may flush what it interrupted
         _survive_fork(self)
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork; the interpreter calls it there."""
+        self._lock = threading.RLock()
 
 
 class LineWriter(Locked, ABC):
@@ -100,7 +104,7 @@ class LineWriter(Locked, ABC):
             raise LogError("event refused while the writer is closed; make a new one", path=self.name)
 
     def _failure(self, error: Exception) -> LogError:
-        return LogError(f"line could not be written: {_lower(error)}", path=self.name)
+        return LogError(f"line could not be written: {reason_of(error)}", path=self.name)
 
 
 class LogWriter(LineWriter):
@@ -114,6 +118,12 @@ class LogWriter(LineWriter):
     unsynced one is `fsync_interval_ms` old, and by `flush` and `close`. There is no thread in the
     background: the lines before a pause wait for the next line or for `flush`, which the loop calls at
     the end of each run. clock: whose `monotonic()` decides what is due.
+
+    rotation: when the file is begun anew; the path is then that of the file itself, where it is a link. A
+    writer looks at most once a second, when it writes, whether its file was rotated by another process, and
+    goes on in the new one. Where the file was removed that line, or a flush, is refused with LogError, and
+    the next line begins a new file; lines since the last look went with the old one. What goes wrong with
+    rotating, packing and removing loses no line and is told by `flush` and `close`.
     """
 
     def __init__(
@@ -123,11 +133,19 @@ class LogWriter(LineWriter):
         fsync: FsyncPolicy = "interval",
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
+        rotation: Rotation | None = None,
     ) -> None:
         syncing = Syncing(fsync, fsync_interval_ms, clock)
         self.path = writable_path(path)
+        self._rotator: Rotator | None = None
+        if rotation is not None:
+            self.path = self.path.resolve()
+            self._rotator = Rotator(self.path, rotation, Clock() if clock is None else clock)
         super().__init__(str(self.path), syncing)
         self._fd = -1
+        self._look_at = math.inf  # by the monotonic clock: when to look at the file again
+        self._room = math.inf  # how many bytes may be written before that
+        self._trouble: str | None = None  # with the rotation, until it is told
 
     def write(self, line: bytes) -> None:
         """Append a line, given without its newline; raises LogError where it did not get out whole."""
@@ -136,6 +154,11 @@ class LogWriter(LineWriter):
             try:
                 if fd < 0:
                     fd = self._open()
+                syncing = self._syncing
+                rotator = self._rotator
+                now = syncing.monotonic()
+                if now >= self._look_at or (rotator is not None and self._room < len(line)):
+                    fd = self._look(now, len(line) + 1)
                 if self._torn:
                     self._put(self._write_some, line)
                 else:
@@ -145,8 +168,9 @@ class LogWriter(LineWriter):
                         self.lines += 1
                     else:
                         self._finish(whole[taken:])
-                syncing = self._syncing
-                if syncing.monotonic() >= syncing.look_at:  # here, for every line, without a call
+                if rotator is not None:
+                    self._room -= len(line) + 1
+                if now >= syncing.look_at:  # here, for every line, without a call
                     syncing.written(fd)
             except OSError as error:
                 raise self._failure(error) from error
@@ -161,215 +185,123 @@ class LogWriter(LineWriter):
     def _open(self) -> int:
         self._refuse_closed()
         make_directories(self.path.parent)
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._rotator is not None:
+            self._rotator.upkeep.start_if_rotated()  # a crash may have left something
+        self._take(open_shared(self.path))
+        return self._fd
+
+    def _take(self, fd: int) -> None:
+        """Write to this descriptor from now on."""
         status = os.fstat(fd)
-        self._syncing.start(possible=stat.S_ISREG(status.st_mode))
-        self._torn = stat.S_ISREG(status.st_mode) and status.st_size > 0 and _ends_torn(self.path)
         self._fd = fd
-        return fd
+        is_file = stat.S_ISREG(status.st_mode)
+        is_new = is_file and status.st_size == 0
+        self._syncing.start(possible=is_file, new_in=self.path.parent if is_new else None)
+        self._torn = is_file and not is_new and _ends_torn(self.path)
+        self._look_at, self._room = math.inf, math.inf
+        if is_file:
+            self._look_at = self._syncing.monotonic() + LOOK_AGAIN_S
+            if self._rotator is not None:
+                self._rotator.begin(status)
+                self._room = -1  # look before the first line: what is there may be old, or large
+
+    def _look(self, now: float, length: int) -> int:
+        """Return the descriptor for a line of that length, of a new file where the old one is not for it."""
+        self._look_at = now + LOOK_AGAIN_S
+        rotator = self._rotator
+        status = os.fstat(self._fd)
+        try:
+            if not is_at(status, self.path) or (rotator and rotator.rotate_if_due(status, length)):
+                self._refuse_removed(status)
+                self._move_on()
+                status = os.fstat(self._fd)
+        except OSError as error:
+            self._trouble = f"log could not be rotated and goes on in the old file: {reason_of(error)}"
+        if rotator is not None:
+            self._room = rotator.room(status.st_size, length)
+            left = rotator.seconds_left()
+            self._look_at = now + (left if 0 < left < LOOK_AGAIN_S else LOOK_AGAIN_S)
+        return self._fd
+
+    def _refuse_removed(self, status: os.stat_result) -> None:
+        """Let go of a file that was removed, which no segment ever is while it is held; raises LogError."""
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+            raise LogError(
+                "line refused because the log was removed while it was written; the next one begins a new log",
+                path=self.name,
+            )
+
+    def _move_on(self) -> None:
+        """Go on in the file that is at the path by now; raises OSError, and all stays as it was."""
+        old, syncing = self._fd, self._syncing
+        make_directories(self.path.parent)
+        fd = open_shared(self.path)
+        try:
+            syncing.flush(old)
+        finally:
+            self._fd = fd
+            os.close(old)
+            self._take(fd)
+        if self._rotator is not None:
+            self._rotator.upkeep.start()
 
     def flush(self) -> None:
-        """Force to the disk what was written, unless fsync is "never"; raises LogError."""
-        with self._lock:
-            try:
-                self._syncing.flush(self._fd)
-            except OSError as error:
-                raise self._failure(error) from error
+        """Force to the disk what was written, unless fsync is "never".
 
-    def close(self) -> None:
-        """Flush and close the file; a second time is harmless. A line after that is refused."""
+        Raises LogError, also where the file was removed, and for what went wrong with rotated segments.
+        """
+        with self._lock:
+            self._sync()
+            if self._fd >= 0:
+                self._refuse_removed(os.fstat(self._fd))
+        self._tell_trouble()
+
+    def _sync(self) -> None:
+        try:
+            self._syncing.flush(self._fd)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def _tell_trouble(self) -> None:
+        if self._rotator is not None:
+            trouble, self._trouble = self._trouble, None
+            trouble = trouble or self._rotator.upkeep.take_trouble()
+            if trouble is not None:
+                raise LogError(trouble, path=self.name)
+
+    def close(self, *, wait: bool = True) -> None:
+        """Flush and close the file; a second time is harmless. A line after that is refused.
+
+        wait: until segments are packed; otherwise that goes on in the background.
+        """
         with self._lock:
             self._closed = True
             if self._fd < 0:
                 return
             try:
-                self.flush()
+                self._sync()
             finally:
                 fd, self._fd = self._fd, -1
                 os.close(fd)
+        if self._rotator is not None:
+            self._rotator.upkeep.start_if_rotated()  # this may have been the last to hold an old segment
+            if wait:
+                self._rotator.upkeep.finish()
+                self._tell_trouble()
 
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork.
 
-class StreamWriter(LineWriter):
-    """Writes lines to an open stream, text or binary, each whole and flushed; the stream stays open.
-
-    Below a stream of the io module lies a file: lines go there directly, behind what the stream held back,
-    so that a reader that went away leaves nothing in a buffer for the interpreter to stumble over at exit.
-    A stream over a regular file is forced to the disk as a LogWriter's file is.
-    """
-
-    def __init__(
-        self,
-        stream: Any,
-        *,
-        fsync: FsyncPolicy = "interval",
-        fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
-        clock: Clock | None = None,
-    ) -> None:
-        super().__init__(_stream_name(stream), Syncing(fsync, fsync_interval_ms, clock))
-        if not _takes_lines(stream):
-            raise LogError(
-                "target refused because it is no open stream for writing; give one, or a path",
-                path=self.name,
-            )
-        self._stream = stream
-        self._raw = _raw_file(stream)
-        self._gone = False  # the other end of the pipe
-        self._fd = -1
-        if self._raw is not None:
-            self._fd = self._raw.fileno()
-            self._syncing.start(possible=stat.S_ISREG(os.fstat(self._fd).st_mode))
-        self._is_text = isinstance(stream, io.TextIOBase) or hasattr(stream, "encoding")
-
-    def write(self, line: bytes) -> None:
-        """Write a line, given without its newline, and flush it; raises LogError.
-
-        Once the other end of a pipe is gone every further line raises, and none is tried.
+        It would hold the parent's lock on a segment as long as it lives, so that nobody could pack that.
         """
-        with self._lock:
-            self._refuse_closed()
-            if self._gone:
-                raise self._failure(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
-            try:
-                self._write(line)
-                self._syncing.written(self._fd)
-            except BrokenPipeError as error:
-                self._gone = True
-                raise self._failure(error) from error
-            except (OSError, ValueError) as error:  # ValueError: the stream was closed meanwhile
-                raise self._failure(error) from error
-
-    def _write(self, line: bytes) -> None:
-        if self._raw is not None:
-            if self._raw is not self._stream:
-                self._stream.flush()
-            self._put(self._raw.write, line)
-            return
-        self._put(self._write_object, line)
-        if hasattr(self._stream, "flush"):
-            self._stream.flush()
-
-    def _write_object(self, rest: memoryview) -> int | None:
-        whole = bytes(rest)
-        taken: int | None = self._stream.write(whole.decode() if self._is_text else whole)
-        # Only a raw stream may take less than all; other objects often return nothing.
-        return taken if isinstance(self._stream, io.RawIOBase) else len(whole)
-
-    def flush(self) -> None:
-        """Force to the disk what was written, where that is a file; raises LogError."""
-        with self._lock:
-            if self._gone or self._closed or getattr(self._stream, "closed", False):
-                return
-            try:
-                self._syncing.flush(self._fd)
-            except OSError as error:
-                raise self._failure(error) from error
-
-    def close(self) -> None:
-        """Flush and let go of the stream, which belongs to who opened it."""
-        with self._lock:
-            try:
-                self.flush()
-            finally:
-                self._closed = True
-
-
-class Syncing:
-    """When the lines of one descriptor are forced to the disk.
-
-    count: how often it was done. monotonic: the clock. look_at: the moment from which `written` is to be
-    called for a line; before it, and where nothing is ever forced, it would do nothing.
-    """
-
-    def __init__(self, fsync: FsyncPolicy, fsync_interval_ms: float, clock: Clock | None) -> None:
-        if fsync not in get_args(FsyncPolicy):
-            choices = ", ".join(get_args(FsyncPolicy))
-            raise ConfigurationError(f"fsync={fsync!r} refused because it is no policy; use one of {choices}")
-        if not (fsync_interval_ms > 0 and math.isfinite(fsync_interval_ms)):
-            raise ConfigurationError(
-                f"fsync_interval_ms={fsync_interval_ms!r} refused because it is no period; "
-                "give milliseconds above 0, or fsync='always'"
-            )
-        self.count = 0
-        self.monotonic = time.monotonic if clock is None else clock.monotonic
-        self.look_at = math.inf
-        self._wanted = fsync != "never"
-        self._interval_s = fsync_interval_ms / 1_000 if fsync == "interval" else 0.0
-        self._due: float | None = None  # when the oldest unsynced line has waited long enough
-
-    def start(self, *, possible: bool) -> None:
-        """Begin with the first line. possible: whether the descriptor is a regular file's."""
-        self.look_at = -math.inf if self._wanted and possible else math.inf
-
-    def written(self, fd: int) -> None:
-        """Take note of a written line, and sync if that is due."""
-        now = self.monotonic()
-        if now < self.look_at:
-            return
-        if self._due is None:
-            self._due = self.look_at = now + self._interval_s
-        if now >= self._due:
-            self.flush(fd)
-
-    def flush(self, fd: int) -> None:
-        """Sync if a line waits for it."""
-        if self._due is not None:
-            os.fsync(fd)
-            self.count += 1
-            self._due, self.look_at = None, -math.inf
-
-
-def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
-    """Return the absolute path of a log, or of a directory of logs; raises LogError if it cannot work."""
-    try:
-        name = os.fsdecode(path)
-    except TypeError:
-        raise ConfigurationError(f"{path!r} refused because it is no path; give one") from None
-    if not name or "\0" in name:
-        raise LogError("log refused because this names no file; give a path", path=repr(name))
-    place = Path(os.path.abspath(name))  # noqa: PTH100 - Path.absolute() keeps '..', resolve() follows links
-    try:
-        is_directory = stat.S_ISDIR(place.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        is_directory = None
-    except OSError as error:
-        raise LogError(f"log refused because of: {_lower(error)}; give another path", path=name) from error
-    if directory and is_directory is False:
-        raise LogError("log refused because it is a file; give a directory for one log a session", path=name)
-    if not directory and (is_directory or name.endswith("/")):
-        raise LogError(
-            'log refused because it is a directory; give a file in it, or per="session"', path=name
-        )
-    _refuse_unwritable(place, name)
-    return place
-
-
-def _lower(error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"{reason[:1].lower()}{reason[1:]}"
-
-
-def _refuse_unwritable(place: Path, name: str) -> None:
-    """Look at the path itself, or at the nearest directory that exists above it."""
-    existing = place
-    while not os.path.lexists(existing):
-        existing = existing.parent
-    needed = os.W_OK
-    if existing != place:
-        if not existing.is_dir():
-            reason = f"{str(existing)!r} is no directory"
-            raise LogError(f"log refused because {reason}; give another path", path=name)
-        needed |= os.X_OK
-    if existing.exists() and not os.access(existing, needed):
-        reason = f"{str(existing)!r} may not be written"
-        raise LogError(f"log refused because {reason}; give another path", path=name)
-
-
-def make_directories(directory: Path) -> None:
-    """Make a directory and those above it that are missing, mode 0700; raises OSError."""
-    # Path.mkdir(parents=True) gives the mode to the last one only.
-    if not directory.exists():
-        make_directories(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        super().after_fork()
+        if self._rotator is not None:
+            self._rotator.upkeep.renew()
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 def _ends_torn(path: Path) -> bool:
@@ -379,27 +311,6 @@ def _ends_torn(path: Path) -> bool:
             return file.read(1) != b"\n"
     except OSError:  # may be written, not read: a newline too many is a blank line, which readers skip
         return True
-
-
-def _raw_file(stream: Any) -> io.FileIO | None:
-    """Return the file below a stream of the io module, None where something else is below."""
-    if type(stream) is io.TextIOWrapper:
-        stream = stream.buffer
-    if type(stream) is io.BufferedWriter:
-        stream = stream.raw
-    return stream if type(stream) is io.FileIO else None
-
-
-def _takes_lines(stream: Any) -> bool:
-    if not callable(getattr(stream, "write", None)) or getattr(stream, "closed", False):
-        return False
-    writable = getattr(stream, "writable", None)
-    return not callable(writable) or bool(writable())
-
-
-def _stream_name(stream: Any) -> str:
-    name = getattr(stream, "name", None)
-    return name if isinstance(name, str) else f"<{type(stream).__name__}>"
 
 
 # --- fork: a lock that another thread held at that moment would stay locked in the child for ever
@@ -414,12 +325,12 @@ def _survive_fork(holder: Locked) -> None:
     with _watching:
         _locked.add(holder)
         if not _watched and sys.platform != "win32":
-            os.register_at_fork(after_in_child=_renew_locks)
+            os.register_at_fork(after_in_child=_after_fork)
             _watched = True
 
 
-def _renew_locks() -> None:
+def _after_fork() -> None:
     global _watching  # noqa: PLW0603 - it may have been held at the fork as well
     _watching = threading.Lock()
     for holder in list(_locked):
-        holder._lock = threading.RLock()  # noqa: SLF001 - this module's own
+        holder.after_fork()

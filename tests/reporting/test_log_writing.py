@@ -17,7 +17,9 @@ import pytest
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_reporting.log.read import read_events
-from agentkit_reporting.log.write import FsyncPolicy, LogWriter, StreamWriter
+from agentkit_reporting.log.stream import StreamWriter
+from agentkit_reporting.log.syncing import FsyncPolicy
+from agentkit_reporting.log.write import LogWriter
 
 RUN = [sys.executable, "-c"]
 
@@ -445,7 +447,7 @@ def test_a_reader_that_went_away_is_told_each_time_and_leaves_nothing_for_the_ex
     program = """
 import sys
 from agentkit_loop.errors import LogError
-from agentkit_reporting.log.write import StreamWriter
+from agentkit_reporting.log.stream import StreamWriter
 writer = StreamWriter(sys.stdout)
 sys.stdin.readline()
 told = []

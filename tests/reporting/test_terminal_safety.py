@@ -39,14 +39,23 @@ ATTACKS = {
     "tags": "\U000e0041\U000e0042",
     "line separators": "a\u2028b\u2029c\x85d",
     "private use": "\ue000\U000f0000",
+    "variation selectors": "x\ufe0f\ufe01\U000e0141\U000e0142",
+    "combining flood": "x" + "\u0336" * 200,
+    "joiners": "pass\u200cword\u200d\u200d",
+    "fillers": "x\u3164\u115f\u1160\uffa0\u034f",
     "surrogate": "\udcff",
     "nul and delete": "\x00\x7f",
 }
-anything = st.text(st.characters()) | st.text(st.sampled_from("ab\r\n\t\x1b\u202e\u200dé漢\u00a0"))
+anything = st.text(st.characters()) | st.text(
+    st.sampled_from("ab\r\n\t\x1b\u202e\u200c\u200dé漢\u00a0\u0301\u094d\u0915\u06cc👩❤🏽\ufe0f\u20e31\u3164")
+)
+
+
+JOINERS = "\u200c\u200d"
 
 
 def harmless(text: str) -> bool:
-    return all(c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" for c in text)
+    return all(c.isprintable() or c in "\n\t" + JOINERS or unicodedata.category(c) == "Zs" for c in text)
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
@@ -56,15 +65,25 @@ def test_an_attack_on_the_terminal_is_shown_instead_of_carried_out(attack: str) 
     assert "\\" in shown
 
 
+LOOKS_LIKE_NOTHING = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+SELECTORS = {*map(chr, (0x180B, 0x180C, 0x180D, 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))}
+
+
+def escape(character: str) -> str:
+    code = ord(character)
+    digits = "x" if code < 0x100 else "u" if code < 0x10000 else "U"
+    return f"\\{digits}{code:0{ {'x': 2, 'u': 4, 'U': 8}[digits] }x}"
+
+
 def test_every_code_point_is_shown_or_stays_by_its_category() -> None:
     for code in range(sys.maxunicode + 1):
         character = chr(code)
         hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-        if hidden and character not in "\n\t":
-            digits = "x" if code < 0x100 else "u" if code < 0x10000 else "U"
-            assert visible(character) == f"\\{digits}{code:0{ {'x': 2, 'u': 4, 'U': 8}[digits] }x}"
-        else:
-            assert visible(character) == character
+        hidden = (hidden and character not in "\n\t") or character in LOOKS_LIKE_NOTHING
+        alone = hidden or unicodedata.category(character)[0] == "M"
+        behind = hidden or character in SELECTORS
+        assert visible(character) == (escape(character) if alone else character)
+        assert visible(f"x{character}") == "x" + (escape(character) if behind else character)
 
 
 def test_escapes_read_as_python_writes_them() -> None:
@@ -76,8 +95,55 @@ def test_printable_text_stays_as_it_is() -> None:
     assert visible(text) == text
 
 
-def test_an_emoji_that_is_joined_of_several_falls_apart_visibly() -> None:
-    assert visible("👩\u200d💻") == "👩\\u200d💻"
+READABLE = {
+    "emoji of several": "👩\u200d💻 👨\u200d👩\u200d👧 👩🏽\u200d🚀",
+    "emoji with a selector": "❤\ufe0f\u200d🔥 1\ufe0f\u20e3 ☎\ufe0e",
+    "Persian": "می\u200cخواهم",  # noqa: RUF001 - letters of Persian
+    "Hindi": "क्\u200dष हिन्दी",
+    "Malayalam": "അവൻ പറഞ്ഞു",
+    "Hebrew with points": "שָׁלוֹם עֲלֵיכֶם",
+    "Tibetan": "བསྒྲུབས་",
+    "Vietnamese, decomposed": "Vie\u0323\u0302t",
+    "Mongolian": "ᠠ\u180bᠨ",
+}
+
+
+@pytest.mark.parametrize("text", READABLE.values(), ids=READABLE.keys())
+def test_what_people_write_stays_readable(text: str) -> None:
+    assert visible(text) == text
+    assert visible(visible(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pass\u200dword", "pass\\u200dword"),  # between letters that are never joined
+        ("rm\u200c -rf", "rm\\u200c -rf"),
+        ("👩\u200d", "👩\\u200d"),  # joins nothing
+        ("👩\u200dx", "👩\\u200dx"),
+        ("👩\u200d\u200d💻", "👩\\u200d\\u200d💻"),  # the second would be hidden
+        ("می\u200c\u200cخ", "می\\u200c\\u200cخ"),
+        ("👩\u200c💻", "👩\\u200c💻"),
+        ("x\ufe0f", "x\\ufe0f"),  # chooses nothing
+        ("❤\ufe0f\ufe0f", "❤\ufe0f\\ufe0f"),
+        ("葛\U000e0100", "葛\\U000e0100"),
+        ("a" + "\u0301" * 10, "a" + "\u0301" * 8 + "\\u0301" * 2),
+        ("\u0338x", "\\u0338x"),  # it would be drawn over what stands before
+        ("a\n\u0338", "a\n\\u0338"),
+        ("\x1b\u0338", "\\x1b\\u0338"),
+        ("a\u3164b", "a\\u3164b"),
+    ],
+)
+def test_what_is_not_seen_or_covers_something_is_shown(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    assert visible(shown) == shown
+
+
+def test_a_cut_text_does_not_end_with_a_joiner() -> None:
+    text = "👩\u200d💻" * 20
+    for columns in range(20, 40):
+        line = one_line(text, columns)
+        assert visible(line) == line
 
 
 def test_a_carriage_return_before_a_newline_is_a_newline_and_alone_it_is_shown() -> None:
@@ -98,17 +164,19 @@ def test_text_in_chunks_is_shown_as_the_whole(text: str, cuts: list[int]) -> Non
     assert "".join(pieces) + chunks.end() == visible(text)
 
 
+def cells(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me") or character in JOINERS:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
 @given(anything, st.integers(20, 60))
 def test_one_line_is_one_line_that_fits(text: str, columns: int) -> None:
     line = one_line(text, columns)
     assert harmless(line)
     assert "\n" not in line
     assert "\t" not in line
-    wide = sum(
-        0 if unicodedata.category(c) in ("Mn", "Me") else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in line
-    )
-    assert wide <= columns
+    assert sum(map(cells, line)) <= columns
 
 
 def test_one_line_says_where_it_was_cut() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from agentkit_loop.events import (
     AgentEvent,
@@ -23,7 +25,7 @@ from agentkit_loop.events import (
     TurnStarted,
 )
 from agentkit_loop.values import JSON
-from tests.rules_book import CLOSING, Book, Exchange
+from agentkit_reporting.conformance.book import CLOSING, EVENT_CLASSES, Book, Exchange, Spent
 
 STARTING = (
     TurnStarted,
@@ -33,70 +35,73 @@ STARTING = (
     CompactionStarted,
     ApprovalRequired,
 )
-_ANYWHERE = (RunStarted, *CLOSING, InputAccepted, CancelRequested)
+_ANYWHERE = frozenset(
+    cls
+    for cls in EVENT_CLASSES
+    if cls in {RunStarted, *CLOSING, InputAccepted, CancelRequested}
+    or cls.category in {"Diagnostic", "Open", "Budget"}
+)
 """Events that are told inside and outside of turns."""
 
 WARNED_FROM = Decimal("0.8")
+_LONGEST_FIGURE = 100  # digits, and decimal places; no limit has as many
+_MOST_BITS = 300  # of a whole number, which is not even written as text before it is known to be one
 
 
 class ExchangeRules:
     """Looks at turns, cancels and limits, and at whatever starts something."""
+
+    __slots__ = ("_book", "_late", "_warned")
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._warned: dict[str, tuple[JSON, object]] = {}  # limit: allowed, and where it was warned of
         self._late = False
 
-    def take(self, event: AgentEvent) -> None:
-        """Judge one event."""
-        self._header(event)
-        if isinstance(event, STARTING):
-            self._may_start(event)
+    def header(self, event: AgentEvent) -> None:
+        """Judge the turn's id; what is told between turns may still have the last one's."""
         book = self._book
-        match event:
-            case TurnStarted():
-                self._start(event)
-            case TurnFinished():
-                self._finish(event)
-            case ModelRequestStarted():
-                self._ask(event)
-            case ModelRequestFinished():
-                self._answer(event)
-            case ModelRequestFailed() if self._purpose(event) == "turn":
-                book.unasked = True
-            case InputAccepted():
-                book.unasked = True
-                exceeded = book.exchange is not None and book.exchange.exceeded
-                self._late = self._late or book.cancelling or bool(exceeded)
-            case ToolResultReceived() if event.interrupted:
-                book.cut = True
-            case CancelRequested():
-                if book.need(event, not book.cancelling, "a cancel was requested before"):
-                    self._can_be_cancelled(event)
-                book.cancelling = True
-                for call in book.open_calls.values():
-                    approved = call.decision is not None and call.decision.approved
-                    call.wins = call.status == "ready" or (approved and call.approval is None)
-            case BudgetWarning() | BudgetExceeded():
-                self._limit(event)
-            case _:
-                pass
+        turn_id = event.turn_id
+        if turn_id == book.turn_id or type(event) is TurnStarted:
+            return
+        if type(event) in _ANYWHERE and (turn_id is None or turn_id == book.last_turn_id):
+            return
+        book.fault(event, f"turn is {turn_id}, not {book.turn_id}")
+
+    def request_failed(self, event: ModelRequestFailed) -> None:
+        """Note that the model has not answered."""
+        if self._purpose(event) == "turn":
+            self._book.unasked = True
+
+    def accept(self, event: InputAccepted) -> None:
+        """Note that there is input to answer."""
+        del event
+        book = self._book
+        book.unasked = True
+        exceeded = book.exchange is not None and book.exchange.exceeded
+        self._late = self._late or book.cancelling or bool(exceeded)
+
+    def result(self, event: ToolResultReceived) -> None:
+        """Note whether open work was cut."""
+        if event.interrupted:
+            self._book.cut = True
+
+    def cancel(self, event: CancelRequested) -> None:
+        """Judge whether there is something to cancel."""
+        book = self._book
+        if book.need(event, not book.cancelling, "a cancel was requested before"):
+            self._can_be_cancelled(event)
+        book.cancelling = True
+        for call in book.open_calls.values():
+            approved = call.decision is not None and call.decision.approved
+            call.wins = call.status == "ready" or (approved and call.approval is None)
 
     def _purpose(self, event: ModelRequestFinished | ModelRequestFailed) -> str | None:
         asked = self._book.requests.get(event.request_id)
         return None if asked is None else asked.purpose
 
-    def _header(self, event: AgentEvent) -> None:
-        """Judge the turn's id; what is told between turns may still have the last one's."""
-        book = self._book
-        expected = {book.turn_id}
-        if isinstance(event, TurnStarted):
-            return
-        if isinstance(event, _ANYWHERE) or event.category in {"Diagnostic", "Open", "Budget"}:
-            expected |= {None, f"turn-{book.turns}"}
-        book.need(event, event.turn_id in expected, f"turn is {event.turn_id}, not {book.turn_id}")
-
-    def _may_start(self, event: AgentEvent) -> None:
+    def may_start(self, event: AgentEvent) -> None:
+        """Judge whether anything may start now."""
         book = self._book
         if book.broken is not None:
             book.fault(event, f"the exchange ended as {book.broken}, so the run has to end")
@@ -113,7 +118,7 @@ class ExchangeRules:
     def _can_be_cancelled(self, event: CancelRequested) -> None:
         book = self._book
         # A resumed run may have found the transcript's tail unanswered without any input of its own.
-        something = book.exchange is not None or book.unasked or len(book.runs) > 1
+        something = book.exchange is not None or book.unasked or book.first_run != book.last_run
         book.need(event, something, "there is nothing to cancel")
         deadline = book.exchange is not None and bool(book.exchange.exceeded)  # it cuts by itself
         book.need(event, deadline or not book.cut, "requested after something was cut")
@@ -124,23 +129,27 @@ class ExchangeRules:
         book.need(event, book.request is None, "a request is open")
         book.need(event, not book.compacting, "a compaction is open")
 
-    def _start(self, event: TurnStarted) -> None:
+    def start(self, event: TurnStarted) -> None:
+        """Judge the beginning of a turn, and perhaps of an exchange."""
         book = self._book
         self._nothing_is_open(event)
         book.turns += 1
-        book.need(event, event.turn_id == f"turn-{book.turns}", "turn ids do not count on")
+        book.turn_id = book.last_turn_id = f"turn-{book.turns}"
+        book.need(event, event.turn_id == book.turn_id, "turn ids do not count on")
         if book.exchange is None:
             book.exchange = Exchange(run_id=book.run_id)
             book.exchanges += 1
+            book.of_exchange = Spent()
         else:
             went_on = book.exchange.answered or book.exchange.turn_run != book.run_id
             book.need(event, went_on, "the last turn has no answer")
         exchange = book.exchange
         exchange.index += 1
         exchange.turn_run, exchange.answered = book.run_id, False
-        book.need(event, event.index == exchange.index, f"index is not {exchange.index}")
+        book.need(event, event.index == exchange.index, "index is not {}", exchange.index)
 
-    def _ask(self, event: ModelRequestStarted) -> None:
+    def ask(self, event: ModelRequestStarted) -> None:
+        """Judge whether the turn has a question to ask."""
         book = self._book
         if event.purpose == "turn":
             book.need(event, book.exchange is not None, "outside an exchange")
@@ -149,33 +158,34 @@ class ExchangeRules:
                 book.need(event, whole, "the turn has its answer")
             book.unasked = False
 
-    def _answer(self, event: ModelRequestFinished) -> None:
+    def answer(self, event: ModelRequestFinished) -> None:
+        """Note how a request ended."""
         book = self._book
         cut = event.finish_reason == "cancelled"
         book.cut = book.cut or cut
         exchange = book.exchange
-        if exchange is None or self._purpose(event) != "turn":
+        asked = book.requests.get(event.request_id)
+        if exchange is None or asked is None or asked.purpose != "turn":
             return
         if cut:
             exchange.cut_in = book.run_id
         else:
             exchange.answered = True
             exchange.answer = event.finish_reason
-            exchange.asked_calls = bool(book.requests[event.request_id].calls)
+            exchange.asked_calls = asked.has_calls
 
-    def _finish(self, event: TurnFinished) -> None:
+    def finish(self, event: TurnFinished) -> None:
+        """Judge the end of an exchange."""
         book = self._book
         self._nothing_is_open(event)
         if book.need(event, book.exchange is not None, "no exchange is open") and book.exchange is not None:
             self._reason(event, book.exchange)
-            book.need(
-                event, event.usage == book.usage_of_exchange(), "usage is not the sum over the exchange"
-            )
+            book.need(event, book.told_as_exchange(event.usage), "usage is not the sum over the exchange")
             crossed = book.exchange.run_id != book.run_id
             book.need(
                 event, not crossed or event.duration_ms is None, "began in another run, yet is measured"
             )
-        book.exchange = None
+        book.exchange = book.turn_id = None
         book.cancelling = book.cut = False
         if event.finish_reason != "error":
             book.unasked = self._late  # what came when the exchange was to end is for the next one
@@ -187,23 +197,26 @@ class ExchangeRules:
         if reason == "error":
             book.broken = None if exchange.answer == "error" else reason
         elif exchange.exceeded:
-            book.need(event, reason in {"limit", "cancelled"}, f"{reason}, although a limit was exceeded")
+            book.need(event, reason in {"limit", "cancelled"}, "{}, although a limit was exceeded", reason)
         elif reason == "cancelled":
             cut_before = exchange.cut_in not in {None, book.run_id}
             book.broken = None if book.cancelling or cut_before else reason
-        elif book.need(event, not book.cancelling, f"{reason}, although a cancel was requested"):
-            book.need(event, not book.cut, f"{reason}, although open work was cut")
+        elif book.need(event, not book.cancelling, "{}, although a cancel was requested", reason):
+            book.need(event, not book.cut, "{}, although open work was cut", reason)
             book.need(event, not book.unasked, "input is unanswered")
-            book.need(event, _ends_with(exchange, reason), f"{reason} after an answer of {exchange.answer}")
+            book.need(
+                event, _ends_with(exchange, reason), "{} after an answer of {}", reason, exchange.answer
+            )
 
-    def _limit(self, event: BudgetWarning | BudgetExceeded) -> None:
+    def limit(self, event: BudgetWarning | BudgetExceeded) -> None:
+        """Judge whether a limit is as far used up as is told."""
         book = self._book
         used, allowed = _number(event.used), _number(event.allowed)
-        if book.need(event, used is not None and allowed is not None, "used and allowed are no numbers"):
-            assert used is not None
-            assert allowed is not None
+        if used is None or allowed is None:
+            book.fault(event, "used and allowed are no numbers")
+        else:
             share = WARNED_FROM if isinstance(event, BudgetWarning) else Decimal(1)
-            book.need(event, used >= allowed * share, f"{used} of {allowed} is not that much")
+            book.need(event, used >= allowed * share, "{} of {} is not that much", used, allowed)
         if isinstance(event, BudgetWarning):
             told = (event.allowed, self._scope(event.limit))
             book.need(event, self._warned.get(event.limit) != told, "warned before")
@@ -239,10 +252,28 @@ def _ends_with(exchange: Exchange, reason: str) -> bool:
 
 
 def _number(value: JSON) -> Decimal | None:
-    """Return a figure of a limit: a number, or an amount as text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    """Return a figure of a limit: a number, or an amount as text; None of what cannot be compared."""
+    if isinstance(value, int) and (isinstance(value, bool) or value.bit_length() > _MOST_BITS):
+        return None
+    if not isinstance(value, (int, float, str)) or len(str(value)) > _LONGEST_FIGURE:
         return None
     try:
-        return Decimal(str(value))
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
+    return number if number.is_finite() and abs(number.adjusted()) < _LONGEST_FIGURE else None
+
+
+JUDGES: Mapping[type[AgentEvent], Callable[[Any, Any], None]] = {
+    TurnStarted: ExchangeRules.start,
+    TurnFinished: ExchangeRules.finish,
+    ModelRequestStarted: ExchangeRules.ask,
+    ModelRequestFinished: ExchangeRules.answer,
+    ModelRequestFailed: ExchangeRules.request_failed,
+    InputAccepted: ExchangeRules.accept,
+    ToolResultReceived: ExchangeRules.result,
+    CancelRequested: ExchangeRules.cancel,
+    BudgetWarning: ExchangeRules.limit,
+    BudgetExceeded: ExchangeRules.limit,
+}
+"""Which rule looks at which class of events."""

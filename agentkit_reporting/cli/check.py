@@ -1,0 +1,132 @@
+"""`agentkit check`: whether logs keep every rule of the event contract, and whether they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from agentkit_reporting.cli.reading import whisper
+from agentkit_reporting.conformance.check import check_log
+from agentkit_reporting.conformance.findings import Conformance, SessionCheck
+from agentkit_reporting.terminal import counted, json_text, visible
+
+
+@click.command("check")
+@click.argument("logs", nargs=-1, required=True, metavar="LOG…")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(logs: tuple[str, ...], *, as_json: bool) -> int:
+    """Judge LOG… by every rule of the event contract: files, directories, globs, or - for stdin.
+
+    One line for each fault, and one for each session that says whether it is complete. Exit 1 where there is a
+    fault. A run that has not ended, previews that were not logged and redactions are told, and are no faults.
+    """
+    with _without_collections():
+        found = check_log(list(logs))
+    if as_json:
+        sys.stdout.write(json_text(_as_json(found)) + "\n")
+    else:
+        for line in _lines(found):
+            click.echo(_flat(line))
+    _tell(found, ", ".join(logs))
+    return 0 if found.is_sound and found.sessions else 1
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Spare the search for circular garbage, of which a check makes none: a fifth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _tell(found: Conformance, place: str) -> None:
+    if found.newer_version is not None:
+        whisper(
+            f"the log is of a newer version ({found.newer_version}); what is not known here cannot be judged"
+        )
+    if not found.sessions:
+        whisper(f"no event in {place}; give a log written by JsonlReporter or `agentkit demo`")
+    elif not found.is_sound:
+        sessions = counted(len(found.sessions), "session")
+        whisper(f"{counted(found.fault_count, 'fault')} in {sessions} of {place}")
+
+
+def _lines(found: Conformance) -> Iterator[str]:
+    for fault in found.faults:
+        yield str(fault)
+    left = found.fault_count - sum(1 + fault.more for fault in found.faults)
+    if left > 0:
+        yield f"and {counted(left, 'fault')} more"
+    for session in found.sessions:
+        yield "; ".join((f"session {session.session_id}: {session}", *_remarks(session)))
+
+
+def _remarks(session: SessionCheck) -> Iterator[str]:
+    """Yield what is worth telling of a session and is no fault."""
+    if session.runs > 1:
+        yield counted(session.runs, "run")
+    if session.open_run is not None:
+        yield f"run {session.open_run} has no end: it crashed, or it is still going on"
+    if session.not_counted:
+        yield f"{counted(session.not_counted, 'event')} of superseded runs or out of place"
+    if session.redactions:
+        yield f"{counted(session.redactions, 'event')} redacted"
+    if not session.is_judged:
+        yield "judged by its numbers alone"
+
+
+def _flat(text: str) -> str:
+    return visible(text).replace("\n", " ").replace("\t", " ")
+
+
+# --- for programs
+
+
+def _as_json(found: Conformance) -> dict[str, Any]:
+    faults = [
+        {
+            "path": fault.path,
+            "line": fault.line,
+            "session_id": fault.session_id,
+            "seq": fault.seq,
+            "type": fault.type,
+            "text": fault.text,
+            "more": fault.more,
+        }
+        for fault in found.faults
+    ]
+    return {
+        "sound": found.is_sound,
+        "fault_count": found.fault_count,
+        "faults": faults,
+        "bad_lines": found.bad_count,
+        "newer_version": found.newer_version,
+        "sessions": [_session_json(session) for session in found.sessions],
+    }
+
+
+def _session_json(session: SessionCheck) -> dict[str, Any]:
+    return {
+        "session_id": session.session_id,
+        "parent": session.parent,
+        "runs": session.runs,
+        "open_run": session.open_run,
+        "complete": session.is_complete,
+        "last_seq": session.last_seq,
+        "present": session.present,
+        "missing": session.missing,
+        "unlogged_previews": session.unlogged,
+        "not_counted": session.not_counted,
+        "redacted": session.redactions,
+        "judged": session.is_judged,
+        "faults": session.faults,
+    }

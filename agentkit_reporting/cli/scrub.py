@@ -1,0 +1,120 @@
+"""`agentkit scrub`: a log without its secrets, as another log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, get_args
+
+import click
+import msgspec
+
+from agentkit_loop.errors import LogError
+from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
+from agentkit_reporting.cli.redaction_options import chosen_rules, rule_options
+from agentkit_reporting.codec import encode_event
+from agentkit_reporting.log.places import make_directories
+from agentkit_reporting.log.read import LogReader, read_events
+from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE, RedactionMode
+from agentkit_reporting.redaction.redactor import Redactor
+from agentkit_reporting.terminal import counted
+
+
+@click.command("scrub")
+@click.argument("logs", nargs=-1, required=True, metavar="LOG…")
+@click.option("-o", "--output", required=True, metavar="OUT", help="A file that is not there yet, or -.")
+@rule_options
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(RedactionMode)),
+    default="mask",
+    show_default=True,
+    help=f"What stands in place of a secret; a pseudonym's key is in {PSEUDONYM_KEY_VARIABLE}.",
+)
+@click.option(
+    "--keep-argument",
+    "kept",
+    multiple=True,
+    metavar="[TOOL.]NAME",
+    help="Of the arguments of calls show only this; may be given again.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was masked as one JSON object.")
+def command(
+    logs: tuple[str, ...],
+    *,
+    output: str,
+    rules: tuple[str, ...],
+    patterns: tuple[str, ...],
+    mode: RedactionMode,
+    kept: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Write LOG… without its secrets to OUT.
+
+    LOG… are files, directories, globs, or - for stdin. What is no event is left
+    out, since nobody can say what is in it. OUT is whole or not there.
+    """
+    redactor = Redactor(chosen_rules(rules, patterns), mode=mode, keep_arguments=kept or None)
+    reader = read_events(list(logs))
+    with _whole(output) as file:
+        events, changed = _scrub(reader, redactor, file)
+    tell_of_bad_lines(reader)
+    receipt = redactor.receipt()
+    if as_json:
+        told = {"events": events, "changed": changed, "left_out": reader.bad_count, "masked": receipt}
+        # Data is on stdout, unless that is the log.
+        (sys.stderr if output == "-" else sys.stdout).write(msgspec.json.encode(told).decode() + "\n")
+    else:
+        by_rule = f" ({', '.join(f'{name} {count}' for name, count in receipt.items())})" if receipt else ""
+        whisper(
+            f"{counted(sum(receipt.values()), 'secret')} masked in {changed} of {counted(events, 'event')}{by_rule}"
+        )
+    return 0
+
+
+def _scrub(reader: LogReader, redactor: Redactor, file: IO[bytes]) -> tuple[int, int]:
+    """Write the events; return how many, and in how many of them something was masked."""
+    events = changed = 0
+    for event in reader:
+        told = redactor.event(event)
+        events += 1
+        before = (event.unknown_fields or {}).get("redactions")
+        changed += told is not event and (told.unknown_fields or {}).get("redactions") != before
+        file.write(encode_event(told) + b"\n")
+    return events, changed
+
+
+@contextlib.contextmanager
+def _whole(output: str) -> Iterator[IO[bytes]]:
+    """Open a new file that gets its name when all is in it; mode 0600. Raises LogError where there is one already."""
+    if output == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    place = Path(output)
+    if os.path.lexists(place):
+        raise LogError("output refused because this file is there already; give a new one", path=output)
+    try:
+        make_directories(place.parent)
+        fd, name = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent)
+    except OSError as error:
+        raise _unwritable(output, error) from error
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, place)  # which a file that came in between refuses
+    except OSError as error:
+        raise _unwritable(output, error) from error
+    finally:
+        Path(name).unlink()
+
+
+def _unwritable(output: str, error: OSError) -> LogError:
+    reason = (error.strerror or type(error).__name__).lower()
+    return LogError(f"output refused because of: {reason}; give another path", path=output)

@@ -1,0 +1,131 @@
+r"""The bytes of one file as lines, and what can be saved of a broken one.
+
+Lines end at the byte `\n` only; a carriage return before it is white space.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import attrs
+
+from agentkit_loop.events import AgentEvent
+from agentkit_reporting.codec import DecodeError, decode_event
+
+_MAX_RECORDS_IN_LINE = 16  # what a line is searched for; bounds the work that a hostile line can make
+_RECORD_START = re.compile(rb'\{"v":\d+,"seq":\d')
+_BOM = b"\xef\xbb\xbf"
+
+
+@attrs.frozen
+class Reading:
+    """How a log is read. note: told of what is no event: path, line from 1, reason."""
+
+    max_line_bytes: int
+    max_unpacked_bytes: int
+    note: Callable[[str, int, str], None]
+
+
+class Lines:
+    """Splits what a file gives, block by block, into numbered lines.
+
+    name: of the file, for messages; it may be set anew where the file is renamed.
+    """
+
+    def __init__(self, name: str, reading: Reading) -> None:
+        self.name = name
+        self._reading = reading
+        self._number = 1  # of the line that is next
+        self._pending: list[bytes] = []  # pieces of the line that goes on with the next block
+        self._size = 0
+
+    def anew(self) -> Lines:
+        """Return the same for the same file, from its beginning."""
+        return Lines(self.name, self._reading)
+
+    def note(self, number: int, reason: str) -> None:
+        """Tell of a line that is no event."""
+        self._reading.note(self.name, number, reason)
+
+    def feed(self, block: bytes) -> Batch | None:
+        """Return the lines that end in this block, None if there are none."""
+        lines = block.split(b"\n")
+        self._size += len(lines[0])
+        if self._size <= self._reading.max_line_bytes:
+            self._pending.append(lines[0])
+        else:
+            self._pending.clear()  # its bytes are of no use any more
+        if len(lines) == 1:
+            return None
+        tail = lines.pop()
+        first = self._number
+        if self._size <= self._reading.max_line_bytes:
+            lines[0] = self._whole()
+        else:
+            self._note_length()
+            del lines[0]
+            first += 1
+        self._pending, self._size = [tail], len(tail)
+        self._number = first + len(lines)
+        return (self, first, lines) if lines else None
+
+    def end(self, damage: str | None = None) -> Batch | None:
+        """Return the last line, which may come without its end. damage: why the rest cannot be read."""
+        batch = None
+        last = self._whole()
+        if self._size > self._reading.max_line_bytes:
+            self._note_length()
+        elif last and (damage is None or _event_or_none(last) is not None):
+            batch = (self, self._number, [last])
+            self._number += 1
+        self._pending, self._size = [], 0
+        if damage is not None:
+            self.note(self._number, damage)
+        return batch
+
+    def _note_length(self) -> None:
+        self.note(self._number, f"longer than {self._reading.max_line_bytes:,} bytes")
+
+    def _whole(self) -> bytes:
+        line = b"".join(self._pending)
+        return line.removeprefix(_BOM) if self._number == 1 else line  # some editors put it in front
+
+
+Batch: TypeAlias = tuple[Lines, int, list[bytes]]
+"""Lines of one file, with the number of the first of them."""
+
+
+def salvaged(line: bytes, reason: str, note: Callable[[str], None]) -> Iterator[AgentEvent]:
+    """Yield the whole records of a line that is none itself; tell `note` if anything else was on it."""
+    starts = [
+        match.start() for match in itertools.islice(_RECORD_START.finditer(line, 1), _MAX_RECORDS_IN_LINE)
+    ]
+    bounds = [0, *starts, len(line)]
+    last = len(bounds) - 1
+    found: list[AgentEvent] = []
+    torn = False
+    first = 0
+    while first < last:
+        # The longest piece first: what looks like a beginning may stand inside a whole record.
+        for end in range(last, first, -1):
+            event = None if end - first == last else _event_or_none(line[bounds[first] : bounds[end]])
+            if event is not None:
+                found.append(event)
+                first = end
+                break
+        else:
+            torn = True
+            first += 1
+    if torn:
+        note(f"{reason}; {len(found)} whole found on the same line" if found else reason)
+    yield from found
+
+
+def _event_or_none(piece: bytes) -> AgentEvent | None:
+    try:
+        return decode_event(piece)
+    except DecodeError:
+        return None

@@ -1,0 +1,64 @@
+"""Where a log may be written: the path is looked at before the first line."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from agentkit_loop.errors import ConfigurationError, LogError
+
+
+def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
+    """Return the absolute path of a log, or of a directory of logs; raises LogError if it cannot work."""
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise ConfigurationError(f"{path!r} refused because it is no path; give one") from None
+    if not name or "\0" in name:
+        raise LogError("log refused because this names no file; give a path", path=repr(name))
+    place = Path(os.path.abspath(name))  # noqa: PTH100 - Path.absolute() keeps '..', resolve() follows links
+    try:
+        is_directory = stat.S_ISDIR(place.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_directory = None
+    except OSError as error:
+        raise LogError(f"log refused because of: {reason_of(error)}; give another path", path=name) from error
+    if directory and is_directory is False:
+        raise LogError("log refused because it is a file; give a directory for one log a session", path=name)
+    if not directory and (is_directory or name.endswith("/")):
+        raise LogError(
+            'log refused because it is a directory; give a file in it, or per="session"', path=name
+        )
+    _refuse_unwritable(place, name)
+    return place
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error says, as a part of a sentence."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{reason[:1].lower()}{reason[1:]}"
+
+
+def _refuse_unwritable(place: Path, name: str) -> None:
+    """Look at the path itself, or at the nearest directory that exists above it."""
+    existing = place
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    needed = os.W_OK
+    if existing != place:
+        if not existing.is_dir():
+            reason = f"{str(existing)!r} is no directory"
+            raise LogError(f"log refused because {reason}; give another path", path=name)
+        needed |= os.X_OK
+    if existing.exists() and not os.access(existing, needed):
+        reason = f"{str(existing)!r} may not be written"
+        raise LogError(f"log refused because {reason}; give another path", path=name)
+
+
+def make_directories(directory: Path) -> None:
+    """Make a directory and those above it that are missing, mode 0700; raises OSError."""
+    # Path.mkdir(parents=True) gives the mode to the last one only.
+    if not directory.exists():
+        make_directories(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)

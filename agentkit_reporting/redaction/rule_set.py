@@ -1,0 +1,134 @@
+"""Several rules as one: what of a text they hide together, and which text needs no second look."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+import attrs
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
+from agentkit_reporting.redaction.own_patterns import OwnPattern
+from agentkit_reporting.redaction.personal_rules import PERSONAL_RULES
+from agentkit_reporting.redaction.rule import Hit, Rule, survey
+from agentkit_reporting.redaction.secret_rules import SECRET_RULES
+
+RuleChoice: TypeAlias = str | OwnPattern
+"""A rule by its name (`"email"`), all of a group (`"secrets"`, `"personal"`), or a pattern of one's own."""
+
+SECRETS, PERSONAL = "secrets", "personal"
+RULE_GROUPS: dict[str, tuple[Rule, ...]] = {SECRETS: SECRET_RULES, PERSONAL: PERSONAL_RULES}
+RULE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(rule.name for rule in (*SECRET_RULES, *PERSONAL_RULES)))
+"""Every rule that is built in; several patterns may be one rule."""
+
+_ENDS_PLAIN_JSON = ('"', r"\\", *(f"\\x{code:02x}" for code in range(32)))
+_BY_FREQUENCY = "cwpbk_-/:="  # of the characters of triggers, in prose and code
+
+Search: TypeAlias = Callable[..., re.Match[str] | None]
+
+
+@attrs.frozen
+class Span:
+    """A piece of a text to hide. name: of the rule that found its beginning."""
+
+    first: int
+    last: int
+    name: str
+
+
+class RuleSet:
+    """Rules that are looked for together.
+
+    search: whether a whole text needs a look, as `re.Pattern.search`. stream_search: the same for a piece of a
+    stream, which may end in what another piece goes on with. json_search: the same within a string of JSON, where that
+    may end. plain_keys: keys of JSON that were met, hold no secret and look like no secret's: most come again.
+    looks_at_keys: whether values under keys that look secret are hidden. looks_at_numbers: whether digits
+    may be personal data.
+    """
+
+    def __init__(self, choices: Iterable[RuleChoice]) -> None:
+        self.rules = _chosen(choices)
+        self.search: Search = _search(one for rule in self.rules for one in rule.triggers)
+        self.stream_search: Search = _search(
+            one for rule in self.rules for one in (*rule.triggers, *rule.arming)
+        )
+        self.json_search: Search = _search(
+            (*(one for rule in self.rules for one in (*rule.triggers, *rule.arming)), *_ENDS_PLAIN_JSON)
+        )
+        self.plain_keys: set[str] = set()
+        self.looks_at_keys = any(rule.name == KEYED_SECRET for rule in self.rules)
+        self.looks_at_numbers = any(rule in PERSONAL_RULES for rule in self.rules)
+
+    def spans(self, text: str) -> list[Span]:
+        """Return what of a whole text is to be hidden, in order; none lies over another."""
+        if self.search(text) is None:
+            return []
+        hits = [
+            (hit, rule)
+            for rule in self.rules
+            if rule.concerns(text)
+            for hit in survey(rule, text)[0]
+            if hit.first < hit.last
+        ]
+        return merged(hits) if hits else []
+
+
+def merged(hits: list[tuple[Hit, Rule]]) -> list[Span]:
+    """Return the spans of hits: those that lie over each other are one, named after what begins first."""
+    hits.sort(key=_begin)
+    spans: list[Span] = []
+    for hit, rule in hits:
+        if spans and hit.first < spans[-1].last:
+            if hit.last > spans[-1].last:
+                spans[-1] = attrs.evolve(spans[-1], last=hit.last)
+        else:
+            spans.append(Span(hit.first, hit.last, rule.name))
+    return spans
+
+
+def _begin(found: tuple[Hit, Rule]) -> int:
+    return found[0].first
+
+
+def _search(triggers: Iterable[str]) -> Search:
+    """Return the search for any trigger: those of one character together, so that each is compared once."""
+    around: dict[str, dict[str, None]] = {}
+    for trigger in triggers:
+        character = re.match(r"\\x..|\\.|\[(?:\\.|[^\]\\])*\]|.", trigger, re.DOTALL)
+        assert character is not None  # noqa: S101 - it matches any text but an empty one
+        around.setdefault(character[0], {})[trigger[character.end() :]] = None
+    often = [character for character in _BY_FREQUENCY if character in around]
+    branches = (
+        character if "" in around[character] else f"{character}(?:{'|'.join(around[character])})"
+        for character in dict.fromkeys((*often, *around))
+    )
+    return re.compile("|".join(branches)).search
+
+
+def _chosen(choices: Iterable[RuleChoice]) -> tuple[Rule, ...]:
+    """Return the rules that are meant, each once; raises ConfigurationError for a name that is none."""
+    if isinstance(choices, str):
+        raise ConfigurationError(f"rules={choices!r} refused because it is one text; give a list of rules")
+    rules: dict[int, Rule] = {}
+    for choice in choices:
+        if isinstance(choice, OwnPattern):
+            if choice.name in RULE_NAMES:
+                raise ConfigurationError(
+                    f"rule name {choice.name!r} refused because it is built in; use another"
+                )
+            found: tuple[Rule, ...] = (choice.rule(),)
+        elif choice in RULE_GROUPS:
+            found = RULE_GROUPS[choice]
+        else:
+            found = tuple(rule for rule in (*SECRET_RULES, *PERSONAL_RULES) if rule.name == choice)
+        if not found:
+            known = ", ".join((*RULE_GROUPS, *RULE_NAMES))
+            raise ConfigurationError(
+                f"rule {choice!r} refused because there is none; use OwnPattern, or one of {known}"
+            )
+        rules.update((id(rule), rule) for rule in found)
+    if not rules:
+        raise ConfigurationError("rules refused because there are none; give some, or redact=False")
+    return tuple(rules.values())

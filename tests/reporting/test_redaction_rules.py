@@ -1,0 +1,130 @@
+"""What the rules find in a whole text, and what they leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentkit_loop.differences import MASK
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting import OwnPattern, Redactor
+from agentkit_reporting.redaction.keyed_values import is_secret_key
+from agentkit_reporting.redaction.personal_rules import passes_luhn
+from agentkit_reporting.redaction.rule_set import RULE_NAMES
+from tests.reporting.redaction_samples import (
+    ANTHROPIC,
+    HUNTER,
+    JWT,
+    NEGATIVES,
+    NOT_PERSONAL,
+    OPENAI,
+    PERSONAL,
+    POSITIVES,
+)
+
+SECRETS = Redactor()
+EVERYTHING = Redactor(["secrets", "personal"])
+
+
+@pytest.mark.parametrize(("rule", "text", "secret"), POSITIVES, ids=range(len(POSITIVES)))
+def test_a_secret_is_masked_by_its_rule(rule: str, text: str, secret: str) -> None:
+    assert secret in text
+    for before, after in (("", ""), ("say ", " ok"), ("é\n", "\n"), ("\t", "\u2028")):
+        told = SECRETS.text(before + text + after)
+        assert secret not in told
+        assert f"[redacted:{rule}]" in told
+        assert told.startswith(before)
+        is_cut = "BEGIN" in text and "END" not in text  # then nobody knows where the key ends
+        assert told.endswith(after) or is_cut
+
+
+@pytest.mark.parametrize("text", NEGATIVES, ids=range(len(NEGATIVES)))
+def test_what_merely_looks_like_a_secret_stays(text: str) -> None:
+    for around in (text, f"say {text} ok", f"{text}\n", f"[{text}]"):
+        assert SECRETS.text(around) == around
+
+
+def test_there_are_enough_samples_of_both_kinds() -> None:
+    assert len(POSITIVES) >= 60
+    assert len(NEGATIVES) >= 60
+    assert {rule for rule, _, _ in (*POSITIVES, *PERSONAL)} == set(RULE_NAMES)
+
+
+@pytest.mark.parametrize(("rule", "text", "secret"), PERSONAL, ids=range(len(PERSONAL)))
+def test_personal_data_is_masked_where_it_is_chosen(rule: str, text: str, secret: str) -> None:
+    told = Redactor([rule]).text(text)
+    assert told == text.replace(secret, f"[redacted:{rule}]")
+    assert secret not in EVERYTHING.text(f"so {text} so")
+    assert SECRETS.text(text) == text
+
+
+@pytest.mark.parametrize("text", NOT_PERSONAL, ids=range(len(NOT_PERSONAL)))
+def test_what_merely_looks_like_personal_data_stays(text: str) -> None:
+    assert EVERYTHING.text(text) == text
+    assert EVERYTHING.text(f"say {text} ok") == f"say {text} ok"
+
+
+def test_what_hides_a_secret_keeps_what_stands_around_it() -> None:
+    assert SECRETS.text(f"A=1 {ANTHROPIC} b") == "A=1 sk-ant-[redacted:anthropic_key] b"
+    assert SECRETS.text(f"db://ann:{HUNTER}@h/1") == "db://ann:[redacted:url_password]@h/1"
+    assert SECRETS.text(f"Bearer {JWT} x") == "Bearer [redacted:authorization] x"
+    assert SECRETS.text(f"{OPENAI} {OPENAI}") == "sk-[redacted:openai_key] sk-[redacted:openai_key]"
+
+
+@pytest.mark.parametrize(("rule", "text", "secret"), POSITIVES, ids=range(len(POSITIVES)))
+def test_what_was_masked_is_not_masked_again(rule: str, text: str, secret: str) -> None:
+    del rule, secret
+    once = SECRETS.text(text)
+    assert SECRETS.text(once) == once
+
+
+def test_secrets_that_lie_over_each_other_are_one() -> None:
+    told = SECRETS.text(f'token="{ANTHROPIC}"')
+    assert told == 'token="[redacted:keyed_secret]"'
+    told = EVERYTHING.text(f"https://{OPENAI}:{HUNTER}@h/")
+    assert MASK.sub("*", told) == "https://sk-*:*@h/"
+
+
+def test_keys_that_look_secret_are_known_however_they_are_written() -> None:
+    for key in (
+        "password", "PASSWORD", "db_password", "dbPassword", "user-pwd", "apiKey", "X-Api-Key", "api key",
+        "client_secret", "accessToken", "refresh.token", "Authorization", "Set-Cookie", "credentials",
+        "AWS_SECRET_ACCESS_KEY", "private_key", "passphrase", "connectionString",
+    ):  # fmt: skip
+        assert is_secret_key(key), key
+    for key in (
+        "path", "key", "keys", "primary_key", "monkey", "tokens", "input_tokens", "max_token", "next_page_token",
+        "nextPageToken", "secretary", "password_hint", "author", "tokenizer", "", "x" * 500 + "token",
+    ):  # fmt: skip
+        assert not is_secret_key(key), key
+
+
+def test_the_check_digit_of_a_card_is_that_of_luhn() -> None:
+    assert passes_luhn("79927398713")
+    assert not any(passes_luhn(f"7992739871{digit}") for digit in "0124567890" if digit != "3")
+
+
+def test_a_pattern_of_ones_own_is_masked_under_its_name() -> None:
+    own = Redactor(["jwt", OwnPattern("ticket", r"TK-\d+")])
+    assert own.text(f"TK-123 {OPENAI}") == f"[redacted:ticket] {OPENAI}"
+    assert Redactor([OwnPattern("pin", r"pin (\d{4})")]).text("pin 4711") == "pin [redacted:pin]"
+    assert Redactor([OwnPattern("pin", r"(a)?(?P<secret>b)")]).text("ab") == "a[redacted:pin]"
+    assert Redactor([OwnPattern("pin", r"x(a)|b")]).text("xa b") == "x[redacted:pin] [redacted:pin]"
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        (["jtw"], "rule 'jtw' refused because there is none; use OwnPattern, or one of secrets, personal,"),
+        ("jwt", "rules='jwt' refused because it is one text"),
+        ([], "there are none; give some, or redact=False"),
+        ([OwnPattern("a b", "x")], "rule name 'a b' refused"),
+        ([OwnPattern("jwt", "x")], "is built in; use another"),
+        ([OwnPattern("a", "(")], "pattern of rule 'a' refused"),
+        ([OwnPattern("a", "x*")], "is met in an empty text"),
+        ([OwnPattern("a", "x", longest=0)], "longest=0 of rule 'a' must be at least 1"),
+    ],
+)
+def test_a_rule_that_is_none_is_refused(rules: object, sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Redactor(rules)  # type: ignore[arg-type] # some are no list
+    assert sentence in str(refused.value)
