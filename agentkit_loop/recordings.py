@@ -26,6 +26,7 @@ from agentkit_loop.events import (
     RunStarted,
     ToolCallRequested,
     UsageUpdated,
+    is_redacted,
 )
 from agentkit_loop.models.protocol import Answer
 from agentkit_loop.resuming import read_history
@@ -82,7 +83,7 @@ def read_recording(events: Iterable[AgentEvent] | Recording, *, session_id: str 
         session_id=told[0].session_id,
         events=tuple(told),
         starts=tuple(place for place, event in enumerate(told) if isinstance(event, RunStarted)),
-        is_redacted=any("redactions" in (event.unknown_fields or ()) for event in told),
+        is_redacted=any(map(is_redacted, told)),
     )
 
 

@@ -35,6 +35,7 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
     UnknownEvent,
+    is_redacted,
 )
 from agentkit_loop.lineage import Chain, Entry, last_number, up_to
 from agentkit_loop.state import LoopState
@@ -190,7 +191,7 @@ class _Fold:
             return
         if type(entry) is UnknownEvent:
             self._doubt(entry, "is of no kind that this version knows", "use the version that wrote it")
-        if entry.unknown_fields is not None and "redactions" in entry.unknown_fields:
+        if is_redacted(entry):
             self.is_redacted = True
         if not _follows(state, entry):
             raise self._refused(entry, "does not follow from those before it", "or is not whole")

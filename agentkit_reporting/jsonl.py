@@ -13,8 +13,9 @@ from typing import Any, Literal
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AppendBytes, AppendText
 from agentkit_loop.errors import ConfigurationError, LogError
-from agentkit_loop.events import AgentEvent, ContentDelta
+from agentkit_loop.events import AgentEvent, ContentDelta, is_redacted
 from agentkit_loop.observers import LoopObserver
+from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.log.places import writable_path
 from agentkit_reporting.log.rotate import Rotation, Rotator
@@ -22,6 +23,7 @@ from agentkit_reporting.log.segments import log_of
 from agentkit_reporting.log.stream import StreamWriter
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 from agentkit_reporting.log.write import LineWriter, Locked, LogWriter
+from agentkit_reporting.process_ends import watch
 from agentkit_reporting.redaction.redactor import Redaction, redactor_of
 
 MAX_OPEN_SESSIONS = 64
@@ -83,6 +85,8 @@ class JsonlReporter(LoopObserver):
                 raise ConfigurationError("rotation refused because a stream has no segments; give a path")
             self._writer = StreamWriter(sys.stdout if target == "-" else target, **sync)
         self._write = None if self._writer is None else self._writer.write  # looked up once: for every chunk
+        self.begin_anew()
+        watch(self, at_exit=False)
 
     def path_of(self, session_id: str) -> Path | None:
         """Return the file that the events of a session go to; None for a stream."""
@@ -96,12 +100,34 @@ class JsonlReporter(LoopObserver):
             and isinstance(event.delta, (AppendText, AppendBytes))
         ):
             return
-        if self._redact is not None:
-            event = self._redact(event)
-        if self._write is not None:
-            self._write(encode_event(event))
-        elif self._files is not None:
-            self._files.write(event.session_id, encode_event(event))
+        self._received.add()
+        try:
+            told = event if self._redact is None else self._redact(event)
+            if self._write is not None:
+                self._write(encode_event(told))
+            elif self._files is not None:
+                self._files.write(event.session_id, encode_event(told))
+        except BaseException:
+            self._failed.add()
+            raise
+        if told is not event and is_redacted(told):
+            self._redacted.add()
+
+    def account(self) -> Account:
+        """Return how many events were to be written so far, previews left out by choice aside, and how many were."""
+        failed, redacted = self._failed.value, self._redacted.value
+        received = self._received.value
+        return Account(
+            name=type(self).__name__,
+            received=received,
+            delivered=received - failed,
+            failed=failed,
+            redacted=redacted,
+        )
+
+    def begin_anew(self) -> None:
+        """Forget what was counted: this is a forked child."""
+        self._received, self._failed, self._redacted = Tally(), Tally(), Tally()
 
     def flush(self) -> None:
         """Force what was written to the disk, unless fsync is "never"."""

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import attrs
 
-from agentkit_loop.events.base import EVENT_TYPES, HEADER_FIELDS, UNTOLD, AgentEvent
+from agentkit_loop.events.base import (
+    EVENT_TYPES,
+    HEADER_FIELDS,
+    REDACTIONS_FIELD,
+    UNTOLD,
+    AgentEvent,
+    is_redacted,
+)
 from agentkit_loop.events.run import (
     CancelRequested,
     ContentDelta,
@@ -52,6 +59,7 @@ __all__ = [
     "EVENT_TYPES",
     "HEADER_FIELDS",
     "PAYLOAD_FIELDS",
+    "REDACTIONS_FIELD",
     "UNTOLD",
     "AgentEvent",
     "ApprovalRequired",
@@ -86,6 +94,7 @@ __all__ = [
     "UnknownEvent",
     "UsageUpdated",
     "Warning",
+    "is_redacted",
 ]
 
 PAYLOAD_FIELDS: dict[type[AgentEvent], tuple[str, ...]] = {

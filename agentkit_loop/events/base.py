@@ -52,3 +52,12 @@ class AgentEvent:
         if category:
             cls.category = category
         EVENT_TYPES[name] = cls
+
+
+REDACTIONS_FIELD = "redactions"
+"""The unknown field that says how many masks stand in a redacted event (DESIGN.md section 6)."""
+
+
+def is_redacted(event: AgentEvent) -> bool:
+    """Whether something was masked in an event, as it says itself."""
+    return event.unknown_fields is not None and REDACTIONS_FIELD in event.unknown_fields

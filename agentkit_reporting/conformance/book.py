@@ -253,11 +253,6 @@ class Book:
         return self.of_exchange.is_told_by(usage)
 
 
-def masked(event: AgentEvent) -> bool:
-    """Whether a redaction changed the event (DESIGN section 6: `redactions: n`)."""
-    return event.unknown_fields is not None and "redactions" in event.unknown_fields
-
-
 def tells_process_end(error: ErrorInfo) -> bool:
     """Whether the error says `process_ended`; an error's type is a class's name, so the spelling is free."""
     return error.type.replace("_", "").lower() == "processended"

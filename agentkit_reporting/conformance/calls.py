@@ -18,8 +18,9 @@ from agentkit_loop.events import (
     ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
+    is_redacted,
 )
-from agentkit_reporting.conformance.book import Book, Called, OfCall, masked
+from agentkit_reporting.conformance.book import Book, Called, OfCall
 from agentkit_reporting.conformance.requests import RequestRules
 
 _STARTABLE = {"requested", "ready", "orphan"}
@@ -74,7 +75,7 @@ class CallRules:
         book, call = self._book, self._known(event)
         if call is None or not book.need(event, call.status == "committed", "call is {}", call.status):
             return
-        call.masked = call.masked or masked(event)
+        call.masked = call.masked or is_redacted(event)
         same = event.call == call.part or (call.masked and event.call.name == call.part.name)
         book.need(event, same and event.request_id == call.request_id, "not what was committed")
         while book.round and book.calls[book.round[-1]].status != "committed":
@@ -99,7 +100,7 @@ class CallRules:
         call.attempts += 1
         book.need(event, event.attempt == call.attempts, "attempt is not {}", call.attempts)
         book.need(event, event.edited is (event.input is not None), "edited without input, or the other way")
-        call.masked = call.masked or masked(event)
+        call.masked = call.masked or is_redacted(event)
         book.need(event, call.masked or event.input in _inputs(call), "not the input that was decided")
         call.status = "running"
 
@@ -191,7 +192,7 @@ class CallRules:
         call.approval, call.decision = None, event
         if event.edited:
             call.edits = (*call.edits, event.input)
-        call.masked = call.masked or masked(event)
+        call.masked = call.masked or is_redacted(event)
         if self._asked_in.pop(event.approval_id, None) == book.run_id:
             self._answered_in = book.run_id
 

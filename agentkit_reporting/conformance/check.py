@@ -15,8 +15,7 @@ from typing import Any, TypeAlias
 
 from agentkit_loop.content import Parent
 from agentkit_loop.errors import LogError
-from agentkit_loop.events import AgentEvent, RunStarted
-from agentkit_reporting.conformance.book import masked
+from agentkit_loop.events import AgentEvent, RunStarted, is_redacted
 from agentkit_reporting.conformance.findings import Conformance, Fault, SessionCheck
 from agentkit_reporting.conformance.numbers import Numbers, Place, Rewind, Verdict
 from agentkit_reporting.conformance.runs import PLAIN
@@ -168,7 +167,7 @@ class _Pass:
                 session = self._placed(session or self._begin(event.session_id, None), event)
                 if session is None:
                     continue
-            if event.unknown_fields is not None and masked(event):
+            if event.unknown_fields is not None and is_redacted(event):
                 session.redactions += 1
             try:
                 session.judge(event)

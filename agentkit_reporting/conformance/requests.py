@@ -19,8 +19,9 @@ from agentkit_loop.events import (
     ToolCatalogChanged,
     TurnStarted,
     UsageUpdated,
+    is_redacted,
 )
-from agentkit_reporting.conformance.book import CLOSING, Asked, Book, masked
+from agentkit_reporting.conformance.book import CLOSING, Asked, Book
 from agentkit_reporting.conformance.fingerprints import fingerprint
 
 _DIGESTS = {"tools", "system", "settings", "messages"}
@@ -181,7 +182,7 @@ class RequestRules:
             case CommitPart(part=part):
                 book.need(event, begun, "part is not open")
                 parts[part_id] = part
-                asked.masked = asked.masked or masked(event)
+                asked.masked = asked.masked or is_redacted(event)
                 if isinstance(part, ToolCallPart):
                     asked.has_calls = True
                     book.need(event, not self.was_told(part.id), "call id told before")

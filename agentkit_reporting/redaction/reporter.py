@@ -17,6 +17,7 @@ from agentkit_loop.events import (
     RunCancelled,
     RunFailed,
     RunFinished,
+    is_redacted,
 )
 from agentkit_loop.observers import EventKind, Observer, Registration
 from agentkit_reporting.accounting import Account, Tally
@@ -107,7 +108,7 @@ class RedactingReporter(ReportingAdapter):
         except BaseException:
             self._failed.add()
             raise
-        if told is not event and _is_masked(told):
+        if told is not event and is_redacted(told):
             self._redacted.add()
 
     def _is_wanted(self, event: AgentEvent) -> bool:
@@ -140,10 +141,6 @@ class RedactingReporter(ReportingAdapter):
         """Forget what was counted: this is a forked child."""
         self._received, self._failed, self._dropped = Tally(), Tally(), Tally()
         self._redacted = Tally()
-
-
-def _is_masked(event: AgentEvent) -> bool:
-    return event.unknown_fields is not None and "redactions" in event.unknown_fields
 
 
 def _needed(wanted: tuple[EventKind, ...]) -> tuple[EventKind, ...]:

@@ -27,6 +27,7 @@ from agentkit_loop.content import (
 from agentkit_loop.differences import is_mask
 from agentkit_loop.events import (
     PAYLOAD_FIELDS,
+    REDACTIONS_FIELD,
     AgentEvent,
     ApprovalRequired,
     ApprovalResolved,
@@ -297,9 +298,9 @@ def changed_event(event: AgentEvent, changed: dict[str, Any], redactions: int) -
     unknown = changed.pop("unknown_fields", event.unknown_fields)
     if redactions:
         told_before = event.payload if isinstance(event, UnknownEvent) else unknown
-        before = (told_before or {}).get("redactions")
+        before = (told_before or {}).get(REDACTIONS_FIELD)
         told = redactions + (before if isinstance(before, int) and not isinstance(before, bool) else 0)
-        unknown = {**(unknown or {}), "redactions": told}
+        unknown = {**(unknown or {}), REDACTIONS_FIELD: told}
     if isinstance(event, UnknownEvent) and unknown:  # its payload is all that is written of it
         changed["payload"] = {**changed.get("payload", event.payload), **unknown}
         unknown = None

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agentkit_loop.content import AnyDelta, AppendBytes, AppendText, BeginPart, CommitPart, TextPart
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, LogError
-from agentkit_loop.events import AgentEvent, CustomEvent
+from agentkit_loop.events import AgentEvent, ContentDelta, CustomEvent
 from agentkit_loop.observers import FailurePolicy
 from agentkit_reporting.jsonl import MAX_OPEN_SESSIONS, JsonlReporter
 from agentkit_reporting.log.read import read_events
@@ -291,3 +291,48 @@ def test_a_session_file_holds_the_event_whatever_its_session_is_called(event: Ag
     path = JsonlReporter("logs", per="session").path_of(event.session_id)
     assert path is not None
     assert path.suffix == ".jsonl"
+
+
+# --- its account
+
+
+def test_its_account_says_whether_everything_was_written(tmp_path: Path) -> None:
+    reporter = JsonlReporter(tmp_path / "run.jsonl")
+    emitter = EventEmitter([reporter], policy=FailurePolicy.IGNORE)
+    tell(emitter, 1, 2)
+    assert str(reporter.account()) == "complete: 2 of 2"
+    emitter.emit(CustomEvent(name="note", data={"key": "sk-ant-" + "a1B2" * 12}))
+    assert (reporter.account().redacted, reporter.account().is_complete) == (1, True)
+    reporter.close()
+    tell(emitter, 3)
+    assert str(reporter.account()) == "incomplete: 3 of 4 (1 failed)"
+
+
+@pytest.mark.parametrize("deltas", ["all", "none"])
+def test_previews_left_out_by_choice_are_not_missed(deltas: Any) -> None:
+    reporter = JsonlReporter(io.BytesIO(), deltas=deltas)
+    emitter = EventEmitter([reporter])
+    emitter.emit(ContentDelta(request_id="r", delta=AppendText("p", "a piece")))
+    tell(emitter, 1)
+    assert str(reporter.account()) == ("complete: 2 of 2" if deltas == "all" else "complete: 1 of 1")
+
+
+def test_a_forked_child_counts_its_own_events(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from agentkit_loop.emitter import EventEmitter
+from agentkit_loop.events import CustomEvent
+from agentkit_reporting import JsonlReporter
+reporter = JsonlReporter(sys.argv[1])
+emitter = EventEmitter([reporter])
+emitter.emit(CustomEvent(name="note", data=1))
+if (child := os.fork()) == 0:
+    print("child", reporter.account(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print("parent", reporter.account())
+"""
+    told = subprocess.run(
+        [*RUN, script, str(tmp_path / "a.jsonl")], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines() == ["child complete: 0 of 0", "parent complete: 1 of 1"]
