@@ -120,6 +120,7 @@ EXPECTED = {
     "composite.py": "207 tokens",
     "control_points.py": "paid 90 to bob",
     "handwritten_loop.py": "Assistant: You said: hello",
+    "production_log.py": "True · complete: 18 of 18 · complete: 18 of 18",
     "pipe_events.py": '"type":"run_finished"',
     "readme_agent.py": "It is an agent with one tool. 421",
     "real_model.py": "It is Friday. $0.005804",
