@@ -28,7 +28,26 @@ from agentkit_loop import (
     Usage,
     tool,
 )
-from agentkit_reporting import JsonlReporter, StdoutReporter, TranscriptReporter, UsageReporter, read_events
+from agentkit_reporting import (
+    Account,
+    BufferedReporter,
+    ChannelReceiver,
+    ChannelReporter,
+    CompositeReporter,
+    Conformance,
+    JsonlReporter,
+    LoggingReporter,
+    OwnPattern,
+    PolicyReporter,
+    RedactingReporter,
+    Redactor,
+    Rotation,
+    StdoutReporter,
+    TranscriptReporter,
+    UsageReporter,
+    check_log,
+    read_events,
+)
 
 
 @tool
@@ -102,8 +121,39 @@ def use() -> None:
     EventEmitter([usage]).emit(events[0])
 
 
+def use_reporters() -> None:
+    """Use the adapters, the production log and the check."""
+    redactor = Redactor(["secrets", OwnPattern("ticket", r"TCK-\d{6}")], mode="pseudonym", key=b"k" * 32)
+    log = JsonlReporter(
+        "run.jsonl", rotation=Rotation(max_bytes=1_000_000, compress="zstd", keep=3), redact=redactor
+    )
+    reporter, receiver = ChannelReporter.pair(100, "drop_oldest", wants=(ToolCallRequested,))
+    both = CompositeReporter(log, Registration(print, disable_after=3)).with_observer(reporter)
+    assert_type(both, CompositeReporter)
+    assert_type(receiver, ChannelReceiver)
+    for event in receiver:
+        assert_type(event, AgentEvent)
+    policed = PolicyReporter(
+        BufferedReporter(ChannelReporter.threaded(LoggingReporter()), 10, max_age_s=1),
+        FailurePolicy.ACCUMULATE,
+    )
+    assert_type(policed.account(), Account)
+    assert_type(RedactingReporter(policed, ["secrets", "email"]).close(1.5), bool)
+    assert_type(check_log("run.jsonl"), Conformance)
+    with read_events("run.jsonl", follow=True, until_run_end=True) as reader:
+        for event in reader:
+            assert_type(event, AgentEvent)
+
+
+async def take_later(event: AgentEvent) -> None:
+    """Take an event."""
+    del event
+
+
 async def use_async() -> None:
     """Use the asynchronous half."""
+    channel = ChannelReporter.on_loop(take_later, maxsize=10)
+    assert_type(await channel.aclose(1), bool)
     agent = Agent(ScriptedModel(["hi"]))
     assert_type(await agent.arun("hi"), RunResult)
     async with agent.astart() as driver:
