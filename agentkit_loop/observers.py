@@ -8,6 +8,7 @@ import inspect
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -277,18 +278,37 @@ def note_failure(failure: Judged) -> ObserverFailed | None:
     if not (new or failure.disabled):
         return None
     if slot.policy is FailurePolicy.LOG:
-        logger.error(
-            "observer %s failed on event %d (%s): %s: %s%s",
-            slot.name,
-            event.seq,
-            event.type,
-            kind,
-            error_text(error),
-            "; it gets no more events" if failure.disabled else "",
-            exc_info=error if new else None,
+        said = f"observer {slot.name} failed on event {event.seq} ({event.type}): {kind}: {error_text(error)}"
+        log_error(
+            logger, said + ("; it gets no more events" if failure.disabled else ""), error if new else None
         )
     return ObserverFailed(
         observer=slot.name, event_seq=event.seq, error=ErrorInfo.of(error), disabled=failure.disabled
+    )
+
+
+def log_error(log: logging.Logger, text: str, error: BaseException | None = None) -> None:
+    """Log an error so that nothing that it quotes controls a terminal or passes for a record of its own.
+
+    `logging` writes texts and tracebacks as they are, by default to stderr, and an observer's error may quote what
+    a model said. error: for its traceback, which is indented; the record's `exc_info` has it as it is.
+    """
+    if not log.isEnabledFor(logging.ERROR):
+        return
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    record = log.makeRecord(log.name, logging.ERROR, "agentkit", 0, "%s", (_printable(text),), exc_info)
+    if error is not None:
+        lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+        record.exc_text = "\n".join(f"  {_printable(line)}" for line in lines)
+    log.handle(record)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
@@ -337,9 +357,9 @@ def run_bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
         try:
             if step() is False:  # an adapter's answer: not all arrived
                 incomplete.append(step)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - nobody is above this; it is logged, and the answer is False
             failed.append(error)
-            logger.exception("%r failed", step)
+            log_error(logger, f"{step!r} failed", error)
 
     workers = [threading.Thread(target=do, args=(step,), name="agentkit-flush", daemon=True) for step in work]
     overdue = time.monotonic() + timeout_s

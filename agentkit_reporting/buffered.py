@@ -24,7 +24,8 @@ class BufferedReporter(ReportingAdapter):
 
     Delivers inside its lock, so that the order is kept, whoever delivers. A failure of `inner` on an event of a
     batch does not stop the batch; it is told with the event that completed it, or with the next one. Safe for
-    threads; a forked child begins empty; what is held at exit is delivered then.
+    threads; a forked child begins empty; what is held at exit is delivered then. What one holds that is given up
+    without `flush` or `close` goes with it, unless `max_age_s` delivers it first.
     """
 
     def __init__(

@@ -27,6 +27,7 @@ from agentkit_loop.observers import (
     Registration,
     Slot,
     ToldAs,
+    log_error,
     note_failure,
     own_method,
     run_bounded,
@@ -157,7 +158,7 @@ class Untold:
             if failure.policy is not FailurePolicy.FAIL_FAST:
                 book.judge((failure,))
             else:
-                logger.error("observer %s failed at the end", failure.name, exc_info=failure.error)
+                log_error(logger, f"observer {failure.name} failed at the end", failure.error)
 
 
 class Book:
@@ -297,8 +298,8 @@ def _do(observer: object, step: Callable[..., Any], timeout_s: float | None) -> 
         return bounded(step, timeout_s)
     try:  # an adapter keeps to a bound by itself
         return (step() if timeout_s is None else step(timeout_s)) is not False
-    except Exception:
-        logger.exception("%r failed", step)
+    except Exception as error:  # noqa: BLE001 - what an observer raises at its end stops nothing
+        log_error(logger, f"{step!r} failed", error)
         return False
 
 

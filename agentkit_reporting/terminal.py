@@ -203,14 +203,21 @@ def clipped(text: str, columns: int, mark: str = "…") -> str:
     for place, character in enumerate(text):
         used += _cells(character)
         if used > columns:
+            if text[fitting] == "\ufe0f":
+                fitting = max(fitting - 1, 1)  # with the sign that it is for, on the next row
             return text[:fitting].rstrip(_JOINERS) + mark
         if used <= room:
             fitting = place + 1
     return text
 
 
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal visible text takes on one line."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
 def _cells(character: str) -> int:
-    if character.isascii():
+    if character.isascii() or character == "\ufe0f":  # which makes an emoji, of two columns, of a sign of one
         return 1
     if unicodedata.category(character) in ("Mn", "Me") or character in _JOINERS:
         return 0
@@ -223,9 +230,14 @@ def _cells(character: str) -> int:
 def json_text(value: object) -> str:
     r"""Return a value as JSON in printable ASCII, so that nothing in it reaches a terminal.
 
-    value: whatever msgspec can write. What is not printable ASCII is in strings, where `\uXXXX` says the same.
+    value: whatever msgspec can write. What is not printable ASCII is in strings, where `\uXXXX` says the same. A
+    byte of a file's name that is no UTF-8 is in it as Python has it (`\udcff`), so that the name can be used again.
     """
-    return _NOT_ASCII.sub(_json_escape, msgspec.json.encode(value).decode())
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    return _NOT_ASCII.sub(_json_escape, text)
 
 
 _NOT_ASCII = re.compile("[^ -~]")
@@ -242,13 +254,14 @@ def counted(number: int, noun: str) -> str:
 
 def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
     """Return a table of cells that are clean already: the first `left` columns flush left, others right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns_of, column)) for column in zip(*rows, strict=True)]
+
+    def padded(place: int, cell: str) -> str:
+        padding = " " * (widths[place] - columns_of(cell))
+        return cell + padding if place < left else padding + cell
+
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+        "  ".join(padded(place, cell) for place, cell in enumerate(row)).rstrip() for row in rows
     )
 
 

@@ -30,6 +30,7 @@ from agentkit_reporting.terminal import (
     brief,
     brief_arguments,
     clipped,
+    columns_of,
     counted,
     duration_text,
     one_line,
@@ -205,7 +206,7 @@ class Wording:
         """Word the beginning of a call's attempt."""
         attempt = f"attempt {event.attempt}" if event.attempt > 1 else ""
         told = self._tail(attempt, event.edited and "edited")
-        return self._sign("lead", "call"), *self._label(call, self.room - 4 - len(told[1])), told
+        return self._sign("lead", "call"), *self._label(call, self.room - 4 - columns_of(told[1])), told
 
     def tool_progress(self, event: ev.ToolExecutionProgress, call: Call | None) -> Line:
         """Word how far a call is, by its id where the call is not known."""
@@ -229,7 +230,7 @@ class Wording:
             pieces = (*pieces, ("dim", facts))
         else:  # other lines came in between: say which call
             pieces = (*pieces, *self._label(call, self.room * 2 // 5), ("dim", between + facts))
-        room = self.room - 2 - sum(len(text) for _, text in pieces)
+        room = self.room - 2 - sum(columns_of(text) for _, text in pieces)
         output = event.output
         if event.is_error:  # what went wrong is worth a second line, and a third
             room += 2 * self.room
@@ -249,7 +250,7 @@ class Wording:
 
     def _label(self, call: Call, columns: int) -> Line:
         name = one_line(call.name, max(columns - 10, _SHORTEST), self.glyphs.cut)
-        room = max(columns - len(name), 5)
+        room = max(columns - columns_of(name), 5)
         return ("strong", name), ("", clipped(visible(call.arguments), room, self.glyphs.cut))
 
     # --- decisions, the context, notices

@@ -22,8 +22,9 @@ from agentkit_reporting.terminal import counted, json_text, visible
 def command(logs: tuple[str, ...], *, as_json: bool) -> int:
     """Judge LOG… by every rule of the event contract: files, directories, globs, or - for stdin.
 
-    One line for each fault, and one for each session that says whether it is complete. Exit 1 where there is a
-    fault. A run that has not ended, previews that were not logged and redactions are told, and are no faults.
+    One line for each fault, one for each session that says whether it is complete, and one for all of
+    several sessions. Exit 1 where there is a fault. A run that has not ended, previews that were not logged
+    and redactions are told, and are no faults.
     """
     with _without_collections():
         found = check_log(list(logs))
@@ -68,6 +69,8 @@ def _lines(found: Conformance) -> Iterator[str]:
         yield f"and {counted(left, 'fault')} more"
     for session in found.sessions:
         yield "; ".join((f"session {session.session_id}: {session}", *_remarks(session)))
+    if len(found.sessions) > 1:
+        yield f"{counted(len(found.sessions), 'session')}: {found}"
 
 
 def _remarks(session: SessionCheck) -> Iterator[str]:
@@ -106,6 +109,7 @@ def _as_json(found: Conformance) -> dict[str, Any]:
     ]
     return {
         "sound": found.is_sound,
+        "complete": found.is_complete,
         "fault_count": found.fault_count,
         "faults": faults,
         "bad_lines": found.bad_count,

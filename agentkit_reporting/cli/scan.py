@@ -6,13 +6,12 @@ import sys
 
 import attrs
 import click
-import msgspec
 
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.cli.redaction_options import chosen_rules, rule_options
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.redaction.findings import Finding, find_secrets
-from agentkit_reporting.terminal import counted, one_line
+from agentkit_reporting.terminal import counted, json_text, one_line
 
 _MAX_FIELD = 200
 
@@ -41,7 +40,7 @@ def command(
 
 
 def _as_json(finding: Finding) -> str:
-    return msgspec.json.encode(attrs.asdict(finding)).decode()
+    return json_text(attrs.asdict(finding))
 
 
 def _as_line(finding: Finding) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, get_args
 
 import click
-import msgspec
 
 from agentkit_loop.errors import LogError
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
@@ -21,7 +20,7 @@ from agentkit_reporting.log.places import make_directories
 from agentkit_reporting.log.read import LogReader, read_events
 from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE, RedactionMode
 from agentkit_reporting.redaction.redactor import Redactor
-from agentkit_reporting.terminal import counted
+from agentkit_reporting.terminal import counted, json_text
 
 
 @click.command("scrub")
@@ -67,7 +66,7 @@ def command(
     if as_json:
         told = {"events": events, "changed": changed, "left_out": reader.bad_count, "masked": receipt}
         # Data is on stdout, unless that is the log.
-        (sys.stderr if output == "-" else sys.stdout).write(msgspec.json.encode(told).decode() + "\n")
+        (sys.stderr if output == "-" else sys.stdout).write(json_text(told) + "\n")
     else:
         by_rule = f" ({', '.join(f'{name} {count}' for name, count in receipt.items())})" if receipt else ""
         whisper(

@@ -7,10 +7,11 @@ forgotten: the book of a long session is no longer than what is open in it.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-from agentkit_loop.content import AnyPart, ToolCallPart
+from agentkit_loop.content import AnyPart, ReasoningPart, TextPart, ToolCallPart
 from agentkit_loop.events import (
     EVENT_TYPES,
     AgentEvent,
@@ -49,8 +50,9 @@ _REMEMBERED = 64  # requests that ended, so that a fault can say how
 class Asked:
     """A request. status: open, finished, cut (finished as cancelled), failed. retry: the attempt announced.
 
-    parts: None where begun and not committed; empty once the request has ended. has_calls: some of them are
-    calls. masked: a redaction changed one of them.
+    parts: of one that has begun and is not committed, how many characters its previews have shown; empty once the
+    request has ended. has_calls: some of them are calls. masked: a redaction changed one of them. holes: where
+    events are missing inside open parts, None where none are.
     """
 
     id: str
@@ -64,14 +66,63 @@ class Asked:
     usage: Usage | None = None
     masked: bool = False
     has_calls: bool = False
-    parts: dict[str, AnyPart | None] = dataclasses.field(default_factory=dict)
+    holes: Holes | None = None
+    parts: dict[str, AnyPart | int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_in_part(self) -> bool:
+        """Whether a part has begun and is not committed."""
+        return any(part.__class__ is int for part in self.parts.values())
+
+    @property
+    def committed(self) -> list[AnyPart]:
+        """The parts that were committed, in order of their beginning."""
+        return [part for part in self.parts.values() if not isinstance(part, int)]
 
     @property
     def calls(self) -> list[ToolCallPart]:
         """The calls that were committed, in order of their beginning."""
-        if not self.has_calls:
-            return []
         return [part for part in self.parts.values() if isinstance(part, ToolCallPart)]
+
+
+class Holes:
+    """Events that are missing inside the open parts of a request: previews that were not logged, or others.
+
+    judge: takes how many of them can be no previews, at the request's end. missing: how many there are. Each
+    preview that is not there leaves at least one character of its part's text unshown.
+    """
+
+    __slots__ = ("_parts", "hide_more", "judge", "missing", "unshown")
+
+    def __init__(self, judge: Callable[[Holes], None]) -> None:
+        self.judge = judge
+        self.missing = 0
+        self.hide_more = False  # the end of a part, or of the request, is among them
+        self.unshown: float = 0  # characters, as far as is known; infinite where nobody can say
+        self._parts: set[str] = set()  # those that were open, and are not committed
+
+    def add(self, asked: Asked, missing: int) -> None:
+        """Note some that are missing."""
+        self.missing += missing
+        self._parts.update(name for name, part in asked.parts.items() if part.__class__ is int)
+
+    def commit(self, part_id: str, part: AnyPart, shown: int, *, is_masked: bool) -> None:
+        """Note how much of a part was not shown. Of what is no text, or was changed, nobody can say."""
+        if part_id in self._parts:
+            self._parts.remove(part_id)
+            told = isinstance(part, (TextPart, ReasoningPart)) and not is_masked
+            self.unshown += max(0, len(part.text) - shown) if told else math.inf  # type: ignore[union-attr] # `told`
+
+    def end(self, *, is_whole: bool) -> None:
+        """Judge them, since the request has ended; is_whole: with its last part committed."""
+        if self._parts and is_whole:
+            self.unshown, self.hide_more = 0, True
+        elif self._parts:
+            self.unshown = math.inf  # of a part that was cut, nobody knows the whole
+        if self.missing > self.unshown:
+            self.judge(self)
+        self.missing, self.unshown, self.hide_more = 0, 0, False  # the request may go on behind its run's end
+        self._parts.clear()
 
 
 @dataclasses.dataclass(slots=True)
@@ -155,13 +206,14 @@ class Spent:
 
     def is_told_by(self, usage: Usage) -> bool:
         """Whether the usage is this sum."""
-        return usage == Usage(
-            input_tokens=self.input,
-            cached_input_tokens=self.cached,
-            cache_write_input_tokens=self.written,
-            cache_write_1h_input_tokens=self.written_1h,
-            output_tokens=self.output,
-            reasoning_tokens=self.reasoning,
+        return (
+            usage.input_tokens == self.input
+            and usage.output_tokens == self.output
+            and usage.cached_input_tokens == self.cached
+            and usage.cache_write_input_tokens == self.written
+            and usage.cache_write_1h_input_tokens == self.written_1h
+            and usage.reasoning_tokens == self.reasoning
+            and usage.raw is None  # a sum is nobody's own report
         )
 
 
@@ -178,7 +230,7 @@ class Book:
         self.tell = tell
         self.seq = 0  # of the last event
         self.run_id: str | None = None  # of the open run
-        self.runs: set[str] = set()
+        self.runs: dict[str, None] = {}  # before the last one
         self.first_run: str | None = None
         self.last_run: str | None = None
         self.previewed: str | None = None  # the last run that told a preview
@@ -222,7 +274,17 @@ class Book:
     def close_request(self, asked: Asked) -> None:
         """Add up what a request used that has ended."""
         self._add(asked)
+        if asked.status != "finished":
+            self.note_previews(asked)
         self.request = None
+        if asked.holes is not None:
+            asked.holes.end(is_whole=asked.status == "finished")
+
+    def note_previews(self, asked: Asked) -> None:
+        """Note whether parts that are not committed were shown."""
+        for part in asked.parts.values():
+            if part.__class__ is int and part:
+                self.previewed = asked.run_id
 
     def rest(self) -> None:
         """Forget what the end of a run leaves closed."""

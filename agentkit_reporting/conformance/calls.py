@@ -20,7 +20,7 @@ from agentkit_loop.events import (
     TurnFinished,
     is_redacted,
 )
-from agentkit_reporting.conformance.book import Book, Called, OfCall
+from agentkit_reporting.conformance.book import Asked, Book, Called, OfCall
 from agentkit_reporting.conformance.requests import RequestRules
 
 _STARTABLE = {"requested", "ready", "orphan"}
@@ -53,6 +53,11 @@ class CallRules:
         asked = book.requests.get(event.request_id)
         if asked is None or asked.status != "finished" or asked.purpose != "turn":
             return
+        if book.calls or asked.has_calls:
+            self._begin_round(event, asked)
+
+    def _begin_round(self, event: ModelRequestFinished, asked: Asked) -> None:
+        book = self._book
         book.calls = book.open_calls.copy()  # none, but for another fault
         parts = asked.calls
         for place, part in enumerate(parts):

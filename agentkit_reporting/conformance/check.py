@@ -7,7 +7,6 @@ that supersedes it. Whatever the bytes are, nothing is raised but LogError for w
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from agentkit_loop.errors import LogError
 from agentkit_loop.events import AgentEvent, RunStarted, is_redacted
 from agentkit_reporting.conformance.findings import Conformance, Fault, SessionCheck
 from agentkit_reporting.conformance.numbers import Numbers, Place, Rewind, Verdict
-from agentkit_reporting.conformance.runs import PLAIN
 from agentkit_reporting.conformance.session import SessionRules
 from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, read_events
 from agentkit_reporting.log.segments import log_of
@@ -111,11 +109,21 @@ def _first_event(source: Any) -> AgentEvent | None:
 class _Session:
     """A session under judgement.
 
-    life: how often its id had been used before. child: its first beginning as a sub-agent. judge: for an event
-    whose header was judged.
+    life: how often its id had been used before. child: its first beginning as a sub-agent. take_next: of its rules.
     """
 
-    __slots__ = ("before", "child", "faults", "id", "judge", "life", "numbers", "redactions", "rules")
+    __slots__ = (
+        "_owner",
+        "before",
+        "child",
+        "faults",
+        "id",
+        "life",
+        "numbers",
+        "redactions",
+        "rules",
+        "take_next",
+    )
 
     def __init__(self, session_id: str, owner: _Pass, before: _Session | None, rewinds: _Rewinds) -> None:
         self.id = session_id
@@ -124,11 +132,15 @@ class _Session:
         self.faults = 0
         self.redactions = 0
         self.child: tuple[RunStarted, Parent, Place] | None = None
-        tell = functools.partial(owner.tell, self)
-        self.rules = SessionRules(tell)
-        self.judge = self.rules.judge
+        self._owner = owner
+        self.rules = SessionRules(self.tell)
+        self.take_next = self.rules.take_next
         ahead = rewinds.get((session_id, self.life), ())
-        self.numbers = Numbers(self.rules.book, self.rules.runs, tell, ahead)
+        self.numbers = Numbers(self.rules.book, self.rules.runs, self.tell, ahead)
+
+    def tell(self, event: AgentEvent, text: str, place: Place | None = None) -> None:
+        """Hear of a fault."""
+        self._owner.tell(self, event, text, place)
 
     def forget_oldest(self) -> None:
         """Cut the chain of sessions with this id, so that a log cannot make it long."""
@@ -156,23 +168,20 @@ class _Pass:
     def run(self) -> None:
         """Judge everything that is there."""
         reader, sessions = self._reader, self._sessions
+        get = sessions.get
         for event in reader:
-            if reader.bad_count != self._bad_told:
+            bad_count = reader.bad_count
+            if bad_count != self._bad_told:
                 self._tell_bad()
-            session = sessions.get(event.session_id)
-            if session is not None and type(event) in PLAIN and session.rules.runs.passes(event):
-                session.numbers.count += 1
-                session.numbers.bad_count = reader.bad_count
+            session = get(event.session_id)
+            if session is not None and session.take_next(event):
+                numbers = session.numbers
+                numbers.count += 1
+                numbers.bad_count = bad_count
             else:
-                session = self._placed(session or self._begin(event.session_id, None), event)
-                if session is None:
-                    continue
-            if event.unknown_fields is not None and is_redacted(event):
+                session = self._place(session or self._begin(event.session_id, None), event)
+            if event.unknown_fields is not None and session is not None and is_redacted(event):
                 session.redactions += 1
-            try:
-                session.judge(event)
-            except RecursionError:  # two values that differ only a thousand levels down
-                self.tell(session, event, "nested too deeply to be judged")
         self._tell_bad()
         for session in self._all:
             session.numbers.settle()
@@ -216,10 +225,10 @@ class _Pass:
         self._all.append(session)
         return session
 
-    def _placed(self, last: _Session, event: AgentEvent) -> _Session | None:
-        """Return the session in which an event counts that is not simply the next one; None where it does not."""
+    def _place(self, last: _Session, event: AgentEvent) -> _Session | None:
+        """Judge an event that is not simply the next one; return the session in which it counts, None where in none."""
         place = (self._reader.path, self._reader.line)
-        session: _Session | None = last
+        session: _Session | None = last if last.before is not None else None
         while session is not None and not session.numbers.knows(event.run_id):
             session = session.before  # of one that had the id before
         session = session or last
@@ -234,19 +243,18 @@ class _Pass:
             session.child = (event, event.parent, place)
         if session.numbers.is_blind:
             return None
-        if type(event) not in PLAIN or not session.rules.runs.passes(event):
+        if not session.take_next(event):
             session.rules.header(event)
+            session.rules.judge(event)
         return session
 
     def _judge_children(self) -> None:
         """Look for the call that a sub-agent says it stands behind, where its parent is in the log."""
+        children = [(session, *session.child) for session in self._all if session.child is not None]
         by_id: dict[str, list[_Session]] = {}
-        for session in self._all:
+        for session in self._all if children else ():
             by_id.setdefault(session.id, []).append(session)
-        for session in self._all:
-            if session.child is None:
-                continue
-            event, parent, place = session.child
+        for session, event, parent, place in children:
             parents = by_id.get(parent.session_id, [])
             if not parents or any(each.numbers.is_blind for each in parents):
                 continue

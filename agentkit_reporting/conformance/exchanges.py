@@ -112,8 +112,8 @@ class ExchangeRules:
         elif book.cancelling:
             undispatched = isinstance(event, TurnStarted) and book.exchange is None
             book.need(event, undispatched, "starts after the cancel")
-        else:
-            book.need(event, not book.cut, "starts after open work was cut")
+        elif book.cut:
+            book.fault(event, "starts after open work was cut")
 
     def _can_be_cancelled(self, event: CancelRequested) -> None:
         book = self._book
@@ -125,9 +125,12 @@ class ExchangeRules:
 
     def _nothing_is_open(self, event: AgentEvent) -> None:
         book = self._book
-        book.need(event, not book.open_calls, "a call is open")
-        book.need(event, book.request is None, "a request is open")
-        book.need(event, not book.compacting, "a compaction is open")
+        if book.open_calls:
+            book.fault(event, "a call is open")
+        if book.request is not None:
+            book.fault(event, "a request is open")
+        if book.compacting:
+            book.fault(event, "a compaction is open")
 
     def start(self, event: TurnStarted) -> None:
         """Judge the beginning of a turn, and perhaps of an exchange."""
@@ -135,7 +138,8 @@ class ExchangeRules:
         self._nothing_is_open(event)
         book.turns += 1
         book.turn_id = book.last_turn_id = f"turn-{book.turns}"
-        book.need(event, event.turn_id == book.turn_id, "turn ids do not count on")
+        if event.turn_id != book.turn_id:
+            book.fault(event, "turn ids do not count on")
         if book.exchange is None:
             book.exchange = Exchange(run_id=book.run_id)
             book.exchanges += 1
@@ -146,7 +150,8 @@ class ExchangeRules:
         exchange = book.exchange
         exchange.index += 1
         exchange.turn_run, exchange.answered = book.run_id, False
-        book.need(event, event.index == exchange.index, "index is not {}", exchange.index)
+        if event.index != exchange.index:
+            book.fault(event, f"index is not {exchange.index}")
 
     def ask(self, event: ModelRequestStarted) -> None:
         """Judge whether the turn has a question to ask."""
@@ -201,12 +206,15 @@ class ExchangeRules:
         elif reason == "cancelled":
             cut_before = exchange.cut_in not in {None, book.run_id}
             book.broken = None if book.cancelling or cut_before else reason
-        elif book.need(event, not book.cancelling, "{}, although a cancel was requested", reason):
-            book.need(event, not book.cut, "{}, although open work was cut", reason)
-            book.need(event, not book.unasked, "input is unanswered")
-            book.need(
-                event, _ends_with(exchange, reason), "{} after an answer of {}", reason, exchange.answer
-            )
+        elif book.cancelling:
+            book.fault(event, f"{reason}, although a cancel was requested")
+        else:
+            if book.cut:
+                book.fault(event, f"{reason}, although open work was cut")
+            if book.unasked:
+                book.fault(event, "input is unanswered")
+            if not _ends_with(exchange, reason):
+                book.fault(event, f"{reason} after an answer of {exchange.answer}")
 
     def limit(self, event: BudgetWarning | BudgetExceeded) -> None:
         """Judge whether a limit is as far used up as is told."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import msgspec
 
 from agentkit_loop.content import Parent
 
@@ -29,8 +30,7 @@ class Fault:
         return f"{where}{self.text}" + (f" (and {self.more:,} more like it)" if self.more else "")
 
 
-@attrs.frozen(kw_only=True)
-class SessionCheck:
+class SessionCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What a log has of one session.
 
     last_seq: the number of its last event. present: how many of those up to it are there. unlogged: previews
@@ -58,13 +58,19 @@ class SessionCheck:
         return self.missing == 0
 
     def __str__(self) -> str:
-        said = "complete" if self.is_complete else "incomplete"
-        notes = [
-            f"{self.missing:,} missing" if self.missing else "",
-            f"{self.unlogged:,} previews not logged" if self.unlogged else "",
-        ]
-        told = ", ".join(note for note in notes if note)
-        return f"{said}: {self.present} of {self.last_seq}" + (f" ({told})" if told else "")
+        return _completeness(self.present, self.last_seq, self.missing, self.unlogged)
+
+
+def _completeness(present: int, of: int, missing: int, unlogged: int) -> str:
+    """Return what a log says of itself: `complete: 412 of 412`."""
+    said = "incomplete" if missing else "complete"
+    previews = "preview" if unlogged == 1 else "previews"
+    notes = [
+        f"{missing:,} missing" if missing else "",
+        f"{unlogged:,} {previews} not logged" if unlogged else "",
+    ]
+    told = ", ".join(note for note in notes if note)
+    return f"{said}: {present} of {of}" + (f" ({told})" if told else "")
 
 
 @attrs.frozen(kw_only=True)
@@ -85,3 +91,17 @@ class Conformance:
     def is_sound(self) -> bool:
         """Whether no rule is broken."""
         return self.fault_count == 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing of any session but previews that were not written."""
+        return all(session.is_complete for session in self.sessions)
+
+    def __str__(self) -> str:
+        sessions = self.sessions
+        return _completeness(
+            sum(session.present for session in sessions),
+            sum(session.last_seq for session in sessions),
+            sum(session.missing for session in sessions),
+            sum(session.unlogged for session in sessions),
+        )

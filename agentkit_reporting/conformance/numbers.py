@@ -5,19 +5,22 @@ after which number; what the other told after that (its process was not dead aft
 told that before the resume's own events in the log, it was judged already when the resume is met: that is a
 `Rewind`, and a second pass over the log leaves it out.
 
-A log that was written without previews has gaps. They are harmless where nothing but previews can be missing: in
-a run that shows none, inside a part that has begun and is not committed, and with no broken line in between.
+A log that was written without previews has gaps. They are harmless where nothing but previews can be missing: in a
+run that shows none, inside a part that has begun and is not committed, with no broken line in between, and where at
+least as many characters of its text are not there (`Holes`). Of a run that shows some, others were lost on the way:
+no fold reads them, and yet that is told, since the log has less than the run, and no resume goes on with it.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 from typing import Protocol, TypeAlias
 
 import attrs
 
 from agentkit_loop.events import AgentEvent, RunStarted
-from agentkit_reporting.conformance.book import Book
+from agentkit_reporting.conformance.book import Book, Holes
 from agentkit_reporting.conformance.runs import RunRules, is_of_recovery
 
 Place: TypeAlias = tuple[str, int]
@@ -26,6 +29,9 @@ Place: TypeAlias = tuple[str, int]
 _MOST_STRANGERS = 100  # runs that do not belong to the session, kept by id
 _MOST_DOUBTFUL = 1_000  # held until it is known whether a resume explains them
 _GAPS_KEPT = 64  # so that what comes late is told from what comes twice
+
+
+_NOBODY: frozenset[str] = frozenset()  # once for all: each of its own would take 216 bytes
 
 
 class Verdict(enum.Enum):
@@ -65,8 +71,8 @@ class Numbers:
     """
 
     __slots__ = (
-        "_book", "_doubtful", "_earlier", "_forgiven", "_gaps", "_rewound", "_run_id", "_runs", "_strangers",
-        "_tell", "bad_count", "count", "is_blind", "missing", "rewinds", "unlogged",
+        "_book", "_doubtful", "_earlier", "_forgiven", "_forgiven_count", "_gaps", "_rewound", "_run_id", "_runs",
+        "_strangers", "_tell", "bad_count", "count", "is_blind", "missing", "rewinds", "unlogged",
     )  # fmt: skip
 
     def __init__(self, book: Book, runs: RunRules, tell: Told, rewinds: tuple[Rewind, ...] = ()) -> None:
@@ -74,21 +80,23 @@ class Numbers:
         self._runs = runs
         self._tell = tell
         self._rewound = rewinds  # of the first pass
-        self._run_id = ""  # of the last event that counts
+        self._run_id: str | None = None  # of the last event that counts
         self._earlier: dict[str, int] = {}  # runs that another went on from: the number from which that is so
-        self._strangers: frozenset[str] = frozenset()
+        self._strangers = _NOBODY
         # Of the open run, from the first on whose number was told before: perhaps two processes wrote it. What
         # counted has no place here.
         self._doubtful: tuple[tuple[int, AgentEvent, Place | None], ...] = ()
         self._gaps: tuple[tuple[int, int], ...] = ()  # the last few: first and last number that is missing
-        self._forgiven: tuple[AgentEvent, Place] | None = None  # behind the first harmless gap of the run
+        self._forgiven: tuple[AgentEvent, Place, int, int] | None = None  # the first harmless gap of the run
+        self._forgiven_count = 0  # what is missing in all of them
         self.bad_count = 0
         self.count = 0
         self.unlogged = 0
         self.missing = 0
         self.rewinds: tuple[Rewind, ...] = ()
         self.is_blind = False
-        self._follow()
+        if rewinds:
+            self._follow()
 
     @property
     def last(self) -> int:
@@ -98,7 +106,7 @@ class Numbers:
     @property
     def runs(self) -> int:
         """How many runs of the session count."""
-        return len(self._earlier) + bool(self._run_id)
+        return len(self._earlier) + (self._run_id is not None)
 
     def knows(self, run_id: str) -> bool:
         """Whether the run belongs to the session, or was met in it."""
@@ -113,7 +121,7 @@ class Numbers:
             verdict = Verdict.COUNTS
             if self._doubtful and is_of_recovery(event):
                 self._doubt(event, None)
-        elif not self._run_id:
+        elif self._run_id is None:
             verdict = self._first(event)
         elif isinstance(event, RunStarted) and not self.knows(event.run_id):
             verdict = self._start(event, bad_count, place)
@@ -129,13 +137,11 @@ class Numbers:
 
     def settle(self) -> None:
         """Tell what was waited with, since the log ends here, or the run."""
-        self._tell_doubtful(2**63)
-        if self._forgiven is not None and self._book.previewed == self._forgiven[0].run_id:
-            event, place = self._forgiven
-            self._tell(
-                event, "events before it are missing; not previews, since the run shows its own", place
-            )
-        self._forgiven = None
+        if self._doubtful:
+            self._tell_doubtful(2**63)
+        if self._forgiven is not None:
+            self._judge_forgiven(*self._forgiven)
+        self._forgiven, self._forgiven_count = None, 0
 
     # --- what is not simply the next one
 
@@ -155,13 +161,14 @@ class Numbers:
 
     def _counts(self, event: AgentEvent) -> Verdict:
         self._book.seq = event.seq - 1  # gaps are told here; the rules count on from it
-        if isinstance(event, RunStarted) or not self._run_id:
+        if isinstance(event, RunStarted) or self._run_id is None:
             self._run_id = event.run_id
         return Verdict.COUNTS
 
     def _first(self, event: AgentEvent) -> Verdict:
         if event.seq > 1:
             self.missing += event.seq - 1
+            self._gaps = ((1, event.seq - 1),)
             self._go_blind()
             first = "event 1" if event.seq == 2 else f"events 1 to {event.seq - 1}"  # noqa: PLR2004 - one is missing
             self._tell(event, f"begins without {first}; the session is judged by its numbers alone")
@@ -177,6 +184,7 @@ class Numbers:
     def _start(self, event: RunStarted, bad_count: int, place: Place) -> Verdict:
         before = event.resumed_run
         if before is None and event.seq == 1:
+            self.count -= 1  # it is of the session that begins
             return Verdict.BEGINS_ANEW
         if before is not None and before != self._run_id and self.knows(before):
             self._tell(
@@ -197,7 +205,8 @@ class Numbers:
             self._gap(event, bad_count, place)
         self._tell_doubtful(superseded_from)
         self.settle()
-        self._earlier[self._run_id] = superseded_from
+        if self._run_id is not None:
+            self._earlier[self._run_id] = superseded_from
         return self._counts(event)
 
     def _recovery(self, start: RunStarted) -> list[tuple[int, int]]:
@@ -250,20 +259,63 @@ class Numbers:
 
     def _gap(self, event: AgentEvent, bad_count: int, place: Place) -> None:
         first, last = self.last + 1, event.seq - 1
-        asked = self._book.request
-        in_part = asked is not None and None in asked.parts.values() and event.run_id == self._run_id
-        hides_previews = in_part and self._book.previewed != event.run_id and bad_count == self.bad_count
-        if hides_previews and not self.is_blind:
+        asked = self._book.request if event.run_id == self._run_id else None
+        in_part = asked is not None and asked.is_in_part
+        if asked is not None and in_part and bad_count == self.bad_count and not self.is_blind:
             self.unlogged += last - first + 1
-            self._forgiven = self._forgiven or (event, place)
+            self._forgiven_count += last - first + 1
+            if self._forgiven is None:
+                self._forgiven = (event, place, first, last)
+            if asked.holes is None:
+                asked.holes = Holes(functools.partial(self._judge_holes, event, place, first, last))
+            asked.holes.add(asked, last - first + 1)
             return
         self.missing += last - first + 1
         self._gaps = (*self._gaps[1 - _GAPS_KEPT :], (first, last))
         if self.is_blind:
             self._tell(event, "more is missing before it")
             return
-        text = f"event {first} is missing" if first == last else f"events {first} to {last} are missing"
+        text = _missing(first, last)
         if not in_part:
             self._go_blind()
             text += "; what follows in the session is judged by its numbers alone"
         self._tell(event, text)
+
+    def _judge_holes(self, event: AgentEvent, place: Place, first: int, last: int, holes: Holes) -> None:
+        """Tell of a request in which more is missing than its previews; the other values: of its first gap."""
+        lost = holes.missing - int(holes.unshown)
+        self.unlogged -= lost
+        self.missing += lost
+        self._forgiven_count -= holes.missing
+        if self._forgiven is not None and self._forgiven[0] is event:
+            self._forgiven = None  # told here
+        text = _missing(first, last)
+        if holes.missing > last - first + 1:
+            text += f", and {holes.missing - (last - first + 1)} more before the request ends"
+        if holes.hide_more:
+            said = "not only previews, since the end of a part is among them"
+        elif holes.unshown:
+            said = f"only {int(holes.unshown)} can be previews"
+        else:
+            said = "the whole text is there"
+        self._tell(event, f"{text}; {said}", place)
+
+    def _judge_forgiven(self, event: AgentEvent, place: Place, first: int, last: int) -> None:
+        """Tell that a run lost previews, if it shows others."""
+        book = self._book
+        if book.request is not None:
+            book.note_previews(book.request)
+        if book.previewed != event.run_id:
+            return
+        lost = self._forgiven_count
+        self.unlogged -= lost
+        self.missing += lost
+        more = lost - (last - first + 1)
+        text = _missing(first, last) + (f", and {more} more in the run" if more > 0 else "")
+        self._tell(
+            event, f"{text}; they can be previews, which the run shows elsewhere: dropped or lost", place
+        )
+
+
+def _missing(first: int, last: int) -> str:
+    return f"event {first} is missing" if first == last else f"events {first} to {last} are missing"

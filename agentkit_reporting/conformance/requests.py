@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, ToolCallPart
+from agentkit_loop.content import AnyPart, AppendBytes, BeginPart, CommitPart, ToolCallPart
 from agentkit_loop.errors import ERROR_CLASSES
 from agentkit_loop.events import (
     AgentEvent,
@@ -24,7 +24,8 @@ from agentkit_loop.events import (
 from agentkit_reporting.conformance.book import CLOSING, Asked, Book
 from agentkit_reporting.conformance.fingerprints import fingerprint
 
-_DIGESTS = {"tools", "system", "settings", "messages"}
+_DIGESTS = frozenset({"tools", "system", "settings", "messages"})
+_PURPOSES = frozenset({"turn", "compaction"})
 
 
 class RequestRules:
@@ -36,13 +37,14 @@ class RequestRules:
         self._book = book
         self._failed: dict[str, Asked] = {}  # by purpose: the last one, while its turn has no answer
         self._compacted = False  # since the last failed request of a turn
-        self._call_ids: set[int] = set()  # fingerprints of all that were ever seen in the session
+        self._call_ids: dict[int, None] = {}  # fingerprints of all that were ever seen in the session
         self.catalog: dict[str, int] = {}  # the tools that the model was last told of, by name
         self._digest: str | None = None  # of the tools as the run last sent them
 
     def run(self, event: RunStarted) -> None:
         """Note the tools, and the calls of a transcript that was there before."""
-        self._call_ids.update(fingerprint(call.id) for item in event.items for call in item.calls)
+        for item in event.items:
+            self._call_ids.update(dict.fromkeys([fingerprint(call.id) for call in item.calls]))
         self.catalog = {spec.name: fingerprint(spec) for spec in event.tools}
         self._digest = None
 
@@ -87,18 +89,26 @@ class RequestRules:
         """Judge the beginning of a request."""
         book = self._book
         book.request_count += 1
-        book.need(event, event.request_id == f"request-{book.request_count}", "request ids do not count on")
-        book.need(event, book.request is None, "another request is open")
-        book.need(event, not book.open_calls, "the round is not complete")
-        book.need(event, event.purpose in {"turn", "compaction"}, "purpose is {}", event.purpose)
-        inside = (event.purpose == "compaction") is book.compacting
-        book.need(event, inside, "{} while compacting is {}", event.purpose, book.compacting)
-        book.need(event, set(event.digests) == _DIGESTS, "not the four digests")
-        self._attempt(event)
+        # Without `need`, as in all that stands in every turn: a call that finds nothing is most of its cost.
+        if event.request_id != f"request-{book.request_count}":
+            book.fault(event, "request ids do not count on")
+        if book.request is not None:
+            book.fault(event, "another request is open")
+        if book.open_calls:
+            book.fault(event, "the round is not complete")
+        if event.purpose not in _PURPOSES:
+            book.fault(event, f"purpose is {event.purpose}")
+        if (event.purpose == "compaction") is not book.compacting:
+            book.fault(event, f"{event.purpose} while compacting is {book.compacting}")
+        if event.digests.keys() != _DIGESTS:
+            book.fault(event, "not the four digests")
+        if event.attempt != 1 or self._failed:
+            self._attempt(event)
         if event.purpose == "turn":
-            told = self._digest in {None, event.digests.get("tools")}
-            book.need(event, told, "other tools than before, and no ToolCatalogChanged")
-            self._digest = event.digests.get("tools")
+            digest = event.digests.get("tools")
+            if self._digest not in (None, digest):
+                book.fault(event, "other tools than before, and no ToolCatalogChanged")
+            self._digest = digest
             self._compacted = False
         asked = Asked(
             id=event.request_id,
@@ -134,8 +144,10 @@ class RequestRules:
             asked.status = "cut"
         else:
             asked.status = "finished"
-            book.need(event, asked.finals == 1, "not exactly one final usage")
-            book.need(event, None not in asked.parts.values(), "a part was never committed")
+            if asked.finals != 1:
+                book.fault(event, "not exactly one final usage")
+            if asked.is_in_part:
+                book.fault(event, "a part was never committed")
         book.close_request(asked)
 
     def fail(self, event: ModelRequestFailed) -> None:
@@ -154,14 +166,17 @@ class RequestRules:
 
     def _open(self, event: UsageUpdated | ContentDelta) -> Asked | None:
         asked = self._book.requests.get(event.request_id)
-        is_open = asked is not None and asked.status == "open"
-        return asked if self._book.need(event, is_open, "request is not open") else None
+        if asked is not None and asked.status == "open":
+            return asked
+        self._book.fault(event, "request is not open")
+        return None
 
     def use(self, event: UsageUpdated) -> None:
         """Judge a report of what a request used so far."""
         asked = self._open(event)
         if asked is not None:
-            self._book.need(event, asked.finals == 0, "after the final usage")
+            if asked.finals:
+                self._book.fault(event, "after the final usage")
             asked.finals += event.final
             asked.usage = event.usage
 
@@ -171,23 +186,37 @@ class RequestRules:
         if asked is None:
             return
         book, parts, part_id = self._book, asked.parts, event.delta.part_id
-        begun = part_id in parts and parts[part_id] is None
+        shown = parts.get(part_id)
+        if event.delta.__class__ is BeginPart:
+            if shown is not None:
+                book.fault(event, "part began twice")
+            parts[part_id] = 0
+            return
+        if not isinstance(shown, int):
+            book.fault(event, "part is not open")
         match event.delta:
-            case BeginPart():
-                book.need(event, part_id not in parts, "part began twice")
-                parts[part_id] = None
-            case AppendText() | AppendBytes():
-                book.previewed = event.run_id
-                book.need(event, begun, "part is not open")
             case CommitPart(part=part):
-                book.need(event, begun, "part is not open")
-                parts[part_id] = part
-                asked.masked = asked.masked or is_redacted(event)
-                if isinstance(part, ToolCallPart):
-                    asked.has_calls = True
-                    book.need(event, not self.was_told(part.id), "call id told before")
-                    self._call_ids.add(fingerprint(part.id))
-                    book.need(event, part.cut is None or not part.input, "a cut call has an input")
+                self._commit(event, asked, part)
+            case AppendBytes(chunk=chunk) if isinstance(shown, int):
+                parts[part_id] = shown + len(chunk)
+            case _:
+                pass
+
+    def _commit(self, event: ContentDelta, asked: Asked, part: AnyPart) -> None:
+        """Keep a whole part of an answer."""
+        book, part_id, is_masked = self._book, event.delta.part_id, is_redacted(event)
+        shown = asked.parts.get(part_id)
+        if shown.__class__ is int and shown:
+            book.previewed = event.run_id
+        asked.parts[part_id] = part
+        asked.masked = asked.masked or is_masked
+        if asked.holes is not None and isinstance(shown, int):
+            asked.holes.commit(part_id, part, shown, is_masked=is_masked)
+        if isinstance(part, ToolCallPart):
+            asked.has_calls = True
+            book.need(event, not self.was_told(part.id), "call id told before")
+            self._call_ids[fingerprint(part.id)] = None
+            book.need(event, part.cut is None or not part.input, "a cut call has an input")
 
     def change(self, event: ToolCatalogChanged) -> None:
         """Judge a change of the tools."""

@@ -19,7 +19,6 @@ from agentkit_loop.events import (
     RunStarted,
     ToolCallRequested,
     ToolResultReceived,
-    TurnStarted,
 )
 from agentkit_reporting.conformance.book import EVENT_CLASSES, Book, RunEnd, tells_process_end
 
@@ -29,21 +28,18 @@ MEASURED: dict[type[AgentEvent], tuple[str, ...]] = {
 }
 """The fields of each event class that are measured times."""
 
-_MAY_BE_OF_RECOVERY = frozenset(
+MAY_BE_OF_RECOVERY = frozenset(
     cls
     for cls in EVENT_CLASSES
     if cls.category in {"Diagnostic", "Open"}
     or cls in {ModelRequestFailed, CompactionFinished, ToolResultReceived, RunFailed, ToolCallRequested}
 )
-
-
-PLAIN = frozenset(cls for cls in EVENT_TYPES.values() if cls not in {RunStarted, TurnStarted})
-"""Classes that begin no run and no turn."""
+"""Classes of events of which a resume may tell some under the old run's id."""
 
 
 def is_of_recovery(event: AgentEvent) -> bool:
     """Whether a resume may tell the event under the old run's id."""
-    if type(event) not in _MAY_BE_OF_RECOVERY:
+    if type(event) not in MAY_BE_OF_RECOVERY:
         return False
     match event:
         case ModelRequestFailed():
@@ -61,33 +57,14 @@ def is_of_recovery(event: AgentEvent) -> bool:
 class RunRules:
     """Looks at every event's header, and at the events that open and close runs."""
 
-    __slots__ = ("_book", "_recovering", "_session", "is_followed", "recoverable_from")
+    __slots__ = ("_book", "is_followed", "is_recovering", "recoverable_from", "session_id")
 
     def __init__(self, book: Book) -> None:
         self._book = book
-        self._session: str | None = None
+        self.session_id: str | None = None
         self.is_followed = True  # by its numbers too; if not, no event is simply the next one
-        self._recovering = False  # the open request was told as process_ended
+        self.is_recovering = False  # the open request was told as process_ended
         self.recoverable_from = 1  # from this number on, nothing but what a recovery tells
-
-    def passes(self, event: AgentEvent) -> bool:
-        """Take the header of an event that is simply the next of the open turn, as nearly all are; say if it is."""
-        book = self._book
-        seq = event.seq
-        if (
-            seq != book.seq + 1
-            or event.turn_id != book.turn_id
-            or event.run_id != book.run_id
-            or event.session_id != self._session
-            or event.timestamp.tzinfo is not dt.UTC
-            or self._recovering
-            or not self.is_followed
-        ):
-            return False
-        book.seq = seq
-        if not is_of_recovery(event):
-            self.recoverable_from = seq + 1
-        return True
 
     def header(self, event: AgentEvent) -> None:
         """Judge what every event has."""
@@ -97,14 +74,14 @@ class RunRules:
         book.seq = event.seq
         if event.timestamp.tzinfo is not dt.UTC:
             book.need(event, event.timestamp.utcoffset() == dt.timedelta(0), "time is not UTC")
-        if event.session_id != self._session:
-            book.need(event, self._session is None, "another session")
-            self._session = self._session or event.session_id
+        if event.session_id != self.session_id:
+            book.need(event, self.session_id is None, "another session")
+            self.session_id = self.session_id or event.session_id
         if event.run_id != book.run_id or type(event) is RunStarted:
             self._belongs(event)
         if not is_of_recovery(event):
             started = type(event) is RunStarted
-            if self._recovering and not started:
+            if self.is_recovering and not started:
                 book.fault(event, "inside a recovery")
             if not started:
                 self.recoverable_from = event.seq + 1
@@ -135,7 +112,9 @@ class RunRules:
             book.need(event, event.resumed_run is None and event.resumed_after is None, "resumes nothing")
             book.first_run = event.run_id
         else:
-            book.need(event, event.run_id not in book.runs, "run id told before")
+            told = event.run_id == book.last_run or event.run_id in book.runs
+            book.need(event, not told, "run id told before")
+            book.runs[book.last_run] = None
             book.need(event, event.resumed_run == book.last_run, "does not go on from {}", book.last_run)
             after = event.resumed_after
             # Whether the recovery counts as the old run's is left open: what lies between must be recovery.
@@ -143,15 +122,14 @@ class RunRules:
             book.need(event, sound, "resumed after {}, which leaves out events that count", after)
             book.need(event, not event.items, "a resume preloads no items")
         book.run_id = book.last_run = event.run_id
-        book.runs.add(event.run_id)
         book.cut, book.broken = False, None
-        self._recovering = False
+        self.is_recovering = False
         self.recoverable_from = event.seq + 1
 
     def request_failed(self, event: ModelRequestFailed) -> None:
         """Judge a request that a crash cut."""
         if event.error_class == "process_ended":
-            self._recovering = True
+            self.is_recovering = True
             self._book.need(event, event.duration_ms is None, "nobody was there to measure it")
 
     def observer_failed(self, event: ObserverFailed) -> None:
@@ -161,10 +139,14 @@ class RunRules:
     def end(self, event: RunEnd) -> None:
         """Judge the end of a run."""
         book = self._book
-        book.need(event, book.request is None, "a request is open")
-        book.need(event, not book.compacting, "a compaction is open")
-        if book.run_id is not None:
-            book.need(event, book.told_as_run(event.usage), "usage is not the sum over the run")
+        if book.request is not None:
+            book.fault(event, "a request is open")
+            if book.request.holes is not None:
+                book.request.holes.end(is_whole=True)
+        if book.compacting:
+            book.fault(event, "a compaction is open")
+        if book.run_id is not None and not book.told_as_run(event.usage):
+            book.fault(event, "usage is not the sum over the run")
         if isinstance(event, RunFailed) and tells_process_end(event.error):
             self._crash(event)
         elif isinstance(event, RunFinished):
@@ -172,7 +154,7 @@ class RunRules:
         elif book.need(event, not book.open_calls, "a call is open"):
             book.need(event, book.exchange is None, "an exchange is open")
         book.rest()
-        self._recovering = False
+        self.is_recovering = False
 
     def _crash(self, event: RunFailed) -> None:
         """Judge the end of a recovery; calls may stay open, and a body that ran must start again."""
@@ -186,8 +168,9 @@ class RunRules:
         book.need(
             event, book.broken is None, "the exchange ended as {}, so the run is not finished", book.broken
         )
-        told = sorted((*event.open_approvals, *event.open_auths))
-        book.need(event, told == sorted((*book.approvals, *book.auths)), "not what is open")
+        if event.open_approvals or event.open_auths or book.approvals or book.auths:
+            told = sorted((*event.open_approvals, *event.open_auths))
+            book.need(event, told == sorted((*book.approvals, *book.auths)), "not what is open")
         if event.outcome == "completed":
             if book.need(event, not book.open_calls, "a call is open"):
                 open_exchange = book.exchange is not None

@@ -33,7 +33,9 @@ _OWN_ID = re.compile(r"item-([0-9]{1,18})")
 """The ids that the transcript itself gives: to answers and results."""
 
 
-_Pairs: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
+_FEW = 8  # items that are not worth packing
+
+_Pairs: TypeAlias = tuple[list[str], list[str]]
 """The ids of the calls in an item, and of the results."""
 
 _Notes: TypeAlias = tuple[list[str], list[str], dict[str, int], dict[str, _Pairs]]
@@ -53,6 +55,7 @@ class TranscriptRules:
         "_packed",
         "_pairs",
         "_round",
+        "_unpacked",
         "_waiting",
     )
 
@@ -65,6 +68,7 @@ class TranscriptRules:
         self._round: dict[str, ToolResultPart | None] = {}  # by call, in call order; None: not in yet
         self._missing = 0  # results of the round
         self._packed: bytes | None = None  # all of these between two runs, a tenth of their size
+        self._unpacked = 0  # how many items there were when the last run began; packed where many have come
         self._numbered = 0  # the highest `item-N` so far
 
     def accept(self, event: RunStarted | InputAccepted) -> None:
@@ -88,14 +92,19 @@ class TranscriptRules:
 
     def _note_item(self, item: Item) -> None:
         """Keep what an item is, apart from its place."""
-        found = _OWN_ID.fullmatch(item.id)
-        if found is not None:
-            self._numbered = max(self._numbered, int(found[1]))
+        if item.id.startswith("item-"):
+            found = _OWN_ID.fullmatch(item.id)
+            if found is not None:
+                self._numbered = max(self._numbered, int(found[1]))
         self._contents[item.id] = fingerprint((item.kind, item.parts))
-        calls = tuple([part.id for part in item.parts if isinstance(part, ToolCallPart)])
-        results = tuple([part.call_id for part in item.parts if isinstance(part, ToolResultPart)])
-        if calls or results:
-            self._pairs[item.id] = (calls, results)
+        pairs: _Pairs = ([], [])
+        for part in item.parts:
+            if part.__class__ is ToolCallPart:
+                pairs[0].append(part.id)
+            elif part.__class__ is ToolResultPart:
+                pairs[1].append(part.call_id)
+        if pairs[0] or pairs[1]:
+            self._pairs[item.id] = pairs
 
     def ask(self, event: ModelRequestStarted) -> None:
         """Judge how many items a request of a turn sends."""
@@ -106,8 +115,8 @@ class TranscriptRules:
         """Let an answer join, as far as it was committed."""
         asked = self._book.requests.get(event.request_id)
         if asked is not None and asked.parts and asked.purpose == "turn":
-            parts = [part for part in asked.parts.values() if part is not None]
-            calls = [part.id for part in asked.calls]
+            parts = asked.committed
+            calls = [part.id for part in asked.calls] if asked.has_calls else []
             if event.finish_reason == "cancelled":
                 parts = [part for part in parts if not isinstance(part, ToolCallPart)]
                 parts = [part for part in parts if not isinstance(part, ReasoningPart) or _is_signed(part)]
@@ -174,13 +183,15 @@ class TranscriptRules:
     def run_end(self, event: AgentEvent) -> None:
         """Pack what is known until the session goes on, if it ever does."""
         del event
-        if self._packed is None and not self._round:
+        grown = len(self._items) - self._unpacked
+        if self._packed is None and not self._round and grown >= max(_FEW, self._unpacked // 8):
             self._packed = _pack((self._items, self._waiting, self._contents, self._pairs))
             self._items, self._waiting, self._contents, self._pairs = [], [], {}, {}
 
     def _unpack(self, packed: bytes) -> None:
         self._packed = None
         self._items, self._waiting, self._contents, self._pairs = _unpack(packed)
+        self._unpacked = len(self._items)
 
     # --- the fold
 
@@ -195,7 +206,7 @@ class TranscriptRules:
         item_id = f"item-{self._numbered}"
         self._contents[item_id] = fingerprint((kind, parts))
         if calls or results:
-            self._pairs[item_id] = (tuple(calls), tuple(results))
+            self._pairs[item_id] = (list(calls), list(results))
         self._items.append(item_id)
 
     def _settle(self) -> None:

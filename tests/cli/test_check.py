@@ -35,7 +35,8 @@ def test_a_sound_log_says_of_each_session_that_it_is_complete(log: Path) -> None
     assert (result.returncode, result.stderr) == (0, "")
     count = len(log.read_text().splitlines()) // 2
     assert result.stdout.splitlines() == [
-        f"session {each}: complete: {count} of {count}" for each in ids(log)
+        *(f"session {each}: complete: {count} of {count}" for each in ids(log)),
+        f"2 sessions: complete: {2 * count} of {2 * count}",
     ]
 
 
@@ -63,6 +64,7 @@ def test_programs_get_one_object(log: Path) -> None:
     told = json.loads(result.stdout)
     assert result.returncode == 1
     assert (told["sound"], told["fault_count"], told["bad_lines"]) == (False, 1, 1)
+    assert told["complete"] is True
     assert told["faults"][0]["path"] == "run.jsonl"
     assert told["faults"][0]["line"] == 1
     assert [session["complete"] for session in told["sessions"]] == [True, True]
@@ -86,7 +88,7 @@ def test_what_is_no_fault_is_told_for_what_it_is(tmp_path: Path) -> None:
 def test_a_log_may_come_through_a_pipe(log: Path) -> None:
     result = agentkit("check", "-", cwd=log.parent, given=log.read_bytes())
     assert result.returncode == 0
-    assert result.stdout.count("complete: ") == 2
+    assert result.stdout.count("complete: ") == 3
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import attrs
 import pytest
 
+from agentkit_loop.agent import Agent
+from agentkit_loop.testing import ScriptedModel
+from agentkit_reporting import JsonlReporter
 from agentkit_reporting.cli.question_screen import QuestionScreen
 from agentkit_reporting.codec import encode_event
 from tests.cli.questions import Terminal
@@ -97,11 +101,24 @@ def test_a_hostile_file_name_is_told_visibly(log: Path) -> None:
     folder.mkdir()
     named = folder / "\x1b[2J.jsonl"
     named.write_bytes(log.read_bytes())
-    for command in ("check", "show", "cost", "resume", "replay"):
-        result = agentkit(
-            command, str(folder if command in {"check", "show", "cost"} else named), cwd=log.parent
-        )
+    for command in ("check", "show", "cost", "resume", "replay", "scan", "check --json", "scan --json"):
+        words = command.split()
+        result = agentkit(*words, str(named if words[0] in {"resume", "replay"} else folder), cwd=log.parent)
         assert controls_in(result.stdout + result.stderr) == []
+
+
+def test_a_file_name_that_is_no_text_is_told_so_that_it_can_be_used_again(tmp_path: Path) -> None:
+    named = tmp_path / os.fsdecode(b"a\xff\x9b2J.jsonl")
+    secret = "sk-ant-api03-" + "A1b2C3d4" * 12
+    with Agent(ScriptedModel([secret]), observers=[JsonlReporter(named, redact=False)]) as agent:
+        agent.run("hi")
+    named.write_bytes(named.read_bytes() + b"no event\n")
+    for command in ("check", "scan"):
+        result = agentkit(command, "--json", named.name, cwd=tmp_path)
+        assert "Traceback" not in result.stderr
+        assert controls_in(result.stdout + result.stderr) == []
+        told = json.loads(result.stdout.splitlines()[0])
+        assert (told if command == "scan" else told["faults"][0])["path"] == named.name
 
 
 @pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())

@@ -193,24 +193,6 @@ def test_lines_that_changed_places_are_told() -> None:
     ]
 
 
-def test_previews_that_were_not_logged_are_no_fault_but_other_gaps_are() -> None:
-    events = two_answers()
-    is_preview = [isinstance(e, ContentDelta) and isinstance(e.delta, AppendText) for e in events]
-    without = [event for event, preview in zip(events, is_preview, strict=True) if not preview]
-    found = check(without)
-    assert found.is_sound
-    said = f"complete: {len(without)} of {len(events)} (6 previews not logged)"
-    assert str(found.sessions[0]) == said
-    # The run shows previews elsewhere, so that these were lost.
-    first = is_preview.index(True)
-    (fault,) = check([*events[:first], *events[first + 3 :]]).faults
-    assert fault.text == "events before it are missing; not previews, since the run shows its own"
-    assert fault.seq == first + 4
-    last = len(is_preview) - is_preview[::-1].index(True)
-    (fault,) = check([*events[: last - 3], *events[last:]]).faults
-    assert fault.text == f"events {last - 2} to {last} are missing"
-
-
 def test_a_gap_beside_a_torn_line_is_never_taken_for_previews() -> None:
     events = Told().asked()
     whole = streamed(events).answer().finish().leave().events
@@ -240,6 +222,7 @@ def test_a_session_id_that_was_used_again_is_told_and_both_sessions_are_judged()
     assert (fault.seq, fault.line) == (1, len(first) + 1)
     assert fault.text == "the session's id was used before, and its numbers begin again"
     assert [str(session) for session in found.sessions] == [f"complete: {len(first)} of {len(first)}"] * 2
+    assert [session.not_counted for session in found.sessions] == [0, 0]
     mixed = check(itertools.chain.from_iterable(zip(first, second, strict=True)))
     assert [fault.seq for fault in mixed.faults] == [1]  # also where both go on at once
     assert [str(session) for session in mixed.sessions] == [f"complete: {len(first)} of {len(first)}"] * 2

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from agentkit_reporting.page import TerminalStream, colour_wanted
 from agentkit_reporting.terminal import (
     VisibleChunks,
+    aligned,
     brief,
     brief_arguments,
     clipped,
+    columns_of,
     duration_text,
     one_line,
     visible,
@@ -185,6 +187,20 @@ def test_one_line_says_where_it_was_cut() -> None:
     assert one_line(" " * 10_000_000 + "x", 20) == "…"
     assert one_line("x" * 30, 20, "...") == "x" * 17 + "..."
     assert clipped("漢" * 20, 20) == "漢" * 9 + "…"
+
+
+def test_signs_that_a_selector_makes_wide_are_counted_as_wide() -> None:
+    hearts = "❤\ufe0f" * 20  # two columns each where they are drawn as emoji
+    assert columns_of(hearts) == 40
+    assert clipped(hearts, 20) == "❤\ufe0f" * 9 + "…"
+    assert columns_of("a漢e\u0301👩") == 6
+
+
+def test_columns_of_a_table_stay_below_one_another_whatever_is_in_them() -> None:
+    rows = [("漢字", "1", "e\u0301"), ("abc", "22", "❤\ufe0f")]
+    first, second = aligned(rows).split("\n")
+    assert first == "漢字   1  " + " e\u0301"
+    assert second == "abc   22  ❤\ufe0f"
 
 
 def test_values_are_shown_by_their_beginning() -> None:
