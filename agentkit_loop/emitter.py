@@ -21,6 +21,7 @@ from typing import Protocol, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyDelta
+from agentkit_loop.endings import endings, unfinished
 from agentkit_loop.errors import ConfigurationError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
 from agentkit_loop.ids import new_id
@@ -33,9 +34,8 @@ from agentkit_loop.observers import (
     Registration,
     Slot,
     checked_policy,
+    forget_heard,
     note_failure,
-    own_method,
-    run_bounded,
     slot_of,
     unfolded,
 )
@@ -337,14 +337,25 @@ class EventEmitter:
 
         The flushes run on a thread of their own, so that one that hangs cannot hold up the caller.
         """
-        work = [flush for slot in self._slots if (flush := own_method(slot.observer, "flush")) is not None]
-        return run_bounded(work, timeout_s)
+        went_well = self._end("flush", timeout_s)
+        if self.seq:  # something was told
+            for slot in self._slots:
+                if not slot.failed and not slot.ended_badly:
+                    forget_heard(slot.observer)
+        return went_well
 
     def close(self, timeout_s: float = 5.0) -> bool:
         """Flush and close every observer; True if all returned within the bound."""
         flushed = self.flush(timeout_s)
-        work = [close for slot in self._slots if (close := own_method(slot.observer, "close")) is not None]
-        return run_bounded(work, timeout_s) and flushed
+        return self._end("close", timeout_s) and flushed
+
+    def _end(self, method: str, timeout_s: float) -> bool:
+        slots = {id(slot.observer): slot for slot in self._slots}
+        work = endings([(slot.observer, slot.name, slot.policy) for slot in self._slots], method)
+        bad = unfinished(work, timeout_s)
+        for ending in bad:
+            slots[id(ending.observer)].ended_badly = True
+        return not bad
 
 
 def _checked_id(name: str, given: object) -> str:

@@ -6,9 +6,8 @@ import abc
 import enum
 import inspect
 import logging
-import threading
-import time
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -28,7 +27,11 @@ class FailurePolicy(enum.Enum):
     IGNORE = "ignore"
     """Count it."""
     LOG = "log"
-    """Count it, tell it, and log it once per observer and kind of error; the default."""
+    """Count it, tell it, and log it once per observer and kind of error; the default.
+
+    Whether it comes of an event, a flush or a close, and in however many sessions; once more after a run in which
+    the observer went well.
+    """
     ACCUMULATE = "accumulate"
     """Count it, tell it, and keep the error for `take_errors()`, at most 1,000."""
     FAIL_FAST = "fail_fast"
@@ -153,6 +156,7 @@ class Slot:
     inner: dict[int, Slot] = attrs.Factory(dict)  # those behind an adapter that failed, by identity
     reserved: dict[int, str] = attrs.Factory(dict)  # their names, by identity
     retired: bool = False
+    ended_badly: bool = False  # a flush or close raised, hung or answered False
 
     def stats(self) -> ObserverStats:
         """Return the counts as they are now."""
@@ -278,10 +282,14 @@ def note_failure(failure: Judged) -> ObserverFailed | None:
     if not (new or failure.disabled):
         return None
     if slot.policy is FailurePolicy.LOG:
-        said = f"observer {slot.name} failed on event {event.seq} ({event.type}): {kind}: {error_text(error)}"
-        log_error(
-            logger, said + ("; it gets no more events" if failure.disabled else ""), error if new else None
-        )
+        unheard = is_unheard(slot.observer, kind)
+        if unheard or failure.disabled:
+            said = f"observer {slot.name} failed on event {event.seq} ({event.type}): {kind}: {error_text(error)}"
+            log_error(
+                logger,
+                said + ("; it gets no more events" if failure.disabled else ""),
+                error if unheard else None,
+            )
     return ObserverFailed(
         observer=slot.name, event_seq=event.seq, error=ErrorInfo.of(error), disabled=failure.disabled
     )
@@ -343,29 +351,27 @@ def own_method(observer: object, method: str) -> Callable[[], object] | None:
     return bound  # type: ignore[no-any-return]
 
 
-def run_bounded(work: list[Callable[[], object]], timeout_s: float) -> bool:
-    """Do each piece on a thread of its own, one after the other unless one hangs.
+# --- what was logged already
 
-    True if all went well in time and none answered False.
-    """
-    if not work:
-        return True
-    failed: list[BaseException] = []
-    incomplete: list[Callable[[], object]] = []
+_heard: dict[int, dict[str, object]] = {}  # kinds of error, by the identity of the observer
 
-    def do(step: Callable[[], object]) -> None:
+
+def is_unheard(observer: object, kind: str) -> bool:
+    """Whether this kind of error was not logged of this observer yet, by any loop or adapter; it is from now on."""
+    kinds = _heard.get(id(observer))
+    if kinds is None:
         try:
-            if step() is False:  # an adapter's answer: not all arrived
-                incomplete.append(step)
-        except BaseException as error:  # noqa: BLE001 - nobody is above this; it is logged, and the answer is False
-            failed.append(error)
-            log_error(logger, f"{step!r} failed", error)
+            weakref.finalize(observer, _heard.pop, id(observer), None).atexit = False
+        except TypeError:  # nothing says when it is gone and its identity another's
+            return True
+        kinds = _heard.setdefault(id(observer), {})
+    mine = object()
+    return kinds.setdefault(kind, mine) is mine  # one step, so that of two threads one is first
 
-    workers = [threading.Thread(target=do, args=(step,), name="agentkit-flush", daemon=True) for step in work]
-    overdue = time.monotonic() + timeout_s
-    for worker in workers:
-        worker.start()
-        worker.join(min(timeout_s / 2, max(0.0, overdue - time.monotonic())))  # in order, unless one hangs
-    for worker in workers:
-        worker.join(max(0.0, overdue - time.monotonic()))
-    return not any(worker.is_alive() for worker in workers) and not failed and not incomplete
+
+def forget_heard(observer: object) -> None:
+    """Have the errors of an observer, and of those behind it, logged again: it has gone well for a whole run."""
+    for each in (observer, *(observer.behind if isinstance(observer, Adapter) else ())):
+        kinds = _heard.get(id(each))
+        if kinds:
+            kinds.clear()

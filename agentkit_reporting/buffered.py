@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.endings import Ending
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import AgentEvent, ObserverFailed
 from agentkit_loop.observers import Observer, Registration
@@ -144,7 +145,8 @@ class BufferedReporter(ReportingAdapter):
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Deliver what is held and flush the observer behind; return whether everything so far arrived."""
-        went_well = bounded(self._deliver_held, timeout_s)
+        delivery = Ending(self, type(self).__name__, "delivery", self._deliver_held)
+        went_well = bounded(delivery, timeout_s)
         return finish((self._inner,), "flush", timeout_s) and went_well and not self.account().lost
 
     def close(self, timeout_s: float | None = None) -> bool:

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from agentkit_loop.endings import Ending
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import EventKind, Observer, Registration
@@ -295,7 +296,9 @@ class _Counted:
 
     def _pass(self, method: str, timeout_s: float | None) -> bool:
         step = getattr(self._sender, method, None)
-        return not callable(step) or bounded(step, timeout_s)
+        return not callable(step) or bounded(
+            Ending(self._sender, type(self._sender).__name__, method, step), timeout_s
+        )
 
     def account(self) -> Account:
         with self._lock:

@@ -7,6 +7,7 @@ is never called from two places at once; neither waits on an event loop, nor whe
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import inspect
 import threading
@@ -95,8 +96,9 @@ class Delivery(ABC):
     def _do_flushes(self) -> bool:
         """Flush the observer for everybody who asked; whether anybody did."""
         asked = []
-        while self._flushes:
-            asked.append(self._flushes.popleft())
+        with contextlib.suppress(IndexError):  # whoever comes too late for the end takes its own, see `flush`
+            while True:
+                asked.append(self._flushes.popleft())
         if asked:
             went_well = self._finish("flush")
             for flush in asked:
@@ -149,6 +151,8 @@ class Delivery(ABC):
         flush = Flush()
         self._flushes.append(flush)
         self.queue.wake()
+        if self._ended.is_set():  # by a close, while this waited: nobody looks any more
+            self._do_flushes()
         left = None if until is None else max(0.0, until - time.monotonic())
         return self._wait(flush.ended, left) and flush.went_well and not self.account().lost
 

@@ -7,6 +7,7 @@ the policies, or the `handle_event` of the outermost adapter, for callers that j
 from __future__ import annotations
 
 import collections
+import functools
 import logging
 import threading
 import time
@@ -15,6 +16,9 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
+import attrs
+
+from agentkit_loop.endings import Ending, endings, unfinished
 from agentkit_loop.errors import InnerObserverError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
 from agentkit_loop.observers import (
@@ -29,8 +33,6 @@ from agentkit_loop.observers import (
     ToldAs,
     log_error,
     note_failure,
-    own_method,
-    run_bounded,
     slot_of,
     unfolded,
 )
@@ -284,30 +286,25 @@ def finish(inners: Iterable[Inner], method: str, timeout_s: float | None) -> boo
     """
     until = None if timeout_s is None else time.monotonic() + timeout_s
     went_well = True
-    for inner in inners:
-        step = own_method(inner.observer, method)
-        if step is None:
-            continue
+    for ending in endings([(inner.observer, inner.name, inner.policy) for inner in inners], method):
         left = None if until is None else max(0.0, until - time.monotonic())
-        went_well = _do(inner.observer, step, left) and went_well
+        if left is None or not isinstance(ending.observer, ReportingAdapter):
+            went_well = bounded(ending, left) and went_well
+        else:  # an adapter keeps to a bound by itself
+            step: Callable[..., Any] = ending.step
+            went_well = bounded(attrs.evolve(ending, step=functools.partial(step, left)), None) and went_well
     return went_well
 
 
-def _do(observer: object, step: Callable[..., Any], timeout_s: float | None) -> bool:
-    if timeout_s is not None and not isinstance(observer, ReportingAdapter):
-        return bounded(step, timeout_s)
-    try:  # an adapter keeps to a bound by itself
-        return (step() if timeout_s is None else step(timeout_s)) is not False
-    except Exception as error:  # noqa: BLE001 - what an observer raises at its end stops nothing
-        log_error(logger, f"{step!r} failed", error)
-        return False
-
-
-def bounded(step: Callable[[], object], timeout_s: float | None) -> bool:
+def bounded(ending: Ending, timeout_s: float | None) -> bool:
     """Do something; within a bound, on a thread of its own, so that it may hang. True if it ended, not with False."""
     if timeout_s is not None:
         try:
-            return run_bounded([step], timeout_s)
+            return not unfinished([ending], timeout_s)
         except RuntimeError:  # no thread can be started any more: the interpreter ends
             pass
-    return _do(None, step, None)
+    try:
+        return ending.step() is not False
+    except Exception as error:  # noqa: BLE001 - told; the others are ended as well
+        ending.failed(error)
+        return False

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,18 +74,19 @@ class JsonlReporter(LoopObserver):
         """What scrubs each event before it is written; None for none."""
         self._redact = None if self.redactor is None else self.redactor.event
         self._files: _SessionFiles | None = None
-        self._writer: LineWriter | None = None
+        self._sink: LineWriter | _SessionFiles
         if per == "session":
-            self._files = _SessionFiles(target, sync, rotation)
+            self._sink = self._files = _SessionFiles(target, sync, rotation)
             self.path = self._files.directory
         elif isinstance(target, (str, os.PathLike)) and target != "-":
-            self._writer = writer = LogWriter(target, rotation=rotation, **sync)
+            self._sink = writer = LogWriter(target, rotation=rotation, **sync)
             self.path = writer.path
         else:
             if rotation is not None:
                 raise ConfigurationError("rotation refused because a stream has no segments; give a path")
-            self._writer = StreamWriter(sys.stdout if target == "-" else target, **sync)
-        self._write = None if self._writer is None else self._writer.write  # looked up once: for every chunk
+            self._sink = StreamWriter(sys.stdout if target == "-" else target, **sync)
+        # Looked up once: for every chunk.
+        self._write = self._sink.write if isinstance(self._sink, LineWriter) else None
         self.begin_anew()
         watch(self, at_exit=False)
 
@@ -100,13 +102,12 @@ class JsonlReporter(LoopObserver):
             and isinstance(event.delta, (AppendText, AppendBytes))
         ):
             return
-        self._received.add()
         try:
             told = event if self._redact is None else self._redact(event)
             if self._write is not None:
                 self._write(encode_event(told))
             elif self._files is not None:
-                self._files.write(event.session_id, encode_event(told))
+                self._files.write(told.session_id, encode_event(told))
         except BaseException:
             self._failed.add()
             raise
@@ -114,32 +115,29 @@ class JsonlReporter(LoopObserver):
             self._redacted.add()
 
     def account(self) -> Account:
-        """Return how many events were to be written so far, previews left out by choice aside, and how many were."""
-        failed, redacted = self._failed.value, self._redacted.value
-        received = self._received.value
+        """Return what became of the events; previews that are left out on purpose are in no count."""
+        failed = self._failed.value
+        written = self._sink.lines - self._written_before
         return Account(
             name=type(self).__name__,
-            received=received,
-            delivered=received - failed,
+            received=written + failed,
+            delivered=written,
             failed=failed,
-            redacted=redacted,
+            redacted=self._redacted.value,
         )
 
     def begin_anew(self) -> None:
         """Forget what was counted: this is a forked child."""
-        self._received, self._failed, self._redacted = Tally(), Tally(), Tally()
+        self._failed, self._redacted = Tally(), Tally()
+        self._written_before = self._sink.lines
 
     def flush(self) -> None:
-        """Force what was written to the disk, unless fsync is "never"."""
-        for sink in (self._writer, self._files):
-            if sink is not None:
-                sink.flush()
+        """Force what was written to the disk, unless fsync is "never"; raises LogError."""
+        self._sink.flush()
 
     def close(self) -> None:
-        """Flush and close what was opened here; a second time is harmless."""
-        for sink in (self._writer, self._files):
-            if sink is not None:
-                sink.close()
+        """Flush and close what was opened here; a second time is harmless. Raises LogError."""
+        self._sink.close()
 
 
 class _SessionFiles(Locked):
@@ -156,6 +154,14 @@ class _SessionFiles(Locked):
             Rotator(self.directory / "any.jsonl", rotation, sync["clock"] or Clock())
         self._open: collections.OrderedDict[str, LogWriter] = collections.OrderedDict()
         self._closed = False
+        self._lines_of_closed = 0
+        self._trouble: LogError | None = None  # with a file that made room for another, until it is told
+
+    @property
+    def lines(self) -> int:
+        """How many lines were written whole."""
+        with self._lock:
+            return self._lines_of_closed + sum(writer.lines for writer in self._open.values())
 
     def path_of(self, session_id: str) -> Path:
         return self.directory / f"{_file_stem(session_id)}.jsonl"
@@ -170,21 +176,43 @@ class _SessionFiles(Locked):
             if writer is None:
                 writer = self._open[session_id] = LogWriter(self.path_of(session_id), **self._options)
                 if len(self._open) > MAX_OPEN_SESSIONS:
-                    self._open.popitem(last=False)[1].close(wait=False)
+                    self._make_room()
             else:
                 self._open.move_to_end(session_id)
             writer.write(line)
 
+    def _make_room(self) -> None:
+        """Close the file written longest ago; what goes wrong there is no fault of the one that is written now."""
+        writer = self._open.popitem(last=False)[1]
+        try:
+            writer.close(wait=False)
+        except LogError as error:
+            self._trouble = error
+        finally:
+            self._lines_of_closed += writer.lines
+
     def flush(self) -> None:
         with self._lock:
-            for writer in self._open.values():
-                writer.flush()
+            self._each(LogWriter.flush, list(self._open.values()))
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            while self._open:
-                self._open.popitem()[1].close()
+            writers = list(self._open.values())
+            self._open.clear()
+            self._lines_of_closed += sum(writer.lines for writer in writers)
+            self._each(LogWriter.close, writers)
+
+    def _each(self, act: Callable[[LogWriter], None], writers: list[LogWriter]) -> None:
+        """Do it with every file, whatever goes wrong with one; raises the first LogError."""
+        first, self._trouble = self._trouble, None
+        for writer in writers:
+            try:
+                act(writer)
+            except LogError as error:
+                first = first or error
+        if first is not None:
+            raise first
 
 
 def _file_stem(session_id: str) -> str:

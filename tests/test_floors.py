@@ -23,6 +23,7 @@ LOOP_FLOORS = (
     {"events"},
     {"stamping", "transcript", "compaction_plans"},
     {"observers", "digest", "state", "tool_context"},
+    {"endings"},
     {"emitter", "file_reading"},
     {
         "tool_arguments",
@@ -59,6 +60,7 @@ REPORTING_FLOORS = (
         "terminal",
         "log",
         "log.segments",
+        "log.descriptors",
         "log.locks",
         "log.places",
         "accounting",

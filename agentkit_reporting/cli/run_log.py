@@ -17,6 +17,7 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.jsonl import JsonlReporter
+from agentkit_reporting.log.locks import open_private
 from agentkit_reporting.log.places import make_directories
 
 _LOG_START = b'{"v":'
@@ -157,7 +158,7 @@ def _try_file(path: Path, name: str) -> None:
     make_directories(path.parent)
     if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
         return  # opening it waits for a reader, who would take closing it for the end
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = open_private(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(fd, b"")  # changes nothing, and a device that takes nothing says so
         status = os.fstat(fd)

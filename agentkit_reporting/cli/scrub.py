@@ -16,6 +16,7 @@ from agentkit_loop.errors import LogError
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.cli.redaction_options import chosen_rules, rule_options
 from agentkit_reporting.codec import encode_event
+from agentkit_reporting.log.locks import make_private
 from agentkit_reporting.log.places import make_directories
 from agentkit_reporting.log.read import LogReader, read_events
 from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE, RedactionMode
@@ -104,6 +105,7 @@ def _whole(output: str) -> Iterator[IO[bytes]]:
         raise _unwritable(output, error) from error
     try:
         with os.fdopen(fd, "wb") as file:
+            make_private(fd)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -111,7 +113,7 @@ def _whole(output: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise _unwritable(output, error) from error
     finally:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)  # its directory may have been removed
 
 
 def _unwritable(output: str, error: OSError) -> LogError:

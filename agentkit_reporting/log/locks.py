@@ -6,6 +6,7 @@ exclusive one. Where the system or the file system knows no such locks nobody ge
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -65,6 +66,29 @@ def is_at(status: os.stat_result, path: Path) -> bool:
         return False
 
 
+def open_private(path: Path, flags: int) -> int:
+    """Open a file, make it if it is missing; raises OSError. A new one has mode 0600, whatever the umask."""
+    flags |= os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:  # made by another meanwhile, or a link to a file that is not there
+        return os.open(path, flags | os.O_CREAT, 0o600)
+    try:
+        make_private(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def make_private(fd: int) -> None:
+    """Give a new file the mode 0600, of which an unusual umask may have taken bits away; raises OSError."""
+    if sys.platform != "win32":
+        os.fchmod(fd, 0o600)
+
+
 def open_shared(path: Path) -> int:
     """Open a log for appending, make it if it is missing (mode 0600), and take the shared lock.
 
@@ -72,7 +96,7 @@ def open_shared(path: Path) -> int:
     packed. Raises OSError; BlockingIOError where another program has locked the log itself.
     """
     while True:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = open_private(path, os.O_WRONLY | os.O_APPEND)
         try:
             if _is_ours(fd, path):
                 return fd

@@ -61,4 +61,10 @@ def make_directories(directory: Path) -> None:
     # Path.mkdir(parents=True) gives the mode to the last one only.
     if not directory.exists():
         make_directories(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:  # another was quicker
+            if not directory.is_dir():
+                raise
+        else:
+            directory.chmod(0o700)  # an unusual umask takes bits away

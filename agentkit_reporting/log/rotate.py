@@ -20,7 +20,7 @@ import attrs
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError
-from agentkit_reporting.log.locks import is_at, lock_alone, open_shared, unlock
+from agentkit_reporting.log.locks import is_at, lock_alone, open_private, open_shared, unlock
 from agentkit_reporting.log.packing import PackingName, packing_of
 from agentkit_reporting.log.segments import (
     MAX_NUMBER,
@@ -187,7 +187,7 @@ class Rotator:
     def _turn(self) -> Iterator[int | None]:
         """Hold the lock of the rotation; gives None where another process does."""
         place = lock_path(self._path)
-        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = open_private(place, os.O_RDWR | os.O_NOFOLLOW)
         try:
             if not (lock_alone(fd) and is_at(os.fstat(fd), place)):
                 yield None

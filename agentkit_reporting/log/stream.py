@@ -13,13 +13,16 @@ from agentkit_loop.errors import LogError
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 from agentkit_reporting.log.write import LineWriter
 
+_STANDARD_ERROR = 2  # up to it, a program may have its output redirected while it runs
+
 
 class StreamWriter(LineWriter):
     """Writes lines to an open stream, text or binary, each whole and flushed; the stream stays open.
 
     Below a stream of the io module lies a file: lines go there directly, behind what the stream held back,
     so that a reader that went away leaves nothing in a buffer for the interpreter to stumble over at exit.
-    A stream over a regular file is forced to the disk as a LogWriter's file is.
+    A stream over a regular file is forced to the disk as a LogWriter's file is. A stream whose descriptor was
+    closed behind its back is refused, also where the number is another file's by now.
     """
 
     def __init__(
@@ -40,9 +43,12 @@ class StreamWriter(LineWriter):
         self._raw = _raw_file(stream)
         self._gone = False  # the other end of the pipe
         self._fd = -1
+        self._below: os.stat_result | None = None  # the file below, where nobody redirects it on purpose
         if self._raw is not None:
             self._fd = self._raw.fileno()
-            self._syncing.start(possible=stat.S_ISREG(os.fstat(self._fd).st_mode))
+            status = os.fstat(self._fd)
+            self._below = status if self._fd > _STANDARD_ERROR else None
+            self._syncing.start(possible=stat.S_ISREG(status.st_mode))
         self._is_text = isinstance(stream, io.TextIOBase) or hasattr(stream, "encoding")
 
     def write(self, line: bytes) -> None:
@@ -55,13 +61,19 @@ class StreamWriter(LineWriter):
             if self._gone:
                 raise self._failure(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
             try:
+                self._refuse_another_file()
                 self._write(line)
-                self._syncing.written(self._fd)
+                self._force(self._fd)
             except BrokenPipeError as error:
                 self._gone = True
                 raise self._failure(error) from error
             except (OSError, ValueError) as error:  # ValueError: the stream was closed meanwhile
                 raise self._failure(error) from error
+
+    def _refuse_another_file(self) -> None:
+        """Raise OSError where the stream's descriptor was closed behind its back and is another file's now."""
+        if self._below is not None and not os.path.samestat(os.fstat(self._fd), self._below):
+            raise OSError(errno.EBADF, "The descriptor of the stream was closed and is another file's by now")
 
     def _write(self, line: bytes) -> None:
         if self._raw is not None:
@@ -85,9 +97,13 @@ class StreamWriter(LineWriter):
             if self._gone or self._closed or getattr(self._stream, "closed", False):
                 return
             try:
+                self._refuse_another_file()
                 self._syncing.flush(self._fd)
             except OSError as error:
                 raise self._failure(error) from error
+            trouble, self._trouble = self._trouble, None
+            if trouble is not None:
+                raise LogError(trouble, path=self.name)
 
     def close(self) -> None:
         """Flush and let go of the stream, which belongs to who opened it."""

@@ -21,8 +21,9 @@ DEFAULT_FSYNC_INTERVAL_MS = 1_000.0
 class Syncing:
     """When the lines of one descriptor are forced to the disk.
 
-    count: how often it was done. monotonic: the clock. look_at: the moment from which `written` is to be
-    called for a line; before it, and where nothing is ever forced, it would do nothing.
+    count: how often it was done. is_each: whether it is done for each line. monotonic: the clock. look_at: the
+    moment from which `written` is to be called for a line; before it, and where nothing is ever forced, it would
+    do nothing.
     """
 
     def __init__(self, fsync: FsyncPolicy, fsync_interval_ms: float, clock: Clock | None) -> None:
@@ -37,6 +38,7 @@ class Syncing:
         self.count = 0
         self.monotonic = time.monotonic if clock is None else clock.monotonic
         self.look_at = math.inf
+        self.is_each = fsync == "always"
         self._wanted = fsync != "never"
         self._interval_s = fsync_interval_ms / 1_000 if fsync == "interval" else 0.0
         self._due: float | None = None  # when the oldest unsynced line has waited long enough

@@ -8,6 +8,7 @@ opens a file while another process is in the middle of a line may add a newline 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -23,6 +24,7 @@ from typing import Any, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import LogError
+from agentkit_reporting.log.descriptors import MARK, MARK_OF, Opening, claim, read_mark, set_apart
 from agentkit_reporting.log.locks import is_at, open_shared
 from agentkit_reporting.log.places import make_directories, reason_of, writable_path
 from agentkit_reporting.log.rotate import Rotation, Rotator
@@ -61,6 +63,7 @@ class LineWriter(Locked, ABC):
         self.short_writes = 0
         self._torn = False  # the last byte written is not a newline
         self._closed = False
+        self._trouble: str | None = None  # that cost no line, until `flush` or `close` tells it
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +102,16 @@ class LineWriter(Locked, ABC):
         self._torn = False
         self.lines += 1
 
+    def _force(self, fd: int) -> None:
+        """Have a written line forced to the disk as the policy says; raises OSError where that is for each."""
+        try:
+            self._syncing.written(fd)
+        except OSError as error:
+            if self._syncing.is_each:
+                self.lines -= 1
+                raise
+            self._trouble = f"lines could not be forced to the disk: {reason_of(error)}"
+
     def _refuse_closed(self) -> None:
         if self._closed:
             raise LogError("event refused while the writer is closed; make a new one", path=self.name)
@@ -123,7 +136,8 @@ class LogWriter(LineWriter):
     writer looks at most once a second, when it writes, whether its file was rotated by another process, and
     goes on in the new one. Where the file was removed that line, or a flush, is refused with LogError, and
     the next line begins a new file; lines since the last look went with the old one. What goes wrong with
-    rotating, packing and removing loses no line and is told by `flush` and `close`.
+    rotating, packing and removing loses no line and is told by `flush` and `close`. So is a descriptor that
+    other code of this process closed: the log is opened again, and what got its number gets no line.
     """
 
     def __init__(
@@ -143,17 +157,21 @@ class LogWriter(LineWriter):
             self._rotator = Rotator(self.path, rotation, Clock() if clock is None else clock)
         super().__init__(str(self.path), syncing)
         self._fd = -1
+        self._opening: Opening | None = None  # of that descriptor
         self._look_at = math.inf  # by the monotonic clock: when to look at the file again
         self._room = math.inf  # how many bytes may be written before that
-        self._trouble: str | None = None  # with the rotation, until it is told
 
     def write(self, line: bytes) -> None:
         """Append a line, given without its newline; raises LogError where it did not get out whole."""
         with self._lock:
             fd = self._fd
             try:
-                if fd < 0:
-                    fd = self._open()
+                try:
+                    is_ours = read_mark(fd, MARK_OF) == MARK
+                except (OSError, ValueError):  # closed by somebody else; not opened yet
+                    is_ours = False
+                if not is_ours:
+                    fd = self._opened()
                 syncing = self._syncing
                 rotator = self._rotator
                 now = syncing.monotonic()
@@ -171,7 +189,7 @@ class LogWriter(LineWriter):
                 if rotator is not None:
                     self._room -= len(line) + 1
                 if now >= syncing.look_at:  # here, for every line, without a call
-                    syncing.written(fd)
+                    self._force(fd)
             except OSError as error:
                 raise self._failure(error) from error
 
@@ -182,18 +200,37 @@ class LogWriter(LineWriter):
         self.short_writes += 1
         self._put(self._write_some, rest[:-1])
 
-    def _open(self) -> int:
+    def _opened(self) -> int:
+        """Return the descriptor of the log, opened if it is not, and again if somebody else closed it."""
+        opening = self._opening
+        if opening is not None:
+            if opening.is_there():  # without marks it is looked at here
+                return self._fd
+            self.lose(self._fd)
         self._refuse_closed()
         make_directories(self.path.parent)
         if self._rotator is not None:
             self._rotator.upkeep.start_if_rotated()  # a crash may have left something
-        self._take(open_shared(self.path))
+        self._take(set_apart(open_shared(self.path)))
+        if opening is not None:
+            self._syncing.written(self._fd)  # what was written by the other one waits for it, perhaps
         return self._fd
+
+    def lose(self, fd: int) -> None:
+        """Forget a descriptor that was closed by somebody else, to whom its number belongs now."""
+        if fd != self._fd:
+            return
+        self._fd, self._opening = -1, None
+        self._trouble = (
+            "descriptor of the log was closed by other code of this process; the log was opened again, and no line "
+            "went elsewhere"
+        )
 
     def _take(self, fd: int) -> None:
         """Write to this descriptor from now on."""
         status = os.fstat(fd)
-        self._fd = fd
+        self._fd, self._opening = fd, Opening(fd, status)
+        claim(fd, self)
         is_file = stat.S_ISREG(status.st_mode)
         is_new = is_file and status.st_size == 0
         self._syncing.start(possible=is_file, new_in=self.path.parent if is_new else None)
@@ -204,6 +241,12 @@ class LogWriter(LineWriter):
             if self._rotator is not None:
                 self._rotator.begin(status)
                 self._room = -1  # look before the first line: what is there may be old, or large
+
+    def _let_go(self) -> None:
+        """Close the descriptor, unless its number is somebody else's by now; raises OSError."""
+        opening, self._fd, self._opening = self._opening, -1, None
+        if opening is not None:
+            opening.close()
 
     def _look(self, now: float, length: int) -> int:
         """Return the descriptor for a line of that length, of a new file where the old one is not for it."""
@@ -223,53 +266,55 @@ class LogWriter(LineWriter):
             self._look_at = now + (left if 0 < left < LOOK_AGAIN_S else LOOK_AGAIN_S)
         return self._fd
 
-    def _refuse_removed(self, status: os.stat_result) -> None:
+    def _refuse_removed(
+        self,
+        status: os.stat_result,
+        what: str = "line refused because the log was removed while it was written",
+    ) -> None:
         """Let go of a file that was removed, which no segment ever is while it is held; raises LogError."""
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-            fd, self._fd = self._fd, -1
-            os.close(fd)
-            raise LogError(
-                "line refused because the log was removed while it was written; the next one begins a new log",
-                path=self.name,
-            )
+            with contextlib.suppress(OSError):
+                self._let_go()
+            raise LogError(f"{what}; the next line begins a new log", path=self.name)
 
     def _move_on(self) -> None:
         """Go on in the file that is at the path by now; raises OSError, and all stays as it was."""
-        old, syncing = self._fd, self._syncing
+        old, opening = self._fd, self._opening
         make_directories(self.path.parent)
-        fd = open_shared(self.path)
+        fd = set_apart(open_shared(self.path))
         try:
-            syncing.flush(old)
+            self._syncing.flush(old)
         finally:
-            self._fd = fd
-            os.close(old)
             self._take(fd)
+            if opening is not None:
+                opening.close()
         if self._rotator is not None:
             self._rotator.upkeep.start()
 
     def flush(self) -> None:
         """Force to the disk what was written, unless fsync is "never".
 
-        Raises LogError, also where the file was removed, and for what went wrong with rotated segments.
+        Raises LogError, also where the file was removed, and for what went wrong and cost no line: with rotated
+        segments, or with a descriptor that somebody else closed.
         """
         with self._lock:
-            self._sync()
             if self._fd >= 0:
-                self._refuse_removed(os.fstat(self._fd))
+                try:
+                    self._syncing.flush(self._opened())
+                    status = os.fstat(self._fd)
+                except OSError as error:
+                    raise self._failure(error) from error
+                self._refuse_removed(
+                    status, what="log was removed while it was written, and its lines with it"
+                )
         self._tell_trouble()
 
-    def _sync(self) -> None:
-        try:
-            self._syncing.flush(self._fd)
-        except OSError as error:
-            raise self._failure(error) from error
-
-    def _tell_trouble(self) -> None:
-        if self._rotator is not None:
-            trouble, self._trouble = self._trouble, None
-            trouble = trouble or self._rotator.upkeep.take_trouble()
-            if trouble is not None:
-                raise LogError(trouble, path=self.name)
+    def _tell_trouble(self, *, of_segments: bool = True) -> None:
+        trouble, self._trouble = self._trouble, None
+        if trouble is None and of_segments and self._rotator is not None:
+            trouble = self._rotator.upkeep.take_trouble()
+        if trouble is not None:
+            raise LogError(trouble, path=self.name)
 
     def close(self, *, wait: bool = True) -> None:
         """Flush and close the file; a second time is harmless. A line after that is refused.
@@ -277,19 +322,27 @@ class LogWriter(LineWriter):
         wait: until segments are packed; otherwise that goes on in the background.
         """
         with self._lock:
-            self._closed = True
-            if self._fd < 0:
-                return
+            was_open, self._closed = self._fd >= 0, True
             try:
-                self._sync()
+                self._end()
+            except OSError as error:
+                raise self._failure(error) from error
             finally:
-                fd, self._fd = self._fd, -1
-                os.close(fd)
-        if self._rotator is not None:
-            self._rotator.upkeep.start_if_rotated()  # this may have been the last to hold an old segment
-            if wait:
-                self._rotator.upkeep.finish()
-                self._tell_trouble()
+                if self._rotator is not None and was_open:
+                    self._rotator.upkeep.start_if_rotated()  # this may have been the last to hold an old segment
+        if self._rotator is not None and wait:
+            self._rotator.upkeep.finish()
+        self._tell_trouble(of_segments=wait)
+
+    def _end(self) -> None:
+        opening = self._opening
+        if opening is not None and not opening.is_there():
+            self.lose(self._fd)
+        try:
+            if self._fd >= 0:
+                self._syncing.flush(self._fd)
+        finally:
+            self._let_go()
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork.
@@ -299,9 +352,8 @@ class LogWriter(LineWriter):
         super().after_fork()
         if self._rotator is not None:
             self._rotator.upkeep.renew()
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+            with contextlib.suppress(OSError):
+                self._let_go()
 
 
 def _ends_torn(path: Path) -> bool:
