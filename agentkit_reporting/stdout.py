@@ -8,6 +8,7 @@ others, whole parts and lines, each behind the session's tag.
 from __future__ import annotations
 
 import threading
+import zlib
 from typing import TextIO, TypeAlias, assert_never, cast
 
 import attrs
@@ -62,9 +63,7 @@ class _Session:
     printed: bool = False  # some of its content was printed
     kinds: dict[str, str] = attrs.field(factory=dict)  # of its open parts
     missed: set[str] = attrs.field(factory=set)  # open parts that are printed at their commit
-    shown: dict[str, int] = attrs.field(
-        factory=dict
-    )  # open parts whose text broke off, and how much was printed
+    shown: dict[str, _Shown] = attrs.field(factory=dict)  # open parts whose text broke off
 
     def begin_request(self, *, silent: bool = False) -> None:
         """Forget the parts of the last request."""
@@ -76,13 +75,34 @@ class _Session:
 
 
 @attrs.define(eq=False)
+class _Shown:
+    """How much of a text was printed as it came; it is not kept, since it may be long."""
+
+    length: int = 0  # characters
+    checksum: int = 0  # CRC-32
+
+    def add(self, chunk: str) -> None:
+        """Take the next piece."""
+        self.length += len(chunk)
+        self.checksum = _crc32(chunk, self.checksum)
+
+    def begins(self, text: str) -> bool:
+        """Whether a text begins with what was printed."""
+        return self.length <= len(text) and _crc32(text[: self.length]) == self.checksum
+
+
+def _crc32(text: str, before: int = 0) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"), before)
+
+
+@attrs.define(eq=False)
 class _Live:
     """The part that is printed as it comes."""
 
     session_id: str
     request_id: str
     part_id: str
-    length: int = 0  # characters that came
+    shown: _Shown
 
 
 class StdoutReporter(LoopObserver):
@@ -136,7 +156,7 @@ class StdoutReporter(LoopObserver):
                     and event.request_id == live.request_id
                     and event.session_id == live.session_id
                 ):
-                    live.length += len(delta.chunk)
+                    live.shown.add(delta.chunk)
                     self._page.append(delta.chunk)
                     return
             if not self._out.stopped:
@@ -266,8 +286,9 @@ class StdoutReporter(LoopObserver):
             session.printed = True
             self._started_call = ""
             self._page.begin(kind, _style(kind), self._lead(kind))
-            length = session.shown.pop(delta.part_id, 0) + len(delta.chunk)
-            self._live = _Live(session.id, event.request_id, delta.part_id, length)
+            shown = session.shown.pop(delta.part_id, None) or _Shown()
+            shown.add(delta.chunk)
+            self._live = _Live(session.id, event.request_id, delta.part_id, shown)
             self._page.append(delta.chunk)
         elif isinstance(delta, CommitPart):
             self._commit(session, event.request_id, delta)
@@ -278,11 +299,16 @@ class StdoutReporter(LoopObserver):
         part, live = delta.part, self._live
         place = (session.id, request_id, delta.part_id)
         if live is not None and (live.session_id, live.request_id, live.part_id) == place:
+            # A redacting sink before this one holds back the end of a text that might have been a secret's beginning.
+            if isinstance(part, (TextPart, ReasoningPart)) and live.shown.begins(part.text):
+                rest = part.text[live.shown.length :]
+                live.shown.add(rest)
+                self._page.append(rest)
             self._end_live()
-        length = session.shown.pop(delta.part_id, None)
-        if length is None:
+        shown = session.shown.pop(delta.part_id, None)
+        if shown is None:
             self._print_part(session, part)
-        elif isinstance(part, (TextPart, ReasoningPart)) and len(part.text) != length:
+        elif isinstance(part, (TextPart, ReasoningPart)) and len(part.text) != shown.length:
             # A sink between the loop and this one dropped appends, as it may.
             said = "not all of the text above came while it was streamed; the whole:"
             self._act(session, (("dim", said),))
@@ -318,7 +344,7 @@ class StdoutReporter(LoopObserver):
     def _end_live(self) -> None:
         live, self._live = self._live, None
         if live is not None and live.session_id in self._sessions:
-            self._sessions[live.session_id].shown[live.part_id] = live.length
+            self._sessions[live.session_id].shown[live.part_id] = live.shown
         self._page.end()
 
     def _end_live_of(self, session: _Session) -> None:

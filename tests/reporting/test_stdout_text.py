@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import threading
 
+import pytest
+
 from agentkit_loop.content import (
     CommitPart,
     CustomPart,
@@ -106,6 +108,27 @@ def test_a_preview_that_a_sink_thinned_out_is_followed_by_the_whole() -> None:
     assert stream.getvalue() == (
         "one three\n\n  not all of the text above came while it was streamed; the whole:\n\none two three\n"
     )
+
+
+@pytest.mark.parametrize("pieces", [("one ", "two"), ("one two", " three"), ("one",)])
+def test_the_end_that_a_preview_lacks_is_printed_where_the_text_stands(pieces: tuple[str, ...]) -> None:
+    stream = io.StringIO()
+    script = Script("s", StdoutReporter(stream, colour=False).handle_event)
+    script.request()
+    script.begin("part-1")
+    script.append("part-1", *pieces)
+    script.commit("part-1", "one two three")
+    assert stream.getvalue() == "one two three\n"
+
+
+def test_a_preview_that_goes_on_otherwise_than_the_whole_is_followed_by_it() -> None:
+    stream = io.StringIO()
+    script = Script("s", StdoutReporter(stream, colour=False).handle_event)
+    script.request()
+    script.begin("part-1")
+    script.append("part-1", "one 2")
+    script.commit("part-1", "one two three")
+    assert stream.getvalue().endswith("the whole:\n\none two three\n")
 
 
 def test_of_interleaved_parts_one_is_printed_as_it_comes_and_the_others_after_it() -> None:
