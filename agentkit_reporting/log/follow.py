@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Callable, Generator, Iterator
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.events import AgentEvent, RunCancelled, RunFailed, RunFinished, RunStarted
 from agentkit_reporting.log.lines import Batch
 from agentkit_reporting.log.sources import Sources
@@ -74,29 +76,40 @@ class Follower:
 class RunWatch:
     """Whether the runs that one waits for are over.
 
-    Of the runs that are there before one waits only the last counts: an older one that is open broke off.
-    After that all count that start. Runs of sub-agents end with their parent's.
+    Of the runs that are there before one waits only the one that started last counts: an older one that is open
+    broke off. After that all count that start. Runs of sub-agents end with their parent's, where that is read too.
     """
 
     def __init__(self) -> None:
+        self._started: dict[
+            str, tuple[dt.datetime, str | None]
+        ] = {}  # by session: when last, its parent's session
         self._open: set[str] = set()
-        self._has_seen = False
         self._is_live = False
 
     def watched(self, events: Generator[AgentEvent]) -> Generator[AgentEvent]:
         """Yield the events, having looked at them."""
         with contextlib.closing(events):
             for event in events:
-                if isinstance(event, RunStarted) and event.parent is None:
-                    if not self._is_live:
-                        self._open.clear()
+                if isinstance(event, RunStarted):
+                    parent = None if event.parent is None else event.parent.session_id
+                    self._started[event.session_id] = (event.timestamp, parent)
                     self._open.add(event.session_id)
-                    self._has_seen = True
-                elif isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+                elif isinstance(event, (RunFinished, RunCancelled)) or (
+                    # What a resume says of the run before is followed by its own run.
+                    isinstance(event, RunFailed) and event.error.type != PROCESS_ENDED.type
+                ):
                     self._open.discard(event.session_id)
                 yield event
 
     def is_over(self) -> bool:
         """Whether no run is open that was waited for; asked when all that is there has been read."""
+        roots = {
+            session: moment
+            for session, (moment, parent) in self._started.items()
+            if parent not in self._started
+        }
+        if not self._is_live and roots:
+            self._open &= {max(roots, key=lambda session: roots[session])}
         self._is_live = True
-        return self._has_seen and not self._open
+        return bool(roots) and self._open.isdisjoint(roots)

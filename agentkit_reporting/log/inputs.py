@@ -51,18 +51,25 @@ class Input(Protocol):
 class StreamInput:
     """An open stream, or a file that is read as one: packed, a pipe, a device.
 
-    stream: None for a file of that name, opened when it is its turn. If it is gone by then and `others` are
-    given, the first of them that is there holds the same.
+    stream: None for the file at `place`, opened when it is its turn. If it is gone by then and `others` are given,
+    the first of them that is there holds the same.
     """
 
     def __init__(
-        self, name: str, reading: Reading, *, stream: Any = None, others: tuple[str, ...] = ()
+        self,
+        name: str,
+        reading: Reading,
+        *,
+        stream: Any = None,
+        place: Path | None = None,
+        others: tuple[Path, ...] = (),
     ) -> None:
         self.name = name
         self.finished = False
         self.is_open = False
         self._reading = reading
         self._stream = stream
+        self._place = Path(name) if place is None else place
         self._others = others
 
     def batches(self, *, to_end: bool) -> Iterator[Batch]:
@@ -71,8 +78,9 @@ class StreamInput:
         self.finished = True
         damage = None
         block_bytes = min(BLOCK_BYTES, self._reading.max_line_bytes)
-        if self._stream is None and not Path(self.name).exists():
-            self.name = next((name for name in self._others if Path(name).exists()), self.name)
+        if self._stream is None and not self._place.exists():
+            self._place = next((each for each in self._others if each.exists()), self._place)
+            self.name = str(Path(self.name).with_name(self._place.name)) if self._others else self.name
         lines = Lines(self.name, self._reading)
         with contextlib.closing(self._blocks(block_bytes)) as blocks:
             try:
@@ -101,11 +109,12 @@ class StreamInput:
             yield from _blocks_of(self._stream, size, self.name)
             return
         try:
-            file = io.FileIO(self.name)
+            file = io.FileIO(self._place)
         except OSError as error:
             raise unreadable(self.name, error) from error
         with file:
-            yield from _blocks_of_file(file, size, self.name, self._reading)
+            packing = packing_for(self.name) or packing_for(self._place.name)
+            yield from _blocks_of_file(file, size, self.name, packing, self._reading)
 
 
 class DamagedError(Exception):
@@ -125,8 +134,10 @@ def packing_for(name: str) -> Packing | None:
 
 def unpacked_blocks(read: Callable[[int], bytes], packing: Packing, reading: Reading) -> Generator[bytes]:
     """Yield what a packed file holds; raises DamagedError with a sentence, and OSError."""
+    size = min(BLOCK_BYTES, reading.max_line_bytes)
     try:
-        yield from unpacked(read, packing, max_bytes=reading.max_unpacked_bytes)
+        for piece in unpacked(read, packing, max_bytes=reading.max_unpacked_bytes):
+            yield from _of_size(piece, size)
     except PackedBeyondBoundsError as error:
         raise DamagedError(f"the rest is not read: {error}") from None
     except (EOFError, packing.error) as error:
@@ -156,11 +167,16 @@ def _blocks_of(stream: Any, size: int, name: str) -> Generator[bytes]:
     read = stream.readline if isinstance(stream, io.TextIOBase) else getattr(stream, "read1", stream.read)
     try:
         while block := _as_bytes(read(size)):
-            yield block
+            yield from _of_size(block, size)
     except UnicodeError as error:  # of a text stream
         raise DamagedError(f"the rest cannot be read: {error}") from None
     except OSError as error:
         raise unreadable(name, error) from error
+
+
+def _of_size(block: bytes, size: int) -> Iterator[bytes]:
+    """Yield what came at once in pieces of at most that size, of which each line can be measured."""
+    return (block[start : start + size] for start in range(0, len(block), size))
 
 
 def _as_bytes(block: Any) -> bytes:
@@ -169,8 +185,9 @@ def _as_bytes(block: Any) -> bytes:
     return b"" if block is None else bytes(block)
 
 
-def _blocks_of_file(file: io.FileIO, size: int, name: str, reading: Reading) -> Generator[bytes]:
-    packing = packing_for(name)
+def _blocks_of_file(
+    file: io.FileIO, size: int, name: str, packing: Packing | None, reading: Reading
+) -> Generator[bytes]:
     try:
         if packing is not None:
             yield from unpacked_blocks(file.read, packing, reading)

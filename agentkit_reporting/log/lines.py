@@ -15,18 +15,21 @@ import attrs
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.codec import DecodeError, decode_event
 
-_MAX_RECORDS_IN_LINE = 16  # what a line is searched for; bounds the work that a hostile line can make
+# What a line is searched for; both bound the work that a hostile line can make.
+_MAX_RECORDS_IN_LINE = 1_000
+_MAX_INSIDE_RECORD = 16  # what looks like the beginning of another one
 _RECORD_START = re.compile(rb'\{"v":\d+,"seq":\d')
 _BOM = b"\xef\xbb\xbf"
 
 
 @attrs.frozen
 class Reading:
-    """How a log is read. note: told of what is no event: path, line from 1, reason."""
+    """How a log is read. note: told of what is no event: path, line from 1, reason. sleep: waits some seconds."""
 
     max_line_bytes: int
     max_unpacked_bytes: int
     note: Callable[[str, int, str], None]
+    sleep: Callable[[float], object]
 
 
 class Lines:
@@ -41,6 +44,11 @@ class Lines:
         self._number = 1  # of the line that is next
         self._pending: list[bytes] = []  # pieces of the line that goes on with the next block
         self._size = 0
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the last line that was fed goes on."""
+        return self._size > 0
 
     def anew(self) -> Lines:
         """Return the same for the same file, from its beginning."""
@@ -109,11 +117,14 @@ def salvaged(line: bytes, reason: str, note: Callable[[str], None]) -> Iterator[
     torn = False
     first = 0
     while first < last:
-        # The longest piece first: what looks like a beginning may stand inside a whole record.
-        for end in range(last, first, -1):
-            event = None if end - first == last else _event_or_none(line[bounds[first] : bounds[end]])
+        # What looks like a beginning may stand inside a whole record, so a later end is tried as well.
+        for end in range(first + 1, min(first + _MAX_INSIDE_RECORD, last) + 1):
+            piece = line[bounds[first] : bounds[end]]
+            length = piece.rfind(b"}") + 1  # behind it the first bytes of a torn record may stand
+            event = _event_or_none(piece[:length]) if length else None
             if event is not None:
                 found.append(event)
+                torn = torn or bool(piece[length:].strip())
                 first = end
                 break
         else:

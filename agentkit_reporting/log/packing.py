@@ -7,6 +7,7 @@ plain one goes. What a crash left is finished by the next call.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Callable, Generator
@@ -124,7 +125,7 @@ def unpacked(
 
 
 def pack(segment: Path, packing: Packing) -> bool:
-    """Replace a plain segment by its packed form, with its mode and its time; raises OSError.
+    """Replace a plain segment by its packed form, with its owner, mode and time; raises OSError.
 
     False where that has to wait, since a writer still has it open. Nothing is left to do where it is gone.
     """
@@ -171,6 +172,8 @@ def _write_packed(fd: int, unfinished: Path, packing: Packing) -> None:
             file.write(packer.compress(block))
         file.write(packer.flush())
         file.flush()
+        with contextlib.suppress(OSError):  # only who may do everything gives files away
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
         os.fchmod(file.fileno(), status.st_mode & 0o777)
         os.utime(file.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))  # age counts from the last line
         os.fsync(file.fileno())

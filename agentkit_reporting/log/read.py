@@ -61,8 +61,9 @@ def read_events(
 
     follow: wait for more, also for logs that are not there yet, in a directory or pattern too. The events of
     each session stay in order; those of several logs come as they come. until_run_end: stop when the runs are
-    over: of those that are there already the last one, and all that start later. poll_ms: how often to look.
-    clock: whose `sleep` waits between two looks. `close()` ends it, also from another thread.
+    over: of those that are there already the one that started last, and all that start later. poll_ms: how often
+    to look. `close()` ends it, also from another thread. clock: whose `sleep` waits between two looks, and for the
+    rest of a line that is written just now.
 
     max_unpacked_bytes: a packed file that gives more than this, and more than 100 times its own size, is not
     read on. Raises LogError for what does not exist, cannot be read or holds no log; ConfigurationError.
@@ -75,24 +76,22 @@ def read_events(
     if not poll_ms > 0:
         raise ConfigurationError(f"poll_ms={poll_ms!r} refused because it is no period; give more than 0")
     bad = _BadLines(strict=strict)
-    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note)
+    clock = clock or Clock()
+    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep)
     sources = Sources(source, reading, waiting=follow)
     if not follow:
         inputs = sources.take_new()
         return LogReader(_all_batches(inputs), bad, paths=tuple(each.name for each in inputs))
     watch = RunWatch() if until_run_end else None
     is_over = watch.is_over if watch is not None else lambda: False
-    follower = Follower(sources, clock=clock or Clock(), poll_ms=poll_ms, is_over=is_over)
+    follower = Follower(sources, clock=clock, poll_ms=poll_ms, is_over=is_over)
     return LogReader(follower.batches(), bad, paths=follower.names, follower=follower, watch=watch)
 
 
 class LogReader:
     """The events of a log: iterate over it, once. Made by `read_events`.
 
-    paths: what is read, as far as it is there when the reading begins. newer_version: the highest `v` above
-    our own that was met, None if there was none: such a log may say things that are not understood here.
-    path, line: where the event stood that was given last. on_bad_line: called with path, line and bytes of each
-    line that is no event, before what was saved of it is given.
+    paths: what is read, as far as it is there when the reading begins.
     """
 
     def __init__(
@@ -104,17 +103,38 @@ class LogReader:
         follower: Follower | None = None,
         watch: RunWatch | None = None,
     ) -> None:
-        self.newer_version: int | None = None
-        self.path = ""
-        self.line = 0
-        self.on_bad_line: Callable[[str, int, bytes], object] | None = None
         self.paths = paths
         self._bad = bad
-        self._batches = batches
         self._follower = follower
-        self._events = self._read()
+        # The generator does not refer to this object: who forgets it has the files closed at once.
+        self._at = _Position()
+        self._events = _events(batches, self._at)
         if watch is not None:
             self._events = watch.watched(self._events)
+
+    @property
+    def path(self) -> str:
+        """The file of the event that was given last."""
+        return self._at.path
+
+    @property
+    def line(self) -> int:
+        """Its line in that file, from 1."""
+        return self._at.line
+
+    @property
+    def newer_version(self) -> int | None:
+        """The highest `v` above our own that was met; such a log may say things that are not understood here."""
+        return self._at.newer_version
+
+    @property
+    def on_bad_line(self) -> Callable[[str, int, bytes], object] | None:
+        """Called with path, line and bytes of each line that is no event, before what was saved of it is given."""
+        return self._at.on_bad_line
+
+    @on_bad_line.setter
+    def on_bad_line(self, told: Callable[[str, int, bytes], object] | None) -> None:
+        self._at.on_bad_line = told
 
     @property
     def follows(self) -> bool:
@@ -157,29 +177,40 @@ class LogReader:
         with contextlib.suppress(ValueError):  # the thread that reads is in there
             self._events.close()
 
-    def _read(self) -> Generator[AgentEvent]:
-        with contextlib.closing(self._batches) as batches:
-            for source, first, lines in batches:
-                self.path = source.name
-                for number, line in enumerate(lines, first):
-                    if not line.startswith(LINE_START):
-                        if not line or line.isspace():
-                            continue
-                        self._note_version(line)
-                    self.line = number
-                    try:
-                        event = decode_event(line)
-                    except DecodeError as error:
-                        if self.on_bad_line is not None:
-                            self.on_bad_line(source.name, number, line)
-                        yield from salvaged(line, error.reason, functools.partial(source.note, number))
-                    else:
-                        yield event
 
-    def _note_version(self, line: bytes) -> None:
+class _Position:
+    """Where a reading is, and what it met."""
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.line = 0
+        self.newer_version: int | None = None
+        self.on_bad_line: Callable[[str, int, bytes], object] | None = None
+
+    def note_version(self, line: bytes) -> None:
         version = log_version(line)
         if version is not None and version > max(LOG_VERSION, self.newer_version or 0):
             self.newer_version = version
+
+
+def _events(batches: Generator[Batch], at: _Position) -> Generator[AgentEvent]:
+    with contextlib.closing(batches):
+        for source, first, lines in batches:
+            at.path = source.name
+            for number, line in enumerate(lines, first):
+                if not line.startswith(LINE_START):
+                    if not line or line.isspace():
+                        continue
+                    at.note_version(line)
+                at.line = number
+                try:
+                    event = decode_event(line)
+                except DecodeError as error:
+                    if at.on_bad_line is not None:
+                        at.on_bad_line(source.name, number, line)
+                    yield from salvaged(line, error.reason, functools.partial(source.note, number))
+                else:
+                    yield event
 
 
 class _BadLines:

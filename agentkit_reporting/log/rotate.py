@@ -8,10 +8,10 @@ under its new name, whole and in order, until they look and move to the new file
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import errno
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,22 @@ from agentkit_reporting.log.packing import PackingName, packing_of
 from agentkit_reporting.log.segments import (
     MAX_NUMBER,
     PACKED_SUFFIXES,
+    forms_of,
+    free_number,
     lock_path,
     log_of,
     segment_path,
-    segments_of,
+    unfinished_path,
 )
 from agentkit_reporting.log.upkeep import Retention, Upkeep
 
 _LOOK_SHARE = (
     4  # a writer looks again when it alone wrote this part of what is left: others may write as well
 )
-_MAX_BIRTH_BYTES = 100
+_MAX_NOTE_BYTES = 100
+_NOTE = re.compile(rb"(-?[0-9]+\.[0-9]{6})\n([0-9]{7})\n")  # when the file was begun, the last number given
+_MAX_NAME_BYTES = 255  # of a file, on every usual file system
+_DAY_S = 86_400
 
 
 def _positive(settings: Rotation, field: attrs.Attribute[Any], value: Any) -> None:
@@ -82,7 +87,7 @@ class Rotator:
     """Decides when the log at a path is rotated, and does it. Not safe for threads: its writer is.
 
     path: with all links followed. Raises ConfigurationError for a path that readers would take for a segment
-    of another log, and where what packs is not installed.
+    of another log, for a name to which no number can be added, and where what packs is not installed.
     """
 
     def __init__(self, path: Path, rotation: Rotation, clock: Clock) -> None:
@@ -92,13 +97,20 @@ class Rotator:
             raise ConfigurationError(
                 f"rotation of {path.name!r} refused because that is the name of a rotated file; give another"
             )
+        longest = unfinished_path(forms_of(path, MAX_NUMBER)[-1])
+        excess = len(os.fsencode(longest.name)) - _MAX_NAME_BYTES
+        if excess > 0:
+            raise ConfigurationError(
+                f"rotation of {path.name!r} refused because the name leaves no room for a number; "
+                f"give one that is {excess} bytes shorter"
+            )
         packing = None
         if rotation.compress is not None:
             packing = packing_of(rotation.compress, wanted_by=f"compress={rotation.compress!r}")
         self._path = path
         self._rotation = rotation
         self._clock = clock
-        self._due_at: dt.datetime | None = None  # by time; None where time does not matter
+        self._due_at = math.inf  # by time, in seconds since 1970
         kept = Retention(count=rotation.keep, age_s=rotation.keep_age_s, total_bytes=rotation.keep_bytes)
         self.upkeep = Upkeep(path, packing, kept, clock)
 
@@ -106,17 +118,23 @@ class Rotator:
         """Take note of the file that was opened."""
         if self._rotation.max_age_s is None and not self._rotation.at_midnight:
             return
-        if status.st_size == 0:
+        now = self._now()
+        birth = self._birth(status) if status.st_size else now
+        if not birth < now:  # it is new, or the clock was set back since somebody noted this
+            birth = now
             with contextlib.suppress(OSError), self._turn() as lock:
                 if lock is not None:
-                    self._write_birth(lock)
-            self._due_at = self._due_after(self._clock.now())
-        else:
-            self._due_at = self._due_after(self._birth(status))
+                    self._write_note(lock, now, self._noted()[1])
+        self._due_at = self._due_after(birth)
 
     def seconds_left(self) -> float:
         """Return the time until the file is due, negative if it has passed."""
-        return math.inf if self._due_at is None else (self._due_at - self._clock.now()).total_seconds()
+        if self._due_at == math.inf:
+            return math.inf
+        now = self._now()
+        # No file is due later than one that begins now would be, unless the clock was set back.
+        self._due_at = min(self._due_at, self._due_after(now))
+        return self._due_at - now
 
     def room(self, size: int, length: int) -> float:
         """Return how many bytes may be written before looking again, at least one line of that length."""
@@ -141,17 +159,21 @@ class Rotator:
                 return False
             if not is_at(status, self._path):
                 return True
-            # Another process may have rotated, and this one opened the new file before it was told its age.
-            if self._due_at is not None:
-                self._due_at = self._due_after(self._birth(status))
-                if not self._is_due(status.st_size, length):
-                    return False
-            number = max((each.number for each in segments_of(self._path)), default=0) + 1
+            birth, now = self._birth(status), self._now()
+            # Another process may have rotated, and this one opened the new file before it was told its age. Where
+            # that is still to come the clock was set back.
+            if self._due_at < math.inf and birth <= now:
+                self._due_at = self._due_after(birth)
+            if not self._is_due(status.st_size, length):
+                return False
+            number = free_number(self._path, self._noted()[1])
             if number > MAX_NUMBER:  # the name of a larger one would not be known again
                 raise OSError(errno.EOVERFLOW, "no number is left for another segment")
+            # Noted first, since of what a crash leaves between these steps it must be known that it is given.
+            self._write_note(lock, birth, number)
             self._path.rename(segment_path(self._path, number))
             os.close(open_shared(self._path))
-            self._write_birth(lock)
+            self._write_note(lock, now, number)
         return True
 
     def _is_due(self, size: int, length: int) -> bool:
@@ -160,28 +182,32 @@ class Rotator:
         max_bytes = self._rotation.max_bytes
         return (max_bytes is not None and size + length > max_bytes) or self.seconds_left() <= 0
 
-    def _due_after(self, birth: dt.datetime) -> dt.datetime:
-        moments = []
-        if self._rotation.max_age_s is not None:
-            moments.append(birth + dt.timedelta(seconds=self._rotation.max_age_s))
-        if self._rotation.at_midnight:
-            day = birth.astimezone(dt.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-            moments.append(day + dt.timedelta(days=1))
-        return min(moments)
+    def _due_after(self, birth: float) -> float:
+        max_age_s = self._rotation.max_age_s
+        due_at = math.inf if max_age_s is None else birth + max_age_s
+        return min(due_at, (birth // _DAY_S + 1) * _DAY_S) if self._rotation.at_midnight else due_at
 
-    def _birth(self, status: os.stat_result) -> dt.datetime:
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _birth(self, status: os.stat_result) -> float:
         """Return when the file was begun; the time of its last line where nobody noted that."""
-        with contextlib.suppress(OSError, ValueError):
-            with lock_path(self._path).open("rb") as file:
-                noted = dt.datetime.fromisoformat(file.read(_MAX_BIRTH_BYTES).decode("ascii").strip())
-            if noted.tzinfo is not None:
-                return noted
-        return dt.datetime.fromtimestamp(status.st_mtime, dt.UTC)
+        birth = self._noted()[0]
+        return status.st_mtime if birth is None else birth
 
-    def _write_birth(self, lock: int) -> None:
-        text = self._clock.now().isoformat().encode() + b"\n"
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, text, 0)
+    def _noted(self) -> tuple[float | None, int]:
+        """Return when the file was begun and the last number that was given, as the lock's file says."""
+        with contextlib.suppress(OSError), lock_path(self._path).open("rb") as file:
+            found = _NOTE.fullmatch(file.read(_MAX_NOTE_BYTES))
+            if found is not None:
+                return float(found[1]), int(found[2])
+        return None, 0
+
+    @staticmethod
+    def _write_note(lock: int, birth: float, number: int) -> None:
+        note = f"{birth:020.6f}\n{number:07}\n".encode()
+        os.pwrite(lock, note, 0)  # always of one length: a crash leaves the old one or this one
+        os.ftruncate(lock, len(note))
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[int | None]:

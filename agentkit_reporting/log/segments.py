@@ -22,6 +22,7 @@ MAX_NUMBER = 9_999_999
 
 _SEGMENT = re.compile(r"(.+)\.(\d{6}|[1-9]\d{6})(\.[^.]*)??(\.gz|\.zst)?", re.DOTALL)
 _TICK_NS = 50_000_000  # file systems stamp a change with the last tick of the kernel's clock, 1 to 10 ms ago
+_READ_AT_ONCE = 100  # names, even the longest ones, that a directory is read with in one piece
 _COARSE_TICK_NS = 2_000_000_000  # and some know whole seconds only
 
 
@@ -39,6 +40,37 @@ def segment_path(path: Path, number: int, suffix: str = "") -> Path:
     return path.with_name(f"{path.stem}.{number:06}{path.suffix}{suffix}")
 
 
+def forms_of(path: Path, number: int) -> tuple[Path, ...]:
+    """Return where the segment of that number may be: plain, and packed in each way.
+
+    Who looks in this order misses no segment that is packed meanwhile, since the packed form is there before the
+    plain one goes.
+    """
+    return tuple(segment_path(path, number, suffix) for suffix in ("", *PACKED_SUFFIXES))
+
+
+def has_segment(path: Path, number: int) -> bool:
+    """Whether the log has a segment of that number.
+
+    What a directory is said to hold is not enough: a large one is read piece by piece, and a name that changes
+    meanwhile, as a segment's does when it is packed, may be in none of the pieces.
+    """
+    return any(os.path.lexists(form) for form in forms_of(path, number))
+
+
+def free_number(path: Path, noted: int = 0) -> int:
+    """Return the number that the next segment of the log gets; raises OSError.
+
+    noted: the last one that was given, as far as that is known. It counts if there is such a segment.
+    """
+    number = max((each.number for each in segments_of(path)), default=0)
+    if noted > number and has_segment(path, noted):
+        number = noted
+    while has_segment(path, number + 1):
+        number += 1
+    return number + 1
+
+
 def log_of(path: Path) -> Path | None:
     """Return the log that a file with the name of a segment belongs to, None for any other name."""
     found = _parsed(path.name)
@@ -48,8 +80,9 @@ def log_of(path: Path) -> Path | None:
 def segments_of(path: Path) -> list[Segment]:
     """Return the rotated files of a log by rising number; of one number the plain one first.
 
-    Where compression was cut short a number may be there twice; both hold the same. Raises OSError for a
-    directory that cannot be read; one that is missing has no segments.
+    Where compression was cut short a number may be there twice; both hold the same. One that is packed just now
+    may be left out where the directory is large. Raises OSError for a directory that cannot be read; one that is
+    missing has no segments.
     """
     return Shelf(path.parent).segments_of(path.name)
 
@@ -97,7 +130,10 @@ class Shelf:
         # What comes within the same tick changes the directory, but not its stamp.
         self._is_settled = age > (_TICK_NS if stamp % 1_000_000_000 else _COARSE_TICK_NS)
         self._stamp = stamp
-        self._take(sorted(os.listdir(self.directory)))  # noqa: PTH208 - of thousands of names only the text
+        names = set(os.listdir(self.directory))  # noqa: PTH208 - of thousands of names only the text
+        if len(names) > _READ_AT_ONCE and not self._is_settled:
+            names.update(os.listdir(self.directory))  # noqa: PTH208 - what changed meanwhile may be in no piece
+        self._take(sorted(names))
 
     def _take(self, names: list[str]) -> None:
         if names == self._names:

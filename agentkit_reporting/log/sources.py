@@ -53,7 +53,8 @@ class Sources:
         if not self._given:
             raise LogError("nothing to read because no log was given; give at least one", path="[]")
         names = [each for each in self._given if isinstance(each, str)]
-        self._named = {Path(name).resolve() for name in names if "\0" not in name}
+        self._home = _working_directory()  # names mean what they mean now, whatever the process does later
+        self._named = {Path(self._home, name).resolve() for name in names if "\0" not in name}
         self._shelves: dict[Path, Shelf] = {}
         self._known: set[str] = set()  # what has become an input
         self._directories: dict[str, str] = {}  # with all links followed
@@ -85,11 +86,12 @@ class Sources:
     def _at(self, name: str) -> list[Input]:
         if not name or "\0" in name:
             raise LogError("log not found because this names no file; give a path", path=repr(name))
-        place = Path(name)
+        place = Path(self._home, name)
         if place.is_dir():
             return self._in_directory(name)
         if place.exists() or self._shelf(place.resolve()).segments_of(place.resolve().name):
-            self._given.remove(name)
+            if not (self._waiting and place.is_symlink()):  # a link may lead to another log later
+                self._given.remove(name)
             return list(self._of_files([name], joins=lambda _: False))
         if glob.has_magic(name):
             return self._matching(name)
@@ -98,12 +100,12 @@ class Sources:
         return []
 
     def _in_directory(self, name: str) -> list[Input]:
-        shelf = self._shelf(Path(name).resolve() / "any")
+        shelf = self._shelf(Path(self._home, name).resolve() / "any")
         names = [each for each in shelf.names() if each.endswith(_SUFFIXES)]
         if self._changes.get(name) == shelf.changes:
             return []
         self._changes[name] = shelf.changes
-        if not self._waiting and all(Path(name, each).is_dir() for each in names):
+        if not self._waiting and all(Path(self._home, name, each).is_dir() for each in names):
             raise LogError(
                 "log not found because the directory holds no *.jsonl, *.jsonl.gz or *.jsonl.zst; give another",
                 path=name,
@@ -111,8 +113,9 @@ class Sources:
         return list(self._of_files([str(Path(name, each)) for each in names], joins=lambda _: True))
 
     def _matching(self, pattern: str) -> list[Input]:
-        matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob() takes no absolute pattern
-        found = sorted(each for each in matches if not Path(each).is_dir())
+        # Path.glob() takes no absolute pattern.
+        matches = glob.glob(pattern, root_dir=self._home, recursive=True)  # noqa: PTH207
+        found = sorted(each for each in matches if not Path(self._home, each).is_dir())
         if not found and not self._waiting:
             raise LogError("log not found because no file matches this pattern; check it", path=pattern)
         return list(self._of_files(found, joins=lambda log: fnmatch.fnmatchcase(log, pattern)))
@@ -136,16 +139,17 @@ class Sources:
 
     def _place_of(self, name: str) -> str:
         """Return the path with all links followed, looking at each directory once."""
-        directory, last = os.path.split(name)
-        if os.path.islink(name):  # noqa: PTH114 - of thousands of names
-            return str(Path(name).resolve())
+        path = os.path.join(self._home, name)  # noqa: PTH118 - of thousands of names
+        directory, last = os.path.split(path)
+        if os.path.islink(path):  # noqa: PTH114 - the same
+            return str(Path(path).resolve())
         if directory not in self._directories:
             self._directories[directory] = str(Path(directory).resolve())
         return os.path.join(self._directories[directory], last)  # noqa: PTH118 - the same
 
     def _is_named(self, log: Path) -> bool:
         """Whether a log, or the directory that it is in, was named as well."""
-        place = log.resolve()
+        place = Path(self._home, log).resolve()
         return place in self._named or place.parent in self._named
 
     def _of_file(self, name: str, place: Path) -> Input | None:
@@ -156,13 +160,18 @@ class Sources:
             raise LogError("log cannot be read because that is not permitted; change its mode", path=name)
         log = log_of(place)
         plain = place.with_suffix("") if place.suffix in PACKED_SUFFIXES else place
+        if place == plain and Path(name).suffix in PACKED_SUFFIXES:
+            return StreamInput(
+                name, self._reading, place=place
+            )  # a link to what is packed under another name
         if log is not None and (place != plain or log.exists()):
             return self._of_segment(name, place, plain)
         if place != plain:
             # What was read as it grew, and is packed by somebody else now, is nothing new.
-            return None if self._waiting and str(plain) in self._known else StreamInput(name, self._reading)
+            is_known = self._waiting and str(plain) in self._known
+            return None if is_known else StreamInput(name, self._reading, place=place)
         if kind == _OTHER:
-            return StreamInput(name, self._reading)
+            return StreamInput(name, self._reading, place=place)
         return LogTail(name, place, self._shelf(place), self._reading)
 
     def _of_segment(self, name: str, place: Path, plain: Path) -> Input | None:
@@ -170,11 +179,18 @@ class Sources:
         forms = [plain, *(plain.with_name(plain.name + suffix) for suffix in PACKED_SUFFIXES)]
         if any(str(each) in self._known for each in forms if each != place):
             return None
-        others = tuple(str(Path(name).with_name(each.name)) for each in forms if each != place)
-        return StreamInput(name, self._reading, others=others)
+        others = tuple(each for each in forms if each != place)
+        return StreamInput(name, self._reading, place=place, others=others)
 
     def _shelf(self, place: Path) -> Shelf:
         return self._shelves.setdefault(place.parent, Shelf(place.parent))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - of thousands of names only the text
+    except OSError:  # it was removed; what is named from there is not found
+        return ""
 
 
 def _kind(place: Path) -> str | None:

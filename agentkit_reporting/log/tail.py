@@ -8,19 +8,22 @@ the old one, and the old one is read to that line. An old file is let go once no
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 from agentkit_loop.errors import LogError
-from agentkit_reporting.log.inputs import BLOCK_BYTES, DamagedError, packing_for, unpacked_blocks, unreadable
+from agentkit_reporting.log.inputs import BLOCK_BYTES, unreadable
 from agentkit_reporting.log.lines import Batch, Lines, Reading
-from agentkit_reporting.log.locks import is_held
-from agentkit_reporting.log.segments import Segment, Shelf
+from agentkit_reporting.log.part import LogPart
+from agentkit_reporting.log.segments import PACKED_SUFFIXES, Shelf, forms_of, has_segment, segment_path
 
 _BLOCKS_A_VISIT = 16  # of the newest file, where others wait for their turn
+_PAUSES_S = tuple(0.001 * 2**n for n in range(8))  # until the rest of a line is there; a crash's never comes
+_MAY_BE_UNLISTED = 1_000  # segments before one that a directory is said to hold; see `has_segment`
 
 
 class LogTail:
@@ -37,10 +40,12 @@ class LogTail:
         self._text_of_place = str(place)
         self._shelf = shelf
         self._reading = reading
-        self._parts: list[_Part] = []  # what is open, oldest first; others may still write to all of them
+        self._parts: list[LogPart] = []  # what is open, oldest first; others may still write to all of them
         self._number = 0  # of the newest segment that was opened
+        self._listed: list[int] = []  # the numbers of segments, when the directory was last looked at
         self._expected = 1  # the number that the active file gets when it is rotated
         self._first_seen = {each.number for each in shelf.segments_of(place.name)}
+        self._newest_first_seen = max(self._first_seen, default=0)
 
     @property
     def is_open(self) -> bool:
@@ -55,10 +60,13 @@ class LogTail:
         """
         try:
             self._wake()
+            if self._parts and self._parts[-1].number is None:
+                self._parts[-1].begins_anew()
             yield from self._all(None if to_end else _BLOCKS_A_VISIT)
             if to_end:
                 if not self._parts and not self._number:
                     raise LogError("log cannot be read: no such file or directory", path=self.name)
+                yield from self._rest_of_line()
                 yield from self._ends(self._parts)
                 self._parts.clear()
                 self.finished = True
@@ -121,7 +129,15 @@ class LogTail:
                 yield from self._ends([part])
                 self._parts.remove(part)
 
-    def _ends(self, parts: Iterable[_Part]) -> Iterator[Batch]:
+    def _rest_of_line(self) -> Iterator[Batch]:
+        """Read on where somebody may be in the middle of writing a line, of which a part can be read already."""
+        for pause_s in _PAUSES_S:
+            if not any(part.may_be_within_line() for part in self._parts):
+                return
+            self._reading.sleep(pause_s)
+            yield from self._all(None)
+
+    def _ends(self, parts: Iterable[LogPart]) -> Iterator[Batch]:
         for part in list(parts):
             part.close()
             batch = part.lines.end(part.damage)
@@ -136,13 +152,11 @@ class LogTail:
         if newest is not None and newest.number is None:
             status = self._status()
             if status is not None and newest.is_file(status):
-                return newest.begins_anew(status)
-            self._settle(newest)
-        newer = self._newer()
-        if newer:
-            self._open_segment(newer)
-            return True
-        return self._open_active()
+                return newest.begins_anew()
+            newest.number = self._settled(newest)
+            if newest.number:
+                newest.lines.name = self._named(newest.number)
+        return self._open_next()
 
     def _status(self) -> os.stat_result | None:
         try:
@@ -150,206 +164,111 @@ class LogTail:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _newer(self) -> list[Segment]:
-        """Return the segments that were not opened yet."""
-        return [each for each in self._shelf.segments_of(self._place.name) if each.number > self._number]
+    def _look(self) -> list[int]:
+        """Return the numbers of the segments that are said to be there by now, rising."""
+        self._listed = [each.number for each in self._shelf.segments_of(self._place.name)]
+        return self._listed
 
-    def _settle(self, part: _Part) -> None:
-        """Find out which number the active file got; none if it was replaced by something else."""
-        newer = self._newer()
-        for segment in newer:
-            with contextlib.suppress(FileNotFoundError):
-                if not segment.suffix and part.is_file(segment.path.stat()):
-                    self._name(part, segment.number)
-                    return
-        # It is packed by now, or removed: then it had the number that was next when it was opened.
-        is_rotated = any(each.number >= self._expected for each in newer)
-        self._name(part, self._expected if is_rotated else self._number)
+    def _next_listed(self) -> int | None:
+        """Return the number of the first segment that was there at the last look and not opened yet."""
+        index = bisect.bisect_right(self._listed, self._number)
+        return self._listed[index] if index < len(self._listed) else None
 
-    def _name(self, part: _Part, number: int) -> None:
-        part.number = self._number = number
-        if number:
-            part.lines.name = self._named(number)
+    def _settled(self, part: LogPart) -> int:
+        """Return the number that the active file has got and go on from there; 0 if it was moved away or removed."""
+        numbers = self._look()
+        begin_anew = max(numbers, default=0) < self._number and not has_segment(self._place, self._number)
+        # Numbers begin anew where somebody removed all segments.
+        newer = [each for each in dict.fromkeys(numbers) if begin_anew or each > self._number]
+        for number in dict.fromkeys([self._expected, *newer]):
+            if any(part.has_become(form, self._reading) for form in forms_of(self._place, number)):
+                self._number = number
+                return number
+        if max(newer, default=0) > self._expected and not has_segment(self._place, self._expected):
+            self._number = self._expected  # it was removed already
+            return self._number
+        if begin_anew:
+            self._number = 0
+        return 0
 
     def _named(self, number: int, suffix: str = "") -> str:
-        path = Path(self.name)
-        return str(path.with_name(f"{path.stem}.{number:06}{path.suffix}{suffix}"))
+        return str(segment_path(Path(self.name), number, suffix))
 
-    def _open_segment(self, newer: list[Segment]) -> None:
-        number = newer[0].number
-        for missed in range(self._number + 1, number):
+    def _open_next(self) -> bool:
+        """Open the next segment, or the active file where there is none; return whether one of them was there."""
+        number = self._next_listed()
+        if number is not None:  # without a look: a large directory may change faster than it can be read
+            self._open_segment(number)
+            return True
+        active = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            fd = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
+            active.append(LogPart(fd, Lines(self.name, self._reading), None))
+        try:
+            # If it has been rotated since it was opened there is a segment by now, and it is not the next one. All
+            # is decided by one look at the directory: by a second one it may have been rotated.
+            newest = max(self._look(), default=0)
+            number = self._next_listed()
+            if number is None and has_segment(self._place, self._number + 1):
+                number = self._number + 1
+            if number is not None:
+                self._open_segment(number)
+                return True
+            if newest < self._number and has_segment(self._place, self._number):
+                newest = self._number
+            self._expected = newest + 1
+            self._parts += active
+            return bool(active)
+        finally:
+            if active and active[0] not in self._parts:
+                active[0].close()
+
+    def _open_segment(self, number: int) -> None:
+        first = self._number + 1
+        for self._number in range(first, number + 1):
+            is_tried = self._number < first + _MAY_BE_UNLISTED or self._number == number
+            if is_tried and self._open(self._number):
+                return
             # What was not there in the beginning was removed before, as old segments are.
-            if missed in self._first_seen or missed > max(self._first_seen, default=0):
-                self._note_missed(missed)
-        self._number = number
-        for segment in newer:
-            if segment.number == number and self._open(segment):
-                return
-        # Packed or removed since the directory was read.
-        for segment in Shelf(self._place.parent).segments_of(self._place.name):
-            if segment.number == number and self._open(segment):
-                return
-        self._note_missed(number)
+            if self._number in self._first_seen or self._number > self._newest_first_seen:
+                self._note_missed(self._number)
 
     def _note_missed(self, number: int) -> None:
         self._reading.note(self._named(number), 1, "this segment was removed before it could be read")
 
-    def _open(self, segment: Segment, offset: int = 0) -> bool:
+    def _open(self, number: int, offset: int = 0) -> bool:
         """Open one form of a segment, at this offset of its plain form; False if it is gone."""
-        try:
-            fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            return True  # nothing of ours
-        lines = Lines(self._named(segment.number, segment.suffix), self._reading)
-        part = _Part(fd, lines, segment.number)
-        if segment.suffix:
-            part.unpack(str(segment.path), self._reading)
-        part.skip(offset)
-        self._parts.append(part)
-        return True
-
-    def _open_active(self) -> bool:
-        try:
-            fd = os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        # If it has been rotated since it was opened the directory says so, and it is not the next one. All is
-        # decided by one look at the directory: by a second one it may have been rotated.
-        newest = max((each.number for each in self._shelf.segments_of(self._place.name)), default=0)
-        if newest > self._number:
-            os.close(fd)
-            return True
-        self._expected = newest + 1
-        self._parts.append(_Part(fd, Lines(self.name, self._reading), None))
-        return True
+        is_there = False
+        for suffix in ("", *PACKED_SUFFIXES):
+            form = segment_path(self._place, number, suffix)
+            try:
+                fd = os.open(form, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
+            except FileNotFoundError:
+                continue
+            is_there = True
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                part = LogPart(fd, Lines(self._named(number, suffix), self._reading), number)
+                self._parts.append(part)
+                part.unpack(str(form), self._reading)
+                part.skip(offset)
+                break
+            os.close(fd)  # nothing of ours
+        return is_there
 
     # --- parked
 
     def _wake(self) -> None:
-        """Open the file of a parked log again."""
+        """Open the file of a parked log again, or go on in the segment that it has become."""
         if not self._parts or not self._parts[-1].is_parked:
             return
-        part = self._parts[-1]
+        parked = self._parts[-1]
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            part.wake(os.open(self._place, os.O_RDONLY | os.O_CLOEXEC))
-        # The number of its inode may be another file's by now, but only if it was rotated, or removed.
-        if part.is_parked or self._newer():
-            part.close()
-            self._parts.clear()
-            self._find_again(part)
-
-    def _find_again(self, parked: _Part) -> None:
-        """Go on in the segment that the parked file has become."""
-        newer = self._newer()
-        if any(each.number >= self._expected for each in newer):
-            self._number = self._expected
-        for segment in newer:
-            if segment.number == self._expected and self._open(segment, parked.offset) and self._parts:
-                parked.lines.name = self._parts[-1].lines.name
-                self._parts[-1].lines = parked.lines
+            if parked.wake(os.open(self._place, os.O_RDONLY | os.O_CLOEXEC)):
                 return
-
-
-class _Part:
-    """One open file of a log.
-
-    number: of the segment, None for the active file. offset: up to where it was read, in its plain form.
-    """
-
-    def __init__(self, fd: int, lines: Lines, number: int | None) -> None:
-        self.fd = fd
-        self.lines = lines
-        self.number = number
-        self.offset = 0
-        self.damage: str | None = None
-        status = os.fstat(fd)
-        self._identity = (status.st_dev, status.st_ino)
-        self._parked: tuple[int, ...] | None = None
-        self._blocks: Generator[bytes] | None = None
-        self._skip = 0
-
-    def unpack(self, name: str, reading: Reading) -> None:
-        """Take it for a packed file."""
-        packing = packing_for(name)
-        if packing is not None:
-            self._blocks = unpacked_blocks(self._read_packed(), packing, reading)
-
-    def _read_packed(self) -> Callable[[int], bytes]:
-        fd = self.fd
-        return lambda size: os.read(fd, size)
-
-    def skip(self, offset: int) -> None:
-        """Begin at this offset."""
-        if self._blocks is None:
-            self.offset = offset
-        else:
-            self._skip = offset
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes that are there, none at the end; raises OSError."""
-        if self._blocks is None:
-            block = os.pread(self.fd, size, self.offset)
-            self.offset += len(block)
-            return block
-        try:
-            while block := next(self._blocks, b""):
-                rest = block[self._skip :]
-                self._skip -= len(block) - len(rest)
-                if rest:
-                    return rest
-        except DamagedError as error:
-            self.damage = str(error)
-        return b""
-
-    def is_held(self) -> bool:
-        """Whether somebody may still write to it."""
-        return self._blocks is None and is_held(self.fd)
-
-    def is_file(self, status: os.stat_result) -> bool:
-        """Whether that is the status of this file."""
-        return self._identity == (status.st_dev, status.st_ino)
-
-    def begins_anew(self, status: os.stat_result) -> bool:
-        """Go back to the beginning of a file that was cut to less than what was read; return whether it was."""
-        if status.st_size >= self.offset:
-            return False
-        self.offset = 0
-        self.lines = self.lines.anew()
-        return True
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether it is closed until it changes."""
-        return self._parked is not None
-
-    def park(self) -> None:
-        """Close it, unless there is something to read."""
-        status = os.fstat(self.fd)
-        if status.st_size == self.offset:
-            self._parked = _stamp(status)
-            self.close()
-
-    def is_unchanged(self, status: os.stat_result) -> bool:
-        """Whether that is the status of this file as it was when it was parked."""
-        return self._parked == _stamp(status)
-
-    def wake(self, fd: int) -> None:
-        """Read on from this descriptor, if it is of this file."""
-        if self.is_file(os.fstat(fd)):
-            self.fd = fd
-            self._parked = None
-        else:
-            os.close(fd)
-
-    def close(self) -> None:
-        """Close it."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        self._parts.clear()
+        number = self._settled(parked)
+        if number and not self._open(number, parked.offset):
+            self._note_missed(number)
+        elif number and self._parts:
+            parked.lines.name = self._parts[-1].lines.name
+            self._parts[-1].lines = parked.lines

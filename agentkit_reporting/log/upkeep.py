@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import attrs
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.log.locks import is_at, lock_alone, unlock
 from agentkit_reporting.log.packing import Packing, pack, packing_of
 from agentkit_reporting.log.places import reason_of
@@ -80,7 +82,7 @@ class Upkeep:
 
     def start_if_rotated(self) -> None:
         """Do it only where somebody rotated this log before, which has left a lock file."""
-        if lock_path(self._path).exists():
+        if os.path.exists(lock_path(self._path)):  # noqa: PTH110 - Path.exists() raises where one may not look
             self.start()
 
     def finish(self) -> None:
@@ -108,19 +110,25 @@ class Upkeep:
                 self._trouble = f"rotated segments could not be packed or removed: {reason_of(error)}"
 
     def do(self) -> None:
-        """Pack what nobody writes to any more and remove what need not be kept; raises the first OSError."""
-        failures = []
-        for segment in segments_of(self._path):
-            if not segment.suffix and segment.path.is_file():
-                try:
+        """Pack what nobody writes to any more and remove what need not be kept.
+
+        What goes wrong with one segment keeps no other; raises the first OSError or ConfigurationError.
+        """
+        failures: list[Exception] = []
+        for segment in self._segments():
+            if not segment.suffix:
+                with _collected(failures):
                     self._pack(segment)
-                except OSError as error:
-                    failures.append(error)
-        self._remove_unfinished()
+        with _collected(failures):
+            self._remove_unfinished()
         if not self._kept.keeps_all:
-            self._remove_old()
+            self._remove_old(failures)
         if failures:
             raise failures[0]
+
+    def _segments(self) -> list[Segment]:
+        """Return the segments that are files; links and directories with such names are somebody else's."""
+        return [each for each in segments_of(self._path) if _is_file(each.path)]
 
     def _pack(self, segment: Segment) -> None:
         packing = self._packing
@@ -141,8 +149,8 @@ class Upkeep:
                 if is_ours and not target.with_suffix("").exists():
                     unfinished_path(target).unlink(missing_ok=True)
 
-    def _remove_old(self) -> None:
-        segments = [each for each in segments_of(self._path) if each.path.is_file()]
+    def _remove_old(self, failures: list[Exception]) -> None:
+        segments = self._segments()
         numbers = sorted({each.number for each in segments})
         sizes: dict[Path, int] = {}
         ends: dict[int, float] = {}
@@ -157,10 +165,11 @@ class Upkeep:
             if self._keeps(count, total, now - ends.get(number, now)):
                 continue
             files = [each.path for each in segments if each.number == number]
-            gone = [self._remove(path) for path in files]
-            if all(gone):
-                count -= 1
-                total -= sum(sizes.get(path, 0) for path in files)
+            with _collected(failures):
+                gone = [self._remove(path) for path in files]
+                if all(gone):
+                    count -= 1
+                    total -= sum(sizes.get(path, 0) for path in files)
 
     def _keeps(self, count: int, total: int, age_s: float) -> bool:
         kept = self._kept
@@ -196,3 +205,19 @@ class Upkeep:
             if number:
                 time.sleep(_BETWEEN_TRIES_S)
             yield number
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # another process packed or removed it
+        return False
+
+
+@contextlib.contextmanager
+def _collected(failures: list[Exception]) -> Iterator[None]:
+    """Go on after what can go wrong with one file."""
+    try:
+        yield
+    except (OSError, ConfigurationError) as error:
+        failures.append(error)

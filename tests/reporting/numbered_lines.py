@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def seqs(source: Any, **options: Any) -> list[int]:
 
 def names(directory: Path) -> list[str]:
     return sorted(each.name for each in directory.iterdir() if not each.name.endswith(".lock"))
+
+
+def files(directory: Path) -> list[list[int]]:
+    """Return what each file holds by itself."""
+    return [seqs(io.BytesIO((directory / name).read_bytes())) for name in names(directory)]
 
 
 def written(path: Path, *numbers: int, **options: Any) -> None:

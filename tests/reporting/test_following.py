@@ -1,6 +1,6 @@
 """Following a log: what comes is read, once and in order, across rotation, packing, removal and new files.
 
-Nothing here waits: the reader's clock does the next step of a script whenever the reader would wait.
+Nothing here waits: see `followed_logs`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,48 +26,13 @@ from agentkit_loop.testing import Reply, ScriptedCall, ScriptedModel, VirtualClo
 from agentkit_reporting.jsonl import JsonlReporter
 from agentkit_reporting.log.follow import MAX_OPEN_LOGS
 from agentkit_reporting.log.packing import packing_of
-from agentkit_reporting.log.read import LogReader, read_events
+from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.segments import segment_path
 from agentkit_reporting.log.upkeep import Retention, Upkeep
 from agentkit_reporting.log.write import LogWriter
+from tests.reporting.followed_logs import Script, Step, appending, followed, following
 from tests.reporting.numbered_lines import LENGTH, MEMORY, lines, record, seqs
-
-Step = Callable[[], object]
-
-
-class Script(Clock):
-    """Does a step whenever the reader would wait, and ends the reading after the last."""
-
-    def __init__(self, *steps: Step) -> None:
-        self.steps = list(steps)
-        self.slept: list[float] = []
-        self.reader: LogReader | None = None
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        if self.steps:
-            self.steps.pop(0)()
-        elif self.reader is not None:
-            self.reader.close()
-
-
-def following(source: Any, *steps: Step, **options: Any) -> LogReader:
-    clock = Script(*steps)
-    clock.reader = read_events(source, follow=True, clock=clock, **{"strict": True, **options})
-    return clock.reader
-
-
-def followed(source: Any, *steps: Step, **options: Any) -> list[int]:
-    return [event.seq for event in following(source, *steps, **options)]
-
-
-def appending(path: Path, content: bytes) -> Step:
-    def append() -> None:
-        with path.open("ab") as file:
-            file.write(content)
-
-    return append
 
 
 def writing(writer: LogWriter, *numbers: int, session: str = "s") -> None:

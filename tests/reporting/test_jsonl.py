@@ -22,9 +22,21 @@ from agentkit_loop.events import AgentEvent, ContentDelta, CustomEvent
 from agentkit_loop.observers import FailurePolicy
 from agentkit_reporting.jsonl import MAX_OPEN_SESSIONS, JsonlReporter
 from agentkit_reporting.log.read import read_events
+from tests.reporting.numbered_lines import note
 from tests.strategies import event_lists, events, texts
 
 RUN = [sys.executable, "-c"]
+
+
+def descriptors() -> list[int]:
+    return [int(each.name) for each in Path("/dev/fd").iterdir()]
+
+
+def is_open_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:  # of the listing itself
+        return False
 
 
 def tell(emitter: EventEmitter, *numbers: int) -> None:
@@ -136,6 +148,29 @@ def test_very_many_sessions_hold_few_files_open(tmp_path: Path) -> None:
     assert all(numbers(path) == [0, 1] for path in tmp_path.iterdir())
     reporter.close()
     assert open_descriptors() == before
+
+
+def test_what_goes_wrong_with_one_sessions_file_keeps_no_other(tmp_path: Path) -> None:
+    reporter = JsonlReporter(tmp_path, per="session")
+
+    def tell_all(seq: int) -> None:
+        for session in ("a", "b", "c"):
+            reporter.handle_event(note(seq, session))
+
+    tell_all(1)
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).unlink()
+    before = len(descriptors())
+    with pytest.raises(LogError, match=r"a\.jsonl: log was removed while it was written"):
+        reporter.flush()
+    assert len(descriptors()) == before - 2
+    tell_all(2)
+    assert [event.session_id for event in read_events(tmp_path)] == ["a", "b", "c", "c"]
+    (held,) = [each for each in descriptors() if is_open_at(each, tmp_path / "b.jsonl")]
+    os.close(held)
+    with pytest.raises(LogError, match=r"b\.jsonl: .*was closed by other code"):
+        reporter.close()
+    assert len(descriptors()) == before - 3
 
 
 @given(st.lists(texts(), unique=True, max_size=4))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import fcntl
-import io
 import os
 import stat
 import subprocess
@@ -22,16 +21,11 @@ from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.segments import Segment, segment_path, segments_of
 from agentkit_reporting.log.write import LogWriter
-from tests.reporting.numbered_lines import LENGTH, lines, names, note, record, seqs, written
+from tests.reporting.numbered_lines import LENGTH, files, lines, names, note, record, seqs, written
 
 RUN = [sys.executable, "-c"]
 DAY = dt.timedelta(days=1)
 TWO_LINES = Rotation(max_bytes=2 * LENGTH, compress=None)
-
-
-def files(directory: Path) -> list[list[int]]:
-    """Return what each file holds by itself."""
-    return [seqs(io.BytesIO((directory / name).read_bytes())) for name in names(directory)]
 
 
 # --- by size
@@ -201,6 +195,20 @@ def test_a_log_that_another_program_has_locked_is_refused_and_not_waited_for(tmp
     writer.write(record(2))
     writer.close()
     assert seqs(path) == [2]
+
+
+@pytest.mark.parametrize("excess", [1, 17])
+def test_a_name_that_leaves_no_room_for_a_number_is_refused(tmp_path: Path, excess: int) -> None:
+    path = tmp_path / f"{'x' * (232 + excess)}.jsonl"
+    with pytest.raises(ConfigurationError, match=f"give one that is {excess} bytes shorter"):
+        LogWriter(path, rotation=TWO_LINES)
+
+
+def test_the_longest_name_that_leaves_room_is_rotated_and_packed(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 232}.jsonl"
+    written(path, *range(1, 6), rotation=Rotation(max_bytes=2 * LENGTH))
+    assert [each.suffix for each in segments_of(path)] == [".gz", ".gz"]
+    assert seqs(path, strict=True) == [1, 2, 3, 4, 5]
 
 
 # --- several writers

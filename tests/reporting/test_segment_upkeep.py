@@ -15,6 +15,7 @@ import pytest
 
 from agentkit_loop.errors import LogError
 from agentkit_loop.testing import VirtualClock
+from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.segments import segments_of
 from agentkit_reporting.log.write import LogWriter
@@ -131,6 +132,36 @@ def test_other_files_in_the_directory_are_left_alone(tmp_path: Path) -> None:
     assert set(others) < set(names(tmp_path))
     os.mkfifo(tmp_path / "run.000098.jsonl")
     assert seqs(tmp_path / "run.jsonl", strict=True) == [2, 3]
+
+
+def test_what_only_looks_like_a_segment_is_left_alone_and_hinders_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept.jsonl").write_bytes(lines(1))
+    (tmp_path / "run.000001.jsonl").symlink_to(tmp_path / "elsewhere" / "kept.jsonl")
+    (tmp_path / "run.000002.jsonl").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "run.000003.jsonl").mkdir()
+    (tmp_path / "run.000004.jsonl.gz").mkdir()
+    written(path, *range(2, 8), rotation=Rotation(max_bytes=LENGTH, keep=2))  # close would tell of trouble
+    assert [each.number for each in segments_of(path)] == [1, 2, 3, 4, 8, 9]
+    assert (tmp_path / "run.000001.jsonl").is_symlink()
+    reader = read_events(path)
+    assert [event.seq for event in reader] == [1, 5, 6, 7]
+    assert [Path(bad.path).name for bad in reader.bad] == [
+        "run.000002.jsonl"
+    ]  # what it leads to is not there
+
+
+def test_another_name_of_the_active_file_that_looks_like_a_segment_costs_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with LogWriter(path, clock=VirtualClock()) as slow:
+        slow.write(record(1))
+        (tmp_path / "run.000001.jsonl").hardlink_to(path)
+        (tmp_path / "other.txt").hardlink_to(path)
+        written(path, 2, 3, 4, rotation=Rotation(max_bytes=LENGTH, keep=1))
+        slow.write(record(5))
+    assert (tmp_path / "other.txt").read_bytes() == lines(1, 5)
+    assert seqs(path, strict=True) == [1, 5, 1, 5, 3, 4]
 
 
 def test_a_segment_that_is_held_is_kept_by_every_rule(tmp_path: Path) -> None:
