@@ -123,7 +123,10 @@ class Agent:
         self.close()
 
     def close(self) -> None:
-        """Flush and close the observers that were given to this agent; it starts no further run."""
+        """Flush and close the observers that were given to this agent; it starts no further run.
+
+        What an adapter still holds is waited for: the flushes at most 5 s, the closes as long again.
+        """
         self._closed = True
         EventEmitter(self.observers, policy=self.failure_policy).close()
 

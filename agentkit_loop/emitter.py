@@ -114,7 +114,7 @@ class EventEmitter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.flush()
+        self.hand_over()
 
     # --- registration
 
@@ -337,7 +337,17 @@ class EventEmitter:
 
         The flushes run on a thread of their own, so that one that hangs cannot hold up the caller.
         """
-        went_well = self._end("flush", timeout_s)
+        return self._flush("flush", timeout_s)
+
+    def hand_over(self, timeout_s: float = 5.0) -> bool:
+        """Flush as at the end of a run: as `flush`, but an adapter waits for no other thread.
+
+        See `LoopObserver.hand_over`. Leaving `with EventEmitter(…)` does the same.
+        """
+        return self._flush("hand_over", timeout_s)
+
+    def _flush(self, method: str, timeout_s: float) -> bool:
+        went_well = self._end(method, timeout_s)
         if self.seq:  # something was told
             for slot in self._slots:
                 if not slot.failed and not slot.ended_badly:
@@ -345,7 +355,7 @@ class EventEmitter:
         return went_well
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Flush and close every observer; True if all returned within the bound."""
+        """Flush and close every observer, each within the bound; True if all returned in time."""
         flushed = self.flush(timeout_s)
         return self._end("close", timeout_s) and flushed
 

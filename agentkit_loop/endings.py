@@ -41,10 +41,13 @@ class Ending:
 
 
 def endings(observers: Iterable[tuple[object, str, FailurePolicy | None]], method: str) -> list[Ending]:
-    """Return the flushes or closes of observers, each with its name and policy, as far as they have one."""
+    """Return the flushes or closes of observers, each with its name and policy, as far as they have one.
+
+    method: "flush", "close", or "hand_over", which is told, and hangs, as the flush that it is.
+    """
     steps = [(each, own_method(each[0], method)) for each in observers]
     return [
-        Ending(observer, name, method, step, policy)
+        Ending(observer, name, "flush" if method == "hand_over" else method, step, policy)
         for (observer, name, policy), step in steps
         if step is not None
     ]

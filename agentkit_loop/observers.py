@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 import attrs
 
 from agentkit_loop.content import Delta
-from agentkit_loop.errors import ConfigurationError, InnerObserverError
+from agentkit_loop.errors import ConfigurationError, InnerObserverError, LogError
 from agentkit_loop.events import AgentEvent, ObserverFailed
 from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
 
@@ -57,6 +57,13 @@ class LoopObserver(abc.ABC):
 
     def flush(self) -> bool | None:  # noqa: B027 - most observers hold nothing back
         """Hand on whatever is held back. Called around the end of a run. False says that not all arrived."""
+
+    def hand_over(self) -> bool | None:
+        """Do what the loop asks around the end of a run: `flush`, unless that would wait for another thread.
+
+        False says that not all has arrived yet, or that something was lost since the last time.
+        """
+        return self.flush()
 
     def close(self) -> bool | None:  # noqa: B027 - most observers own nothing
         """Release what the observer owns; called twice is harmless. False says that not all arrived."""
@@ -299,10 +306,13 @@ def log_error(log: logging.Logger, text: str, error: BaseException | None = None
     """Log an error so that nothing that it quotes controls a terminal or passes for a record of its own.
 
     `logging` writes texts and tracebacks as they are, by default to stderr, and an observer's error may quote what
-    a model said. error: for its traceback, which is indented; the record's `exc_info` has it as it is.
+    a model said. error: for its traceback, which is indented; the record's `exc_info` has it as it is. A LogError
+    has none: a full disk is no fault of a program, and the text says all.
     """
     if not log.isEnabledFor(logging.ERROR):
         return
+    if isinstance(error, LogError):
+        error = None
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = log.makeRecord(log.name, logging.ERROR, "agentkit", 0, "%s", (_printable(text),), exc_info)
     if error is not None:
@@ -330,6 +340,9 @@ def _dropped(observer: object) -> int:
 
 
 def _name(observer: object) -> str:
+    wrapped = getattr(observer, "__wrapped__", None)  # as functools.wraps sets it
+    if inspect.isroutine(wrapped):
+        observer = wrapped
     if inspect.isroutine(observer):
         return str(getattr(observer, "__qualname__", type(observer).__name__))
     return type(observer).__name__
@@ -344,7 +357,11 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def own_method(observer: object, method: str) -> Callable[[], object] | None:
-    """Return the observer's own flush or close; None where it has none or inherits the empty one."""
+    """Return the observer's own flush, hand_over or close; None where it has none or inherits the empty one."""
+    if method == "hand_over" and (
+        not isinstance(observer, LoopObserver) or type(observer).hand_over is LoopObserver.hand_over
+    ):
+        method = "flush"
     bound: Any = getattr(observer, method, None)
     if not callable(bound) or getattr(type(observer), method, None) is getattr(LoopObserver, method):
         return None

@@ -144,7 +144,7 @@ class _Play:
                 yield from self._run(number)
         except ReplayMismatchError as mismatch:
             self._mismatch = mismatch
-        self._listeners.flush()
+        self._listeners.hand_over()
 
     def _run(self, number: int) -> Iterator[Awaited]:
         """Run one of the runs; the one before it is over, or its process ended in the middle of it."""

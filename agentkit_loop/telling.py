@@ -370,7 +370,7 @@ class Teller:
                         alone = True
                         yield self._wait_for_children
                         continue
-                    yield self._emitter.flush
+                    yield self._emitter.hand_over
                     if self._take_waiting():
                         continue  # the same, of what a flush caused
                 if isinstance(move, RunFinished):
@@ -379,7 +379,7 @@ class Teller:
                     self._tell(move)
                 except ObserverError as error:
                     first = first or error
-            yield self._emitter.flush
+            yield self._emitter.hand_over
         finally:
             self._working = working
             self._threads.close()

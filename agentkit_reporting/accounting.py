@@ -33,8 +33,8 @@ class Account:
 
     name: the observer's. received: events it was given. delivered: those that arrived where it sends them: in
     its file, or taken by the observer behind it. dropped: those it gave up. failed: those on which what is
-    behind it raised. pending: those it still holds. redacted: those delivered, of which something was masked.
-    inner: the accounts of what is behind it, in order.
+    behind it raised, and those that it refused because it is closed. pending: those it still holds. redacted:
+    those delivered, of which something was masked. inner: the accounts of what is behind it, in order.
     """
 
     name: str
@@ -75,16 +75,26 @@ class Account:
             )
             if count
         ]
-        causes += [f"{account.name} {account}" for account in self.inner if not account.is_complete]
+        causes += [f"{account.name} {account}" for inner in self.inner for account in _at_fault(inner)]
         reasons = f" ({', '.join(causes)})" if causes else ""
         return f"incomplete: {self.delivered} of {self.received}{reasons}"
+
+
+def _at_fault(account: Account) -> list[Account]:
+    """Return the outermost that are incomplete of themselves: not those that only pass on to them."""
+    if account.is_complete:
+        return []
+    if attrs.evolve(account, inner=()).is_complete:
+        return [found for inner in account.inner for found in _at_fault(inner)]
+    return [account]
 
 
 def account_of(observer: object) -> Account:
     """Return an observer's own account; of one that keeps none, what `dropped` says, and no more.
 
     An observer without an account is one that does at once what it does: nothing is known to be missing, so
-    its account is of 0 events and complete unless it says that it dropped some.
+    its account is of 0 events and complete unless it says that it dropped some. Behind an adapter, which counts
+    for it, it has one of what it was given.
     """
     account = getattr(observer, "account", None)
     if callable(account):
@@ -94,4 +104,10 @@ def account_of(observer: object) -> Account:
     dropped = getattr(observer, "dropped", 0)
     if not isinstance(dropped, int):
         dropped = 0
-    return Account(name=type(observer).__name__, received=dropped, delivered=0, dropped=dropped)
+    name = getattr(observer, "__qualname__", type(observer).__name__)  # a function has one
+    return Account(name=name, received=dropped, delivered=0, dropped=dropped)
+
+
+def has_account(observer: object) -> bool:
+    """Whether an observer keeps an account of its own."""
+    return callable(getattr(observer, "account", None))

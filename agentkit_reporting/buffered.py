@@ -14,7 +14,7 @@ from agentkit_loop.events import AgentEvent, ObserverFailed
 from agentkit_loop.observers import Observer, Registration
 from agentkit_reporting.accounting import Account
 from agentkit_reporting.inner import Inner, ReportingAdapter, Untold, bounded, finish
-from agentkit_reporting.process_ends import watch, watch_child
+from agentkit_reporting.process_ends import log_lost, watch, watch_child
 
 
 class BufferedReporter(ReportingAdapter):
@@ -25,8 +25,10 @@ class BufferedReporter(ReportingAdapter):
 
     Delivers inside its lock, so that the order is kept, whoever delivers. A failure of `inner` on an event of a
     batch does not stop the batch; it is told with the event that completed it, or with the next one. Safe for
-    threads; a forked child begins empty; what is held at exit is delivered then. What one holds that is given up
-    without `flush` or `close` goes with it, unless `max_age_s` delivers it first.
+    threads; a forked child begins empty. What is held when the interpreter exits is delivered then, within 5 s, and
+    what could not be is logged. A signal that ends the process without an exit, as SIGTERM does unless the program
+    handles it, takes what is held with it; so does giving up the reporter without `flush` or `close`, unless
+    `max_age_s` delivers it first. An event after `close` is refused and counts as failed.
     """
 
     def __init__(
@@ -38,11 +40,15 @@ class BufferedReporter(ReportingAdapter):
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
-        if type(capacity) is not int or capacity < 1:
+        if type(capacity) is not int:
+            raise ConfigurationError(
+                f"capacity={capacity!r} refused because it is no whole number; give how many events to hold"
+            )
+        if capacity < 1:
             raise ConfigurationError(
                 f"capacity={capacity!r} refused because nothing can be held; give 1 or more"
             )
-        if max_age_s is not None and not (max_age_s > 0 and math.isfinite(max_age_s)):
+        if max_age_s is not None and not _is_period(max_age_s):
             raise ConfigurationError(
                 f"max_age_s={max_age_s!r} refused because it is no period; give seconds above 0, or None"
             )
@@ -71,6 +77,8 @@ class BufferedReporter(ReportingAdapter):
         """Hold one event, or deliver it with those that are held."""
         with self._lock:
             if self._closed:
+                self._received += 1
+                self._failed += 1
                 raise IllegalMoveError("event", "the reporter is closed", "make a new one")
             self._received += 1
             self._held.append(event)
@@ -132,22 +140,40 @@ class BufferedReporter(ReportingAdapter):
 
     def account(self) -> Account:
         """Return what became of the events."""
-        with self._lock:
-            return Account(
-                name=type(self).__name__,
-                received=self._received,
-                delivered=self._delivered,
-                dropped=self._dropped,
-                failed=self._failed,
-                pending=self._received - self._delivered - self._dropped - self._failed,
-                inner=(self._inner.account(),),
-            )
+        # Without the lock, which is held while a batch is delivered, and the one behind may hang. What came in is
+        # looked at last, so that it is never less than what became of it.
+        delivered, dropped, failed = self._delivered, self._dropped, self._failed
+        received = self._received
+        return Account(
+            name=type(self).__name__,
+            received=received,
+            delivered=delivered,
+            dropped=dropped,
+            failed=failed,
+            pending=received - delivered - dropped - failed,
+            inner=(self._inner.account(delivered),),
+        )
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Deliver what is held and flush the observer behind; return whether everything so far arrived."""
         delivery = Ending(self, type(self).__name__, "delivery", self._deliver_held)
         went_well = bounded(delivery, timeout_s)
         return finish((self._inner,), "flush", timeout_s) and went_well and not self.account().lost
+
+    def hand_over(self) -> bool:
+        """Deliver what is held, and hand it on behind; nobody waits for a channel."""
+        self._deliver_held()
+        self._untold.take_ended().log()
+        return finish((self._inner,), "hand_over", None) and self._lost_nothing_more()
+
+    def ask_for_flush(self) -> None:
+        """Do nothing: it is flushed by who asks."""
+
+    def tell_lost(self) -> None:
+        """Log what the end of the process takes with it."""
+        account = self.account()
+        log_lost(f"the buffer of {self._inner.name}", account.pending, account.received)
+        self._untold.log()
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Deliver what is held and close the observer behind; return whether everything arrived."""
@@ -162,3 +188,9 @@ class BufferedReporter(ReportingAdapter):
         self._no_alarm = None
         self._delivering = False
         self._begin()
+
+
+def _is_period(given: object) -> bool:
+    return (
+        isinstance(given, (int, float)) and not isinstance(given, bool) and given > 0 and math.isfinite(given)
+    )

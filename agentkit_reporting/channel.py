@@ -57,7 +57,13 @@ class ChannelReporter(ReportingAdapter):
     maxsize: events that wait at most. overflow: what happens beyond that, see `Overflow`. patience_s: how long a
     producer waits under "block" for a consumer that takes nothing at all, before events are dropped instead.
 
-    Safe for threads. A forked child begins empty. At exit what is held is delivered, for at most 5 s. Neither
+    No run waits for a consumer: around its end the loop has what is held delivered and flushed where it is delivered
+    (`hand_over`), and waits 0.1 s at most, which a quick one needs; one that was not done by then is not waited for
+    again before it has caught up. `flush` and `close` wait as told. `Agent.close()` waits 5 s for a flush and 5 s for a
+    close. When the interpreter exits what is held is delivered, for at most 5 s, and what is lost is logged; a signal
+    that ends the process without an exit, as SIGTERM does unless the program handles it, takes it along.
+
+    Safe for threads. A forked child begins empty. An event after `close` is refused and counts as failed. Neither
     `flush` nor `close` waits on an event loop: use `aflush` and `aclose` there.
     """
 
@@ -158,6 +164,15 @@ class ChannelReporter(ReportingAdapter):
         """
         return self._ask("flush", timeout_s) and not self.account().lost
 
+    def hand_over(self) -> bool:
+        """Have what is held delivered and flushed behind, and wait for it no longer than a quick consumer needs, 0.1 s.
+
+        Returns whether that was done, and nothing was lost since the last time. A sender of one's own is flushed.
+        """
+        step = getattr(self._sender, "hand_over", None)
+        handed_over = step() is not False if callable(step) else self._ask("flush", None)
+        return handed_over and self._lost_nothing_more()
+
     def close(self, timeout_s: float | None = None) -> bool:
         """Take no more, deliver what is held, close what is behind; whether everything arrived."""
         return self._ask("close", timeout_s) and self.account().is_complete
@@ -251,17 +266,21 @@ class _Pipe:
     def flush(self, timeout_s: float | None = None) -> bool:
         return self._events.wait_until_done(timeout_s or 0.0)
 
+    def hand_over(self) -> bool:
+        return self.flush(0.0)
+
     def close(self, timeout_s: float | None = None) -> bool:
         self._events.close()
         return self._events.wait_until_done(timeout_s or 0.0)
 
     def account(self) -> Account:
-        received, dropped, done = self._events.counts()
+        (received, dropped, done), refused = self._events.counts(), self._events.refused
         return Account(
             name="ChannelReporter",
-            received=received,
+            received=received + refused,
             delivered=done,
             dropped=dropped,
+            failed=refused,
             pending=received - dropped - done,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
@@ -12,7 +12,14 @@ from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.inner import Inner, ReportingAdapter, Untold, finish, union
 from agentkit_reporting.process_ends import watch
 
-_Route: TypeAlias = tuple[tuple[Callable[[AgentEvent], object], Inner], ...]
+_Calls: TypeAlias = tuple[tuple[Callable[[AgentEvent], object], Inner], ...]
+
+
+class _Route(NamedTuple):
+    """The children that one kind of event goes to, and how many events went."""
+
+    calls: _Calls
+    told: Tally
 
 
 class CompositeReporter(ReportingAdapter):
@@ -27,9 +34,14 @@ class CompositeReporter(ReportingAdapter):
         super().__init__()
         self._children: tuple[Inner, ...] = ()
         self._routes: dict[EventKind, _Route] = {}
+        self._all_routes: list[_Route] = []  # with those of before: their counts stay
         self._asked: tuple[EventKind, ...] = ()  # what somebody was told that is wanted
         self.begin_anew()
         for child in children:
+            if isinstance(child, (list, tuple, set)):
+                raise ConfigurationError(
+                    f"a {type(child).__name__} of children refused; give them one by one: CompositeReporter(*children)"
+                )
             self.with_observer(child)
         watch(self, at_exit=False)
 
@@ -67,14 +79,15 @@ class CompositeReporter(ReportingAdapter):
 
     def pass_on(self, event: AgentEvent) -> None:
         """Give the event to each child that wants it."""
-        self._received.add()
         kind = event.delta.__class__ if isinstance(event, ContentDelta) else event.__class__
         route = self._routes.get(kind)
         if route is None:
             route = self._route(kind)
+        calls, told = route
+        told.add()
         failures: list[InnerFailure] | None = None
         fatal: BaseException | None = None
-        for handle, child in route:
+        for handle, child in calls:
             if kind is ObserverFailed and child.failed_itself(event):
                 continue
             try:
@@ -88,8 +101,8 @@ class CompositeReporter(ReportingAdapter):
             self._end(event, failures or (), fatal)
 
     def _end(self, event: AgentEvent, failures: Sequence[InnerFailure], fatal: BaseException | None) -> None:
-        if fatal is not None or any(failure.event is event for failure in failures):
-            self._failed.add()
+        if fatal is not None:
+            self._interrupted.add()
         self._untold.add(failures)
         if fatal is not None:
             raise fatal
@@ -99,20 +112,32 @@ class CompositeReporter(ReportingAdapter):
         self._routes = {}
 
     def _route(self, kind: EventKind) -> _Route:
-        route = self._routes[kind] = tuple(
+        calls = tuple(
             (child.handle, child) for child in self._children if child.is_active and child.wants_kind(kind)
         )
+        route = self._routes[kind] = _Route(calls, Tally())
+        self._all_routes.append(route)
         return route
 
     def account(self) -> Account:
-        """Return what became of the events; one counts as failed where any child raised on it."""
-        failed, received = self._failed.value, self._received.value
+        """Return what became of the events: those that it received went to its children, whose accounts tell more.
+
+        One on which a child was interrupted counts as failed.
+        """
+        failed, received, given = self._interrupted.value, 0, dict.fromkeys(self._children, 0)
+        for calls, told in list(self._all_routes):
+            count = told.value
+            received += count
+            for _, child in calls:
+                given[child] += count
         return Account(
             name=type(self).__name__,
             received=received,
             delivered=received - failed,
             failed=failed,
-            inner=tuple(child.account() for child in self._children),
+            inner=tuple(
+                child.account(max(0, count - child.failed), child.failed) for child, count in given.items()
+            ),
         )
 
     def flush(self, timeout_s: float | None = None) -> bool:
@@ -127,5 +152,9 @@ class CompositeReporter(ReportingAdapter):
 
     def begin_anew(self) -> None:
         """Forget what was counted: this is a forked child."""
-        self._received, self._failed = Tally(), Tally()
+        self._interrupted = Tally()
+        self._all_routes.clear()
+        self._reroute()
+        for child in self._children:
+            child.failed = 0
         self._untold = Untold()  # what an interrupt kept from being told

@@ -7,7 +7,6 @@ is never called from two places at once; neither waits on an event loop, nor whe
 from __future__ import annotations
 
 import collections
-import contextlib
 import functools
 import inspect
 import threading
@@ -22,7 +21,7 @@ from agentkit_loop.observers import LoopObserver, Observer, Registration
 from agentkit_reporting.accounting import Account
 from agentkit_reporting.event_queue import EventQueue, is_on_event_loop
 from agentkit_reporting.inner import Inner, finish
-from agentkit_reporting.process_ends import watch, watch_child
+from agentkit_reporting.process_ends import log_lost, watch, watch_child
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,11 +29,20 @@ if TYPE_CHECKING:
 
 _TASK_NAME = "agentkit-channel"
 
+HAND_OVER_S = 0.1
+"""How long a hand-over waits for a consumer that is not behind; a quick one writes thousands of events in it."""
+
 
 class Flush:
-    """A flush of the observer that was asked for, on its way to where the events are delivered."""
+    """A flush of the observer that was asked for, on its way to where the events are delivered.
 
-    def __init__(self) -> None:
+    due_at: the count of `done` from which on it may be done. method: "flush", or "hand_over", which waits for no
+    channel behind.
+    """
+
+    def __init__(self, due_at: int, method: str = "flush") -> None:
+        self.due_at = due_at
+        self.method = method
         self.went_well = False
         self.ended = threading.Event()
 
@@ -54,6 +62,8 @@ class Delivery(ABC):
 
     def _forget(self) -> None:
         self._flushes: collections.deque[Flush] = collections.deque()
+        self._asking = threading.RLock()  # re-entrant: a signal handler may flush what it interrupted
+        self._is_behind = False  # a hand-over was not done in its time, and has not been since
         self._failed = self._unwanted = (
             0  # events on which the observer raised; that came after it was retired
         )
@@ -93,14 +103,20 @@ class Delivery(ABC):
         self._failed += self.inner.failed - failed_before
         self.queue.fail(failures)
 
-    def _do_flushes(self) -> bool:
-        """Flush the observer for everybody who asked; whether anybody did."""
-        asked = []
-        with contextlib.suppress(IndexError):  # whoever comes too late for the end takes its own, see `flush`
-            while True:
-                asked.append(self._flushes.popleft())
+    def _do_flushes(self, *, all_of_them: bool = True) -> bool:
+        """Flush the observer for everybody who asked, or those whose events are delivered; whether anybody did."""
+        if not self._flushes:
+            return False
+        with self._asking:
+            done = self.queue.done
+            asked = [flush for flush in self._flushes if all_of_them or flush.due_at <= done]
+            for flush in asked:
+                self._flushes.remove(flush)
         if asked:
-            went_well = self._finish("flush")
+            explicit = any(flush.method == "flush" for flush in asked)
+            went_well = self._finish("flush" if explicit else "hand_over")
+            self.queue.log_ended()
+            self._is_behind = False
             for flush in asked:
                 flush.went_well = went_well
                 flush.ended.set()
@@ -112,6 +128,8 @@ class Delivery(ABC):
         self._closed_well = (self._is_let_go or self._finish("close")) and flushed
         self._ended.set()
         self._do_flushes()
+        if self._is_let_go:
+            self.queue.untold.log()
         self.queue.abandon()  # what a producer put in the moment that this took to end
 
     def _finish(self, method: str) -> bool:
@@ -125,16 +143,17 @@ class Delivery(ABC):
 
     def account(self) -> Account:
         """Return what became of the events."""
-        received, dropped, done = self.queue.counts()
+        (received, dropped, done), refused = self.queue.counts(), self.queue.refused
         failed, unwanted = self._failed, self._unwanted
+        delivered = done - failed - unwanted
         return Account(
             name="ChannelReporter",
-            received=received,
-            delivered=done - failed - unwanted,
+            received=received + refused,
+            delivered=delivered,
             dropped=dropped + unwanted,
-            failed=failed,
+            failed=failed + refused,
             pending=received - dropped - done,
-            inner=(self.inner.account(),),
+            inner=(self.inner.account(delivered),),
         )
 
     @property
@@ -148,13 +167,48 @@ class Delivery(ABC):
         until = None if timeout_s is None else time.monotonic() + timeout_s
         if not self.queue.wait_until_done(timeout_s):
             return False
-        flush = Flush()
-        self._flushes.append(flush)
-        self.queue.wake()
-        if self._ended.is_set():  # by a close, while this waited: nobody looks any more
-            self._do_flushes()
+        flush = self._ask_for(Flush(0))
         left = None if until is None else max(0.0, until - time.monotonic())
         return self._wait(flush.ended, left) and flush.went_well and not self.account().lost
+
+    def hand_over(self) -> bool:
+        """Have what is held delivered and the observer flushed; waits only for one that is quick."""
+        if not self._is_delivering:
+            return finish((self.inner,), "hand_over", None)
+        was_behind, flush = self._is_behind, self._ask_to_hand_over()
+        if not self._wait(flush.ended, 0.0 if was_behind else HAND_OVER_S):
+            self._is_behind = not flush.ended.is_set()
+            return False
+        return flush.went_well
+
+    def ask_for_flush(self) -> None:
+        """Have what is held delivered and the observer flushed, without waiting."""
+        if self._is_delivering:
+            self._ask_to_hand_over()
+
+    def _ask_to_hand_over(self) -> Flush:
+        """Ask for it after what is held now; of very many that wait for a consumer that hangs two are kept."""
+        due_at = self.queue.done + self.queue.pending
+        with self._asking:
+            waiting = [flush for flush in self._flushes if flush.method == "hand_over"]
+            if len(waiting) > 1:
+                waiting[-1].due_at = due_at
+                return waiting[-1]
+            return self._ask_for(Flush(due_at, "hand_over"))
+
+    def _ask_for(self, flush: Flush) -> Flush:
+        with self._asking:
+            self._flushes.append(flush)
+        self.queue.wake()
+        if self._ended.is_set():  # by a close in between: nobody looks any more
+            self._do_flushes()
+        return flush
+
+    def tell_lost(self) -> None:
+        """Log what the end of the process takes with it."""
+        received, dropped, done = self.queue.counts()
+        log_lost(self.queue.name, received - dropped - done, received)
+        self.queue.untold.log()
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Take no more, deliver what is held, close the observer."""
@@ -203,7 +257,7 @@ class ThreadDelivery(Delivery):
                 except BaseException as error:  # noqa: BLE001 - told with the next event; nobody is above this
                     self._note(event, error)
                 queue.done += 1
-            if events or self._do_flushes():
+            if self._do_flushes(all_of_them=not events) or events:
                 continue
             if queue.is_closed:
                 break
@@ -266,7 +320,8 @@ class LoopDelivery(Delivery):
         others: set[asyncio.Task[Any]] | None = set() if at_the_end else None  # None until the loop ends
         while True:
             try:
-                if await self._deliver_some() or self._do_flushes():
+                delivered = await self._deliver_some()
+                if self._do_flushes(all_of_them=not delivered) or delivered:
                     if not at_the_end:
                         await asyncio.sleep(0)
                     continue
@@ -315,6 +370,7 @@ class _AsyncHandler(LoopObserver):
 
     def __init__(self, function: Callable[[AgentEvent], Awaitable[object]]) -> None:
         self._function = function
+        self.__wrapped__ = function  # whose name it goes by
 
     def handle_event(self, event: AgentEvent) -> Any:
         """Return what is to be awaited."""

@@ -89,6 +89,7 @@ class EventQueue:
         self.untold = Untold()
         self.consumer: int | None = None  # the thread that must not wait for itself
         self.dropped = self.done = 0
+        self.refused = 0  # events that came after it was closed; in no other count
         self._taken = 0  # out of the deque by the consumer, who may not be done with them
         self.is_started = self._start is None
         self.is_closed = self.is_abandoned = False
@@ -132,6 +133,7 @@ class EventQueue:
     def _put_slowly(self, event: AgentEvent) -> None:
         with self._lock:
             if self.is_closed:
+                self.refused += 1
                 raise IllegalMoveError("event", "the channel is closed", "make a new one")
             if not self.is_started and self._start is not None:
                 self._begin(self._start)
@@ -290,6 +292,13 @@ class EventQueue:
         with self._lock:
             self.untold.add(failures)
             self._look_around()
+
+    def log_ended(self) -> None:
+        """Log the failures that no event will come for."""
+        with self._lock:
+            ended = self.untold.take_ended()
+            self._look_around()
+        ended.log()
 
     def interrupt(self, error: BaseException) -> None:
         """Have an interrupt raised with the next event."""

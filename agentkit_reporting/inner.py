@@ -7,6 +7,7 @@ the policies, or the `handle_event` of the outermost adapter, for callers that j
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import logging
 import threading
@@ -20,7 +21,14 @@ import attrs
 
 from agentkit_loop.endings import Ending, endings, unfinished
 from agentkit_loop.errors import InnerObserverError, ObserverError
-from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
+from agentkit_loop.events import (
+    AgentEvent,
+    ContentDelta,
+    ObserverFailed,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+)
 from agentkit_loop.observers import (
     Adapter,
     EventKind,
@@ -36,12 +44,14 @@ from agentkit_loop.observers import (
     slot_of,
     unfolded,
 )
-from agentkit_reporting.accounting import Account, account_of
+from agentkit_reporting.accounting import Account, account_of, has_account
 
 logger = logging.getLogger(__name__)
 
 MAX_UNTOLD = 1_000
 """How many failures wait to be told; older ones make room."""
+
+_LAST = (RunFinished, RunFailed, RunCancelled)
 
 _REMEMBERED = 64  # failures of one observer whose ObserverFailed may still come
 
@@ -115,9 +125,24 @@ class Inner:
             for session_id, seq, told in list(self._recent)
         )
 
-    def account(self) -> Account:
-        """Return its account."""
-        return account_of(self.observer)
+    def account(self, delivered: int = 0, failed: int = 0) -> Account:
+        """Return its account; one that keeps none has that of what it was given here.
+
+        delivered, failed: events that it took, and on which it raised where that is not counted in front of it.
+        """
+        account = account_of(self.observer)
+        if not has_account(self.observer):
+            took = max(delivered, account.dropped)
+            return attrs.evolve(
+                account,
+                name=self.name,
+                received=took + failed,
+                delivered=took - account.dropped,
+                failed=failed,
+            )
+        if failed and account.is_complete:  # it raised all the same
+            return attrs.evolve(account, received=account.received + failed, failed=failed)
+        return account
 
 
 class Untold:
@@ -150,6 +175,17 @@ class Untold:
         self._waiting.extend(others)
         if mine:
             raise InnerObserverError(tuple(mine)) from mine[0].error
+
+    def take_ended(self) -> Untold:
+        """Take out those of sessions whose run has ended: the observer raised on the last event of it."""
+        waiting, ended = list(self._waiting), Untold()
+        over = {failure.event.session_id for failure in waiting if isinstance(failure.event, _LAST)}
+        if over:
+            ended.add(failure for failure in waiting if failure.event.session_id in over)
+            for failure in ended._waiting:
+                with contextlib.suppress(ValueError):  # told by another thread meanwhile
+                    self._waiting.remove(failure)
+        return ended
 
     def log(self) -> None:
         """Log, once per observer and kind, what no event came for any more."""
@@ -212,6 +248,7 @@ class ReportingAdapter(Adapter):
 
     def __init__(self) -> None:
         self._book = Book()
+        self._lost_before = 0  # at the last `hand_over`
 
     def __enter__(self) -> Self:
         return self
@@ -258,9 +295,25 @@ class ReportingAdapter(Adapter):
     def flush(self, timeout_s: float | None = None) -> bool:
         """Hand on what is held, through every layer; return whether everything received so far arrived."""
 
+    def hand_over(self) -> bool:
+        """Flush around the end of a run, as the loop does: nobody waits for a channel.
+
+        Returns whether everything went on, and nothing was lost since the last time.
+        """
+        return finish(self.inners, "hand_over", None) and self._lost_nothing_more()
+
+    def _lost_nothing_more(self) -> bool:
+        """Whether no event was lost since this was asked last."""
+        lost, before = self.account().lost, self._lost_before
+        self._lost_before = lost
+        return lost <= before
+
     @abstractmethod
     def close(self, timeout_s: float | None = None) -> bool:
-        """Flush, and close what is behind; return whether everything arrived. Twice is harmless."""
+        """Flush, and close what is behind; return whether everything arrived. Twice is harmless.
+
+        A policy changes nothing about the answer: what was lost under IGNORE did not arrive.
+        """
 
 
 def dropped_in(account: Account) -> int:
@@ -279,7 +332,7 @@ def union(wanted: Iterable[tuple[EventKind, ...]]) -> tuple[EventKind, ...]:
 
 
 def finish(inners: Iterable[Inner], method: str, timeout_s: float | None) -> bool:
-    """Flush or close observers in order; True if all returned in time and none answered False.
+    """Flush, hand over or close observers in order; True if all returned in time and none answered False.
 
     What one raises is logged and does not stop the others, as with the loop's own. None: on this thread,
     without a bound.

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AppendBytes, AppendText
+from agentkit_loop.endings import Ending
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, ContentDelta, is_redacted
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.codec import encode_event
+from agentkit_reporting.inner import bounded
 from agentkit_reporting.log.places import writable_path
 from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.segments import log_of
@@ -110,6 +112,10 @@ class JsonlReporter(LoopObserver):
                 self._files.write(told.session_id, encode_event(told))
         except BaseException:
             self._failed.add()
+            if not isinstance(event, AgentEvent):
+                raise ConfigurationError(
+                    f"{type(event).__name__} refused because it is no event; give an AgentEvent"
+                ) from None
             raise
         if told is not event and is_redacted(told):
             self._redacted.add()
@@ -131,13 +137,43 @@ class JsonlReporter(LoopObserver):
         self._failed, self._redacted = Tally(), Tally()
         self._written_before = self._sink.lines
 
-    def flush(self) -> None:
-        """Force what was written to the disk, unless fsync is "never"; raises LogError."""
-        self._sink.flush()
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Force what was written to the disk, unless fsync is "never"; return whether every event so far is in it.
 
-    def close(self) -> None:
-        """Flush and close what was opened here; a second time is harmless. Raises LogError."""
-        self._sink.close()
+        timeout_s: None waits for the disk without a bound. Raises LogError.
+        """
+        return self._within(timeout_s, "flush", self._sink.flush) and not self.account().lost
+
+    def hand_over(self) -> bool:
+        """Flush around the end of a run; that events were lost before is told with those. Raises LogError."""
+        self._sink.flush()
+        return True
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Flush and close what was opened here; return whether every event was written. Twice is harmless.
+
+        timeout_s: None waits for the disk without a bound. Raises LogError.
+        """
+        return self._within(timeout_s, "close", self._sink.close) and self.account().is_complete
+
+    def _within(self, timeout_s: float | None, method: str, step: Callable[[], None]) -> bool:
+        """Do it within a bound, on a thread of its own where there is one; whether it was done."""
+        if timeout_s is None:
+            step()
+            return True
+        trouble: list[LogError] = []
+
+        def kept() -> bool:
+            try:
+                step()
+            except LogError as error:
+                trouble.append(error)
+            return not trouble
+
+        in_time = bounded(Ending(self, type(self).__name__, method, kept), timeout_s)
+        if trouble:
+            raise trouble[0]
+        return in_time
 
 
 class _SessionFiles(Locked):
@@ -159,9 +195,8 @@ class _SessionFiles(Locked):
 
     @property
     def lines(self) -> int:
-        """How many lines were written whole."""
-        with self._lock:
-            return self._lines_of_closed + sum(writer.lines for writer in self._open.values())
+        """How many lines were written whole; waits for no write, which may hang."""
+        return self._lines_of_closed + sum(writer.lines for writer in list(self._open.values()))
 
     def path_of(self, session_id: str) -> Path:
         return self.directory / f"{_file_stem(session_id)}.jsonl"

@@ -194,12 +194,21 @@ class LoggingReporter(LoopObserver):
     def flush(self, timeout_s: float | None = None) -> bool:
         """Flush the handlers of the logger and of those above it; whether every event was logged."""
         del timeout_s  # the handlers know none
+        self.hand_over()
+        return not self.account().lost
+
+    def hand_over(self) -> bool:
+        """Flush around the end of a run; that events were lost before is told with those."""
         logger: logging.Logger | None = self.logger
         while logger is not None:
             for handler in logger.handlers:
                 handler.flush()
             logger = logger.parent if logger.propagate else None
-        return not self.account().lost
+        return True
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Flush; the handlers belong to who made them. Return whether every event was logged."""
+        return self.flush(timeout_s)
 
 
 def _fields(event: AgentEvent) -> dict[str, Any]:

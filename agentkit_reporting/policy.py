@@ -91,7 +91,7 @@ class PolicyReporter(ReportingAdapter):
             delivered=received - failed - dropped,
             dropped=dropped,
             failed=failed,
-            inner=(self._inner.account(),),
+            inner=(self._inner.account(received - failed - dropped),),
         )
 
     def flush(self, timeout_s: float | None = None) -> bool:

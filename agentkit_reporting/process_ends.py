@@ -3,18 +3,23 @@
 A child has a copy of what its parent holds, but none of its threads, and its locks as they stood. What is held
 belongs to the parent, which delivers it; the child begins empty. At the interpreter's exit everything still
 held is delivered, within a bound: `atexit` runs while daemon threads still do, and `multiprocessing`, whose
-children end without `atexit`, has a place of its own for that. Both are registered with the first holder.
+children end without `atexit`, has a place of its own for that. Both are registered with the first holder. What could
+not be delivered is logged, a line for each holder. A process that a signal ends (SIGTERM, unless the program
+handles it) or `os._exit` has no such exit, and takes what is held with it.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
 import time
 import weakref
 from typing import Any, Literal, Protocol, overload
+
+logger = logging.getLogger(__name__)
 
 EXIT_TIMEOUT_S = 5.0
 """How long the exit of the interpreter waits for everything together."""
@@ -32,6 +37,12 @@ class Holder(Counting, Protocol):
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Deliver what is held."""
+
+    def ask_for_flush(self) -> None:
+        """Have what is held delivered by another thread, if there is one that does it; waits for nobody."""
+
+    def tell_lost(self) -> None:
+        """Log what could not be delivered, if anything."""
 
 
 _counting: weakref.WeakSet[Counting] = weakref.WeakSet()
@@ -69,10 +80,23 @@ def watch_child() -> None:
 
 
 def deliver_all(timeout_s: float = EXIT_TIMEOUT_S) -> None:
-    """Deliver what everybody holds, all together within the bound."""
+    """Deliver what everybody holds, all together within the bound; log what is lost."""
     until = time.monotonic() + timeout_s
-    for holder in list(_holders):
+    holders = list(_holders)
+    for holder in holders:
+        holder.ask_for_flush()  # all at the same time, so that one that hangs costs no other its events
+    for holder in holders:
         holder.flush(max(0.0, until - time.monotonic()))
+    for holder in holders:
+        holder.tell_lost()
+
+
+def log_lost(name: str, held: int, received: int) -> None:
+    """Log, at the end of the process, how many events somebody still holds; nothing where there are none."""
+    if held:
+        logger.warning(
+            "%s still held %d of %d events when the process ended; they are lost", name, held, received
+        )
 
 
 def _begin_anew() -> None:

@@ -263,4 +263,6 @@ def redactor_of(redact: Redaction) -> Redactor | None:
         return Redactor()
     if redact is False:
         return None
+    if redact is None:
+        raise ConfigurationError("redact=None refused because it may mean both; give True, False or rules")
     return redact if isinstance(redact, Redactor) else Redactor(redact)

@@ -176,13 +176,22 @@ def test_what_the_inner_observer_tells_the_buffer_itself_comes_after_the_batch()
     assert got == [1, 2, 3]
 
 
-@pytest.mark.parametrize("capacity", [0, -1, True, 1.5, "9"])
-def test_a_capacity_that_holds_nothing_is_refused(capacity: int) -> None:
-    with pytest.raises(ConfigurationError, match="nothing can be held"):
+@pytest.mark.parametrize(
+    ("capacity", "why"),
+    [
+        (0, "nothing can be held"),
+        (-1, "nothing can be held"),
+        (True, "no whole number"),
+        (1.5, "no whole number"),
+        ("9", "'9' refused because it is no whole number"),
+    ],
+)
+def test_a_capacity_that_holds_nothing_or_is_no_number_is_refused_for_that(capacity: int, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
         BufferedReporter(EventRecorder(), capacity)
 
 
-@pytest.mark.parametrize("max_age_s", [0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("max_age_s", [0, -1.0, float("nan"), float("inf"), "1", True])
 def test_an_age_that_is_no_period_is_refused(max_age_s: float) -> None:
     with pytest.raises(ConfigurationError, match="no period"):
         BufferedReporter(EventRecorder(), max_age_s=max_age_s)

@@ -81,7 +81,10 @@ def test_what_one_child_raises_keeps_no_event_from_the_others_also_without_the_l
     composite.handle_event(second)
     assert [event.seq for event in recorder.events] == [1, 2]
     assert [type(failure.error) for failure in caught.value.failures] == [ValueError, KeyError]
-    assert str(composite.account()) == "incomplete: 1 of 2 (1 failed)"
+    assert (
+        str(composite.account())
+        == "incomplete: 2 of 2 (Failing incomplete: 1 of 2 (1 failed), Failing incomplete: 1 of 2 (1 failed))"
+    )
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
