@@ -126,7 +126,7 @@ class RedactingReporter(ReportingAdapter):
             dropped=dropped,
             failed=failed,
             redacted=redacted,
-            inner=(self._inner.account(),),
+            inner=(self._inner.account(received - failed - dropped),),
         )
 
     def flush(self, timeout_s: float | None = None) -> bool:
