@@ -7,6 +7,7 @@ request costs what it added. Ids, times and cache markers are not covered.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Sequence
 
 import msgspec
@@ -39,7 +40,8 @@ class MessageChain:
     def of(self, items: Sequence[Item]) -> str:
         """Return the digest of the items; costs what differs from the last call."""
         kept = len(self._items)
-        if kept > len(items) or (kept and items[kept - 1] is not self._items[kept - 1]):
+        # All are looked at: a compaction may change an item in its place and keep those behind it.
+        if kept > len(items) or not all(map(operator.is_, self._items, items)):
             kept = self._common(items)
             del self._items[kept:], self._links[kept + 1 :]
         for item in items[kept:]:

@@ -10,7 +10,7 @@ import msgspec
 from agentkit_loop.content import AppendText, BeginPart, CommitPart, Item, TextPart, ToolCallPart
 from agentkit_loop.events import AgentEvent, ContentDelta, InputAccepted, ToolCatalogChanged
 from tests.rules_cases import SUMMARY, Case, crashed
-from tests.rules_told import CALL, DIGESTS, WORK, Told
+from tests.rules_told import CALL, WORK, Told
 
 OTHER = msgspec.structs.replace(WORK, name="other")
 BETTER = msgspec.structs.replace(WORK, description="Work better.")
@@ -203,9 +203,21 @@ REQUESTS = (
         "call id told before",
     ),
     Case(
+        "the_messages_are_those_of_the_transcript",
+        lambda t: t.answered().say().turn().ask(),
+        lambda t: t.answered().say().turn().ask(sent={"messages": "0" * 32}),
+        "does not fit the transcript before it",
+    ),
+    Case(
+        "the_system_prompt_is_the_one_that_was_told",
+        lambda t: t.run(system="be kind").say().turn().ask(),
+        lambda t: t.run(system="be kind").say().turn().ask(sent={"system": "0" * 32}),
+        "sent a system prompt that the log does not tell",
+    ),
+    Case(
         "other_tools_are_told",
-        lambda t: catalog(t, added=(OTHER,)).ask(digests=DIGESTS | {"tools": "new"}),
-        lambda t: t.answered().say().turn().ask(digests=DIGESTS | {"tools": "new"}),
+        lambda t: catalog(t, added=(OTHER,)).ask(),
+        lambda t: t.answered().say().turn().ask(sent={"tools": "new"}),
         "other tools than before",
     ),
     Case(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import attrs
 
 from agentkit_loop.content import BeginPart, CommitPart, Item, TextPart, ToolCallPart, ToolSpec, part_kind
+from agentkit_loop.digest import MessageChain, digest, fixed_digests
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import (
     AgentEvent,
@@ -28,6 +30,7 @@ from agentkit_loop.events import (
     RunFinished,
     RunStarted,
     ToolCallRequested,
+    ToolCatalogChanged,
     ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
@@ -41,7 +44,6 @@ from agentkit_loop.usage import ErrorInfo, Usage
 WORK = ToolSpec(name="work", description="Work.", input_schema={"type": "object"})
 BROKEN = ErrorInfo(type="ValueError", message="broken on purpose")
 ENDED = ErrorInfo(type="ProcessEnded", message="the process ended")
-DIGESTS = {"tools": "t", "system": "s", "settings": "p", "messages": "m"}
 CALL = ToolCallPart(id="call-1", name="work", input={})
 ONE = Usage(input_tokens=1, output_tokens=1)
 
@@ -52,6 +54,9 @@ class Told:
     def __init__(self) -> None:
         self.events: list[AgentEvent] = []
         self._fold = Transcript()
+        self._chain = MessageChain()
+        self._fixed: dict[str, str] = {}
+        self._tools: dict[str, ToolSpec] = {}
         self._emitter = EventEmitter([self._keep], session_id="session", run_id="run-0", clock=VirtualClock())
         self._calls: dict[str, ToolCallPart] = {}
         self._used: dict[str, tuple[int, int]] = {}  # request: its run and its exchange
@@ -62,6 +67,18 @@ class Told:
     def _keep(self, event: AgentEvent) -> None:
         self.events.append(event)
         self._fold.apply(event)
+        match event:
+            case RunStarted():
+                self._tools = {spec.name: spec for spec in event.tools}
+                self._fixed = fixed_digests(
+                    event.tools, event.system, {"model": event.model, **event.parameters}
+                )
+            case ToolCatalogChanged():
+                kept = {name: spec for name, spec in self._tools.items() if name not in event.removed}
+                self._tools = kept | {spec.name: spec for spec in (*event.changed, *event.added)}
+                self._fixed["tools"] = digest(tuple(self._tools.values()))
+            case _:
+                pass
 
     def tell(self, event: AgentEvent, **fields: Any) -> Self:
         """Tell any event, with the fields changed."""
@@ -133,8 +150,8 @@ class Told:
 
     # --- requests
 
-    def ask(self, **fields: Any) -> Self:
-        """Start a request, and report what it used so far."""
+    def ask(self, *, sent: Mapping[str, str] | None = None, **fields: Any) -> Self:
+        """Start a request, and report what it used so far; sent: digests that are others."""
         self._requests += 1
         self._used[self.request_id] = (self._runs, self._exchanges)
         started = ModelRequestStarted(
@@ -143,7 +160,7 @@ class Told:
             purpose="turn",
             model="m",
             message_count=len(self._fold.items),
-            digests=DIGESTS,
+            digests={**self._fixed, "messages": self._chain.of(self._fold.items), **(sent or {})},
         )
         return self.tell(started, **fields).use()
 

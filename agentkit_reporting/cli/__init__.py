@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> None:
             _say(f"what the agent ran ended the program (SystemExit: {error}); let the tool return instead")
             raise SystemExit(1) from None
         _forget_stdout()
-        raise SystemExit(0) from None
+        code = getattr(error, "code", 0) if isinstance(error, BrokenPipeError) else 0
+        raise SystemExit(code) from None
     except OSError as error:
         if "--debug" in given:
             _show_traceback(error)

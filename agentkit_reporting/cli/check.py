@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from agentkit_reporting.cli.reading import whisper
+from agentkit_reporting.cli.reading import ReaderGoneError, whisper
 from agentkit_reporting.conformance.check import check_log
 from agentkit_reporting.conformance.findings import Conformance, SessionCheck
 from agentkit_reporting.terminal import counted, json_text, visible
@@ -28,13 +28,15 @@ def command(logs: tuple[str, ...], *, as_json: bool) -> int:
     """
     with _without_collections():
         found = check_log(list(logs))
-    if as_json:
-        sys.stdout.write(json_text(_as_json(found)) + "\n")
-    else:
-        for line in _lines(found):
-            click.echo(_flat(line))
+    code = 0 if found.is_sound and found.sessions else 1
+    try:
+        for line in [json_text(_as_json(found))] if as_json else map(_flat, _lines(found)):
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGoneError(code) from None  # who read the first line only still learns what was found
     _tell(found, ", ".join(logs))
-    return 0 if found.is_sound and found.sessions else 1
+    return code
 
 
 @contextlib.contextmanager
@@ -108,7 +110,7 @@ def _as_json(found: Conformance) -> dict[str, Any]:
         for fault in found.faults
     ]
     return {
-        "sound": found.is_sound,
+        "sound": found.is_sound and bool(found.sessions),
         "complete": found.is_complete,
         "fault_count": found.fault_count,
         "faults": faults,

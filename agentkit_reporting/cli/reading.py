@@ -51,6 +51,14 @@ class KeptEvents:
         return found[0] if found else given
 
 
+class ReaderGoneError(BrokenPipeError):
+    """Nobody reads the output any more, and yet there is an exit code to give. code: that one."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
 @contextlib.contextmanager
 def in_words_of_options() -> Iterator[None]:
     """Say of a session that cannot be read back which option would help."""

@@ -26,7 +26,8 @@ def command(
 ) -> int:
     """Find secrets in LOG…: files, directories, globs, or - for stdin. Exit 1 where there is one.
 
-    A finding is a place and a rule, never the secret. `agentkit scrub` takes them out.
+    A finding is a place and a rule, never the secret. `agentkit scrub` takes them out. A log of
+    nothing is no clean log: exit 1 too.
     """
     reader = read_events(list(logs), strict=strict)
     found = 0
@@ -34,6 +35,9 @@ def command(
         found += finding.count
         sys.stdout.write(f"{_as_json(finding) if as_json else _as_line(finding)}\n")
     tell_of_bad_lines(reader)
+    if not reader.line:
+        whisper(f"no event in {', '.join(logs)}; give a log written by JsonlReporter or `agentkit demo`")
+        return 1
     if not as_json:
         whisper(f"{counted(found, 'secret')} found" if found else "no secret found")
     return 1 if found else 0

@@ -17,7 +17,7 @@ from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.cli.redaction_options import chosen_rules, rule_options
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.log.locks import make_private
-from agentkit_reporting.log.places import make_directories
+from agentkit_reporting.log.places import make_directories, refuse_packed_name
 from agentkit_reporting.log.read import LogReader, read_events
 from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE, RedactionMode
 from agentkit_reporting.redaction.redactor import Redactor
@@ -95,6 +95,7 @@ def _whole(output: str) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    refuse_packed_name(output)
     place = Path(output)
     if os.path.lexists(place):
         raise LogError("output refused because this file is there already; give a new one", path=output)

@@ -222,12 +222,15 @@ class Book:
 
     __slots__ = (
         "approvals", "auths", "broken", "calls", "cancelling", "compacting", "cut", "exchange", "exchanges",
-        "first_run", "last_run", "last_turn_id", "of_exchange", "of_run", "open_calls", "previewed", "request",
-        "request_count", "requests", "round", "run_id", "runs", "seq", "tell", "turn_id", "turns", "unasked",
+        "first_run", "is_doubted", "last_run", "last_turn_id", "may_be_doubted", "of_exchange", "of_run",
+        "open_calls", "previewed", "request", "request_count", "requests", "round", "run_id", "runs", "seq",
+        "tell", "turn_id", "turns", "unasked",
     )  # fmt: skip
 
     def __init__(self, tell: Teller) -> None:
         self.tell = tell
+        self.is_doubted = False  # something is masked, missing, unknown or wrong: the texts may be others
+        self.may_be_doubted: Callable[[], bool] = bool  # asked before a text is called another
         self.seq = 0  # of the last event
         self.run_id: str | None = None  # of the open run
         self.runs: dict[str, None] = {}  # before the last one
@@ -257,12 +260,13 @@ class Book:
 
     def fault(self, event: AgentEvent, text: str) -> None:
         """Tell what is wrong with the event."""
+        self.is_doubted = True
         self.tell(event, text)
 
     def need(self, event: AgentEvent, claim: bool, text: str, *values: object) -> bool:  # noqa: FBT001 - the claim is what it is about
         """Tell a fault unless the claim holds; return the claim. values: for the `{}` in the text."""
         if not claim:
-            self.tell(event, text.format(*values) if values else text)
+            self.fault(event, text.format(*values) if values else text)
         return claim
 
     def open_request(self, asked: Asked) -> None:

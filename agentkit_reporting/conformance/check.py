@@ -134,13 +134,19 @@ class _Session:
         self.child: tuple[RunStarted, Parent, Place] | None = None
         self._owner = owner
         self.rules = SessionRules(self.tell)
+        self.rules.book.may_be_doubted = self._may_be_doubted
         self.take_next = self.rules.take_next
         ahead = rewinds.get((session_id, self.life), ())
         self.numbers = Numbers(self.rules.book, self.rules.runs, self.tell, ahead)
 
     def tell(self, event: AgentEvent, text: str, place: Place | None = None) -> None:
         """Hear of a fault."""
+        self.rules.book.is_doubted = True
         self._owner.tell(self, event, text, place)
+
+    def _may_be_doubted(self) -> bool:
+        """Whether the log says, in ways that are not known here, more than was read; or two processes wrote it."""
+        return self._owner.is_newer or self.numbers.is_doubtful
 
     def forget_oldest(self) -> None:
         """Cut the chain of sessions with this id, so that a log cannot make it long."""
@@ -182,10 +188,16 @@ class _Pass:
                 session = self._place(session or self._begin(event.session_id, None), event)
             if event.unknown_fields is not None and session is not None and is_redacted(event):
                 session.redactions += 1
+                session.rules.book.is_doubted = True
         self._tell_bad()
         for session in self._all:
             session.numbers.settle()
         self._judge_children()
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a line of a newer version was met."""
+        return self._reader.newer_version is not None
 
     def rewinds(self) -> _Rewinds:
         """Return what a second pass has to leave out."""

@@ -54,23 +54,26 @@ class SessionCheck(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing but previews that were not written."""
-        return self.missing == 0
+        """Whether its last run has ended, and nothing is missing but previews that were not written."""
+        return self.missing == 0 and self.open_run is None
 
     def __str__(self) -> str:
-        return _completeness(self.present, self.last_seq, self.missing, self.unlogged)
+        return _completeness(
+            self.present, self.last_seq, self.missing, self.unlogged, is_open=self.open_run is not None
+        )
 
 
-def _completeness(present: int, of: int, missing: int, unlogged: int) -> str:
-    """Return what a log says of itself: `complete: 412 of 412`."""
-    said = "incomplete" if missing else "complete"
+def _completeness(present: int, of: int, missing: int, unlogged: int, *, is_open: bool) -> str:
+    """Return what a log says of itself: `complete: 412 of 412`, or `412 of 412 so far` where a run has no end."""
+    said = "incomplete: " if missing else "" if is_open else "complete: "
+    so_far = " so far" if is_open and not missing else ""
     previews = "preview" if unlogged == 1 else "previews"
     notes = [
         f"{missing:,} missing" if missing else "",
         f"{unlogged:,} {previews} not logged" if unlogged else "",
     ]
     told = ", ".join(note for note in notes if note)
-    return f"{said}: {present} of {of}" + (f" ({told})" if told else "")
+    return f"{said}{present} of {of}{so_far}" + (f" ({told})" if told else "")
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +97,7 @@ class Conformance:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing of any session but previews that were not written."""
+        """Whether every session is complete."""
         return all(session.is_complete for session in self.sessions)
 
     def __str__(self) -> str:
@@ -104,4 +107,5 @@ class Conformance:
             sum(session.last_seq for session in sessions),
             sum(session.missing for session in sessions),
             sum(session.unlogged for session in sessions),
+            is_open=any(session.open_run is not None for session in sessions),
         )

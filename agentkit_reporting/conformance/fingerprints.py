@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 _encode = msgspec.json.Encoder().encode
@@ -15,7 +17,18 @@ def fingerprint(value: object) -> int:
     """
     if isinstance(value, str):
         return hash(value)
+    return hash(encoded(value) or repr(type(value)))  # what no JSON holds is taken as equal
+
+
+def encoded(value: object) -> bytes:
+    """Return the value's JSON; nothing for a number that no JSON holds, or what is nested too deeply."""
     try:
-        return hash(_encode(value))
+        return _encode(value)
     except (OverflowError, RecursionError, TypeError, ValueError):
-        return hash(repr(type(value)))  # a number that no JSON holds, or nested too deeply: taken as equal
+        return b""
+
+
+@functools.lru_cache(maxsize=1_000)
+def shared(body: bytes) -> bytes:
+    """Return the same object for equal bytes: the sessions of a log mostly have the same tools."""
+    return body

@@ -108,6 +108,11 @@ class Numbers:
         """How many runs of the session count."""
         return len(self._earlier) + (self._run_id is not None)
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether numbers were told twice and nobody knows yet why."""
+        return bool(self._doubtful)
+
     def knows(self, run_id: str) -> bool:
         """Whether the run belongs to the session, or was met in it."""
         return run_id == self._run_id or run_id in self._earlier or run_id in self._strangers

@@ -22,7 +22,7 @@ from agentkit_loop.events import (
     is_redacted,
 )
 from agentkit_reporting.conformance.book import CLOSING, Asked, Book
-from agentkit_reporting.conformance.fingerprints import fingerprint
+from agentkit_reporting.conformance.fingerprints import encoded, fingerprint, shared
 
 _DIGESTS = frozenset({"tools", "system", "settings", "messages"})
 _PURPOSES = frozenset({"turn", "compaction"})
@@ -38,14 +38,14 @@ class RequestRules:
         self._failed: dict[str, Asked] = {}  # by purpose: the last one, while its turn has no answer
         self._compacted = False  # since the last failed request of a turn
         self._call_ids: dict[int, None] = {}  # fingerprints of all that were ever seen in the session
-        self.catalog: dict[str, int] = {}  # the tools that the model was last told of, by name
+        self.catalog: dict[str, bytes] = {}  # the tools that the model was last told of, by name, as JSON
         self._digest: str | None = None  # of the tools as the run last sent them
 
     def run(self, event: RunStarted) -> None:
         """Note the tools, and the calls of a transcript that was there before."""
         for item in event.items:
             self._call_ids.update(dict.fromkeys([fingerprint(call.id) for call in item.calls]))
-        self.catalog = {spec.name: fingerprint(spec) for spec in event.tools}
+        self.catalog = {spec.name: shared(encoded(spec)) for spec in event.tools}
         self._digest = None
 
     def run_end(self, event: AgentEvent) -> None:
@@ -223,8 +223,8 @@ class RequestRules:
         book = self._book
         book.need(event, book.request is None, "a request is open")
         book.need(event, not book.open_calls, "a round is open")
-        added = {spec.name: fingerprint(spec) for spec in event.added}
-        changed = {spec.name: fingerprint(spec) for spec in event.changed}
+        added = {spec.name: encoded(spec) for spec in event.added}
+        changed = {spec.name: encoded(spec) for spec in event.changed}
         names = [*(spec.name for spec in (*event.added, *event.changed)), *event.removed]
         book.need(event, bool(names), "nothing changed")
         book.need(event, len(set(names)) == len(names), "a name twice")

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from agentkit_loop.content import AppendText
-from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted, TurnStarted
-from agentkit_reporting.conformance import calls, exchanges, requests, runs, transcript
+from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted, TurnStarted, is_redacted
+from agentkit_reporting.conformance import calls, digests, exchanges, requests, runs, transcript
 from agentkit_reporting.conformance.book import EVENT_CLASSES, Book, Teller
 
-_AREAS = (runs.JUDGES, exchanges.JUDGES, requests.JUDGES, calls.JUDGES, transcript.JUDGES)
+_AREAS = (runs.JUDGES, exchanges.JUDGES, requests.JUDGES, calls.JUDGES, transcript.JUDGES, digests.JUDGES)
 
 _Judges: TypeAlias = tuple[tuple[int, Callable[[Any, Any], None]], ...]
 """Areas by their places, and which rule of each looks at an event."""
@@ -40,12 +40,14 @@ class SessionRules:
         self.runs = runs.RunRules(book)
         self._exchanges = exchanges.ExchangeRules(book)
         self._requests = requests.RequestRules(book)
+        messages = digests.MessageDigests()
         self._areas = (
             self.runs,
             self._exchanges,
             self._requests,
             calls.CallRules(book, self._requests),
-            transcript.TranscriptRules(book),
+            transcript.TranscriptRules(book, messages),
+            digests.DigestRules(book, messages, self._tools),
         )
 
     def take(self, event: AgentEvent) -> None:
@@ -54,6 +56,8 @@ class SessionRules:
         if not (is_usual and self.take_next(event)):
             self.header(event)
             self.judge(event)
+        if is_redacted(event):
+            self.book.is_doubted = True
 
     def take_next(self, event: AgentEvent) -> bool:
         """Judge an event of this session that is simply the next of the open turn, as nearly all are; say if it is."""
@@ -99,6 +103,9 @@ class SessionRules:
     def _give_up(self, event: AgentEvent) -> None:
         """Tell of two values that differ only a thousand levels down."""
         self.book.tell(event, "nested too deeply to be judged")
+
+    def _tools(self) -> dict[str, bytes]:
+        return self._requests.catalog
 
     def told_call(self, call_id: str) -> bool:
         """Whether a call of that id was ever told in the session."""

@@ -27,7 +27,7 @@ from agentkit_loop.events import (
     TurnFinished,
 )
 from agentkit_reporting.conformance.book import CLOSING, Book
-from agentkit_reporting.conformance.fingerprints import fingerprint
+from agentkit_reporting.conformance.digests import MessageDigests, Step, body_of
 
 _OWN_ID = re.compile(r"item-([0-9]{1,18})")
 """The ids that the transcript itself gives: to answers and results."""
@@ -47,9 +47,11 @@ class TranscriptRules:
     """Folds the transcript, and compares counts and plans with it."""
 
     __slots__ = (
+        "_bodies",
         "_book",
         "_contents",
         "_items",
+        "_messages",
         "_missing",
         "_numbered",
         "_packed",
@@ -59,8 +61,10 @@ class TranscriptRules:
         "_waiting",
     )
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, messages: MessageDigests) -> None:
         self._book = book
+        self._messages = messages
+        self._bodies: list[bytes] = []  # of what waits, for its digests
         self._items: list[str] = []  # their ids
         self._waiting: list[str] = []
         self._contents: dict[str, int] = {}  # fingerprints of items and of what waits, by id
@@ -77,26 +81,29 @@ class TranscriptRules:
         if self._packed is not None:
             self._unpack(self._packed)
         sound = True
+        bodies: list[bytes] = []
         for item in event.items:
             sound = sound and bool(item.id) and item.id not in self._contents
-            self._note_item(item)
+            bodies.append(self._note_item(item))
         book.need(event, sound, "items without ids of their own")
         ids = [item.id for item in event.items]
         if isinstance(event, InputAccepted):
             book.need(event, bool(ids), "no items")
             book.need(event, not book.approvals, "an approval is open")
             self._waiting.extend(ids)
+            self._bodies.extend(bodies)
             self._settle()
         else:
             self._items.extend(ids)
+            for body in bodies:
+                self._messages.join(body)
 
-    def _note_item(self, item: Item) -> None:
-        """Keep what an item is, apart from its place."""
+    def _note_item(self, item: Item) -> bytes:
+        """Keep what an item is, apart from its place; return what of it is for digests."""
         if item.id.startswith("item-"):
             found = _OWN_ID.fullmatch(item.id)
             if found is not None:
                 self._numbered = max(self._numbered, int(found[1]))
-        self._contents[item.id] = fingerprint((item.kind, item.parts))
         pairs: _Pairs = ([], [])
         for part in item.parts:
             if part.__class__ is ToolCallPart:
@@ -105,6 +112,9 @@ class TranscriptRules:
                 pairs[1].append(part.call_id)
         if pairs[0] or pairs[1]:
             self._pairs[item.id] = pairs
+        body = body_of(item.kind, item.parts)
+        self._contents[item.id] = hash((body, *pairs[0], *pairs[1]))
+        return body
 
     def ask(self, event: ModelRequestStarted) -> None:
         """Judge how many items a request of a turn sends."""
@@ -183,6 +193,7 @@ class TranscriptRules:
     def run_end(self, event: AgentEvent) -> None:
         """Pack what is known until the session goes on, if it ever does."""
         del event
+        self._messages.rest()
         grown = len(self._items) - self._unpacked
         if self._packed is None and not self._round and grown >= max(_FEW, self._unpacked // 8):
             self._packed = _pack((self._items, self._waiting, self._contents, self._pairs))
@@ -204,16 +215,20 @@ class TranscriptRules:
         """Let an item join that the transcript itself makes."""
         self._numbered += 1
         item_id = f"item-{self._numbered}"
-        self._contents[item_id] = fingerprint((kind, parts))
+        body = body_of(kind, parts)
+        self._contents[item_id] = hash((body, *calls, *results))
         if calls or results:
             self._pairs[item_id] = (list(calls), list(results))
         self._items.append(item_id)
+        self._messages.join(body)
 
     def _settle(self) -> None:
         book = self._book
         if self._waiting and book.request is None and not self._round and not book.compacting:
             self._items.extend(self._waiting)
-            self._waiting = []
+            for body in self._bodies:
+                self._messages.join(body)
+            self._waiting, self._bodies = [], []
 
     # --- plans
 
@@ -223,10 +238,11 @@ class TranscriptRules:
         kept = bytearray(len(items))  # 1 where an old item is kept
         last, twice = 0, False
         torn = self._torn(items)
+        steps: list[Step] = []
         for step in plan:
             if isinstance(step, Item):
                 old = self._contents.get(step.id)
-                self._note_item(step)
+                steps.append(self._note_item(step))
                 book.need(event, old != self._contents[step.id], "the plan tells a kept item again")
                 new.append(step.id)
                 continue
@@ -239,12 +255,14 @@ class TranscriptRules:
             if not twice:
                 kept[first:end] = b"\1" * max(0, end - first)
             new.extend(items[max(first, last) : end])  # none twice, whatever is told
+            steps.append((max(first, last), max(first, last, end)))
             last = max(last, end)
         book.need(event, not twice, "the plan keeps an item twice")
         sound = "" not in new and len(set(new)) == len(new)
         book.need(event, sound, "items without ids of their own")
         book.need(event, self._torn(new) <= torn, "the plan tears a call from its result")
         self._items = new
+        self._messages.plan(steps)
         there = {*new, *self._waiting}
         self._contents = {item_id: self._contents[item_id] for item_id in there}
         self._pairs = {item_id: pairs for item_id, pairs in self._pairs.items() if item_id in there}

@@ -19,6 +19,7 @@ from agentkit_reporting.log.places import reason_of
 from agentkit_reporting.log.segments import PACKED_SUFFIXES
 
 BLOCK_BYTES = 256 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Input(Protocol):
@@ -52,7 +53,8 @@ class StreamInput:
     """An open stream, or a file that is read as one: packed, a pipe, a device.
 
     stream: None for the file at `place`, opened when it is its turn. If it is gone by then and `others` are given,
-    the first of them that is there holds the same.
+    the first of them that is there holds the same. given: what the caller gave, where that is another object than
+    `stream`: nobody else may hold it, and it closes the stream when it goes.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class StreamInput:
         reading: Reading,
         *,
         stream: Any = None,
+        given: object = None,
         place: Path | None = None,
         others: tuple[Path, ...] = (),
     ) -> None:
@@ -69,6 +72,7 @@ class StreamInput:
         self.is_open = False
         self._reading = reading
         self._stream = stream
+        self._given = given
         self._place = Path(name) if place is None else place
         self._others = others
 
@@ -106,7 +110,7 @@ class StreamInput:
 
     def _blocks(self, size: int) -> Generator[bytes]:
         if self._stream is not None:
-            yield from _blocks_of(self._stream, size, self.name)
+            yield from _blocks_of_stream(self._stream, size, self.name, self._reading)
             return
         try:
             file = io.FileIO(self._place)
@@ -152,13 +156,14 @@ def stream_input(stream: Any, reading: Reading, name: str | None = None) -> Stre
     readable = getattr(stream, "readable", None)
     if stream is None or getattr(stream, "closed", False) or (callable(readable) and not readable()):
         raise LogError("stream refused because it is closed or not for reading; open it anew", path=name)
+    given = stream
     if isinstance(stream, io.TextIOWrapper):
         # Its bytes are better: any line may be broken. But not once it has read ahead of its reader, which
         # is when it refuses to be reconfigured.
         with contextlib.suppress(io.UnsupportedOperation):
             stream.reconfigure(errors=stream.errors)
             stream = stream.buffer
-    return StreamInput(name, reading, stream=stream)
+    return StreamInput(name, reading, stream=stream, given=given)
 
 
 def _blocks_of(stream: Any, size: int, name: str) -> Generator[bytes]:
@@ -177,6 +182,31 @@ def _blocks_of(stream: Any, size: int, name: str) -> Generator[bytes]:
 def _of_size(block: bytes, size: int) -> Iterator[bytes]:
     """Yield what came at once in pieces of at most that size, of which each line can be measured."""
     return (block[start : start + size] for start in range(0, len(block), size))
+
+
+def _blocks_of_stream(stream: Any, size: int, name: str, reading: Reading) -> Generator[bytes]:
+    """Yield what an open stream holds, unpacked where it begins as gzip does: a pipe has no name that says so."""
+    blocks = _blocks_of(stream, size, name)
+    first = next(blocks, b"")
+    while len(first) == 1 and _GZIP_MAGIC.startswith(first):
+        block = next(blocks, b"")
+        first += block
+        if not block:
+            break
+    if not first.startswith(_GZIP_MAGIC):
+        yield first
+        yield from blocks
+        return
+    rest = bytearray(first)
+
+    def read(wanted: int) -> bytes:
+        if not rest:
+            rest.extend(next(blocks, b""))
+        taken = bytes(rest[:wanted])
+        del rest[:wanted]
+        return taken
+
+    yield from unpacked_blocks(read, packing_of("gzip", wanted_by=f"log {name!r}"), reading)
 
 
 def _as_bytes(block: Any) -> bytes:

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from agentkit_loop.errors import ConfigurationError, LogError
+from agentkit_reporting.log.segments import PACKED_SUFFIXES
 
 
 def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
@@ -30,8 +31,20 @@ def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> P
         raise LogError(
             'log refused because it is a directory; give a file in it, or per="session"', path=name
         )
+    if not directory:
+        refuse_packed_name(name)
     _refuse_unwritable(place, name)
     return place
+
+
+def refuse_packed_name(name: str) -> None:
+    """Raise LogError for the name of a packed file, since what is written is plain lines."""
+    if name.endswith(PACKED_SUFFIXES):
+        raise LogError(
+            "log refused because of its name, which is that of a packed file, and lines are written plain; "
+            f"leave away {name[name.rfind('.') :]!r}",
+            path=name,
+        )
 
 
 def reason_of(error: Exception) -> str:

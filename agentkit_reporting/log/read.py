@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import attrs
 
@@ -68,12 +68,17 @@ def read_events(
     max_unpacked_bytes: a packed file that gives more than this, and more than 100 times its own size, is not
     read on. Raises LogError for what does not exist, cannot be read or holds no log; ConfigurationError.
     """
-    for name, value in (("max_line_bytes", max_line_bytes), ("max_unpacked_bytes", max_unpacked_bytes)):
-        if value < 1:
-            raise ConfigurationError(f"{name}={value!r} must be at least 1")
+    given: Any = poll_ms
+    sizes: tuple[tuple[str, Any], ...] = (
+        ("max_line_bytes", max_line_bytes),
+        ("max_unpacked_bytes", max_unpacked_bytes),
+    )
+    for name, value in sizes:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"{name}={value!r} must be a whole number and at least 1")
     if until_run_end and not follow:
         raise ConfigurationError("until_run_end=True refused without following; give follow=True as well")
-    if not poll_ms > 0:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not poll_ms > 0:
         raise ConfigurationError(f"poll_ms={poll_ms!r} refused because it is no period; give more than 0")
     bad = _BadLines(strict=strict)
     clock = clock or Clock()

@@ -25,6 +25,9 @@ from agentkit_reporting.log.tail import LogTail
 
 _SUFFIXES = (".jsonl", *(f".jsonl{suffix}" for suffix in PACKED_SUFFIXES))
 
+_LONGEST_NAME = 255  # bytes of one name, on most systems
+_SHOWN = 60  # characters of what is no path
+
 _DIRECTORY, _FILE, _OTHER = "directory", "file", "pipe or device"
 
 
@@ -86,6 +89,12 @@ class Sources:
     def _at(self, name: str) -> list[Input]:
         if not name or "\0" in name:
             raise LogError("log not found because this names no file; give a path", path=repr(name))
+        if name.lstrip().startswith("{") and not os.path.lexists(name[:_LONGEST_NAME]):
+            raise LogError(
+                "log not found because this is a line of a log and no path; give lines as an open file, such as "
+                "io.StringIO(text)",
+                path=repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"),
+            )
         place = Path(self._home, name)
         if place.is_dir():
             return self._in_directory(name)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,7 +83,7 @@ def test_what_is_no_fault_is_told_for_what_it_is(tmp_path: Path) -> None:
     result = agentkit("check", "run.jsonl", cwd=tmp_path)
     assert result.returncode == 0
     assert result.stdout == (
-        "session session: complete: 6 of 6; run run-1 has no end: it crashed, or it is still going on\n"
+        "session session: 6 of 6 so far; run run-1 has no end: it crashed, or it is still going on\n"
     )
     assert "newer version (2)" in result.stderr
 
@@ -122,3 +125,30 @@ def test_logs_are_checked_without_the_providers_sdk(log: Path) -> None:
     loaded = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
     assert "msgspec" in loaded
     assert not loaded & {"anthropic", "genai_prices", "pydantic", "httpx2", "ssl", "rich", "asyncio"}
+
+
+def test_a_session_that_still_goes_on_is_not_called_complete(log: Path) -> None:
+    lines = log.read_bytes().splitlines(keepends=True)
+    (log.parent / "begun.jsonl").write_bytes(b"".join(lines[:6]))
+    result = agentkit("check", "begun.jsonl", cwd=log.parent)
+    assert result.returncode == 0
+    assert ": 6 of 6 so far; run " in result.stdout
+    assert "complete" not in result.stdout
+    told = json.loads(agentkit("check", "--json", "begun.jsonl", cwd=log.parent).stdout)
+    assert (told["sound"], told["complete"], told["sessions"][0]["complete"]) == (True, False, False)
+
+
+def test_who_reads_the_first_line_only_gets_the_exit_code_of_the_check(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_bytes(b"".join(b"x%d\n" % number for number in range(20_000)))
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        command = [sys.executable, "-m", "agentkit_reporting.cli", "check", "bad.jsonl"]
+        result = subprocess.run(command, cwd=tmp_path, stdout=closed, stderr=subprocess.PIPE, check=False)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_a_log_of_nothing_is_not_sound_for_programs_either(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    result = agentkit("check", "--json", "empty.jsonl", cwd=tmp_path)
+    assert (result.returncode, json.loads(result.stdout)["sound"]) == (1, False)

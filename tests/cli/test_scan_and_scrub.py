@@ -167,3 +167,9 @@ def test_hostile_names_in_a_log_do_not_control_the_terminal(tmp_path: Path) -> N
     assert result.returncode == 1
     assert "\x1b" not in result.stdout
     assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_scan_of_nothing_finds_nothing_out(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    result = agentkit("scan", "empty.jsonl", cwd=tmp_path)
+    assert (result.returncode, "no event in empty.jsonl" in result.stderr) == (1, True)

@@ -403,3 +403,52 @@ def test_every_file_is_closed_when_its_events_were_read(tmp_path: Path) -> None:
         for _ in reader:
             assert open_descriptors() <= before + 1
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_text_file_that_only_the_reader_holds_stays_open_while_it_is_read(*, packed: bool) -> None:
+    content = b"".join(encode_event(note(number)) + b"\n" for number in range(1, 9))
+
+    def opened() -> io.TextIOWrapper:  # closes what is below it when nobody holds it
+        if packed:
+            return io.TextIOWrapper(gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(content))))
+        return io.TextIOWrapper(io.BytesIO(content))
+
+    assert len(list(read_events(opened()))) == 8
+
+
+class InPieces(io.BytesIO):
+    """Gives as much at once as a pipe may."""
+
+    def __init__(self, content: bytes, most: int) -> None:
+        super().__init__(content)
+        self._most = most
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        del size
+        return self.read(self._most)
+
+
+def test_a_pipe_that_is_packed_is_unpacked() -> None:
+    content = b"".join(encode_event(note(number)) + b"\n" for number in range(1, 2_000))
+    for size in (1, 7, 2**20):
+        packed = gzip.compress(content[: 2_000 if size == 1 else None])
+        reader = read_events(InPieces(packed, size))
+        assert len(list(reader)) >= 10
+        assert reader.bad_count == (1 if size == 1 else 0)  # where the content was cut
+    torn = read_events(io.BytesIO(gzip.compress(content)[:-9]))
+    list(torn)
+    assert "the packed file ends early" in torn.bad[-1].reason
+
+
+@pytest.mark.parametrize("options", [{"poll_ms": "1"}, {"max_line_bytes": "1"}, {"max_unpacked_bytes": None}])
+def test_an_option_of_another_type_is_refused_in_a_sentence(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"{next(iter(options))}="):
+        read_events("logs", follow=True, **options)
+
+
+def test_a_line_that_is_given_as_a_path_is_refused_in_short() -> None:
+    line = encode_event(note(1, "x" * 1_000)).decode()
+    with pytest.raises(LogError, match="this is a line of a log and no path") as refused:
+        read_events([line])
+    assert len(str(refused.value)) < 300

@@ -479,3 +479,9 @@ def test_policies_are_the_documented_ones(tmp_path: Path) -> None:
         with LogWriter(tmp_path / "a.jsonl", fsync=policy) as writer:
             writer.write(b"")
     assert list(read_events(tmp_path)) == []
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_the_name_of_a_packed_file_is_refused_since_lines_are_plain(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(LogError, match=f"lines are written plain; leave away '{suffix}'"):
+        LogWriter(tmp_path / f"run.jsonl{suffix}")
