@@ -130,6 +130,7 @@ def _session_json(session: SessionCheck) -> dict[str, Any]:
         "last_seq": session.last_seq,
         "present": session.present,
         "missing": session.missing,
+        "removed": session.removed,
         "unlogged_previews": session.unlogged,
         "not_counted": session.not_counted,
         "redacted": session.redactions,

@@ -19,7 +19,7 @@ from agentkit_reporting.conformance.findings import Conformance, Fault, SessionC
 from agentkit_reporting.conformance.numbers import Numbers, Place, Rewind, Verdict
 from agentkit_reporting.conformance.session import SessionRules
 from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, read_events
-from agentkit_reporting.log.segments import log_of
+from agentkit_reporting.log.segments import log_of, segments_of
 from agentkit_reporting.log.sources import Source
 
 MAX_KEPT_FAULTS = 1_000
@@ -138,6 +138,7 @@ class _Session:
         self.take_next = self.rules.take_next
         ahead = rewinds.get((session_id, self.life), ())
         self.numbers = Numbers(self.rules.book, self.rules.runs, self.tell, ahead)
+        self.numbers.is_trimmed = owner.is_trimmed
 
     def tell(self, event: AgentEvent, text: str, place: Place | None = None) -> None:
         """Hear of a fault."""
@@ -170,6 +171,7 @@ class _Pass:
         self._fault_count = 0
         self._alike: dict[tuple[int, str], Fault] = {}  # the faults that are kept, by session and text
         self._bad_told = 0
+        self._trimmed: dict[Path, bool] = {}  # by log
 
     def run(self) -> None:
         """Judge everything that is there."""
@@ -198,6 +200,14 @@ class _Pass:
     def is_newer(self) -> bool:
         """Whether a line of a newer version was met."""
         return self._reader.newer_version is not None
+
+    def is_trimmed(self, path: str) -> bool:
+        """Whether the first segments of the log that a file belongs to are gone: its retention removed them."""
+        log = log_of(Path(path)) or Path(path)
+        if log not in self._trimmed:
+            segments = [] if not Path(path).exists() else segments_of(log)
+            self._trimmed[log] = bool(segments) and segments[0].number > 1
+        return self._trimmed[log]
 
     def rewinds(self) -> _Rewinds:
         """Return what a second pass has to leave out."""
@@ -318,7 +328,7 @@ def _place_of(path: str, order: dict[str, int]) -> tuple[int, bool, str]:
 
 def _checked(session: _Session) -> SessionCheck:
     numbers, book = session.numbers, session.rules.book
-    present = numbers.last - numbers.missing - numbers.unlogged
+    present = numbers.last - numbers.missing - numbers.unlogged - numbers.removed
     return SessionCheck(
         session_id=session.id,
         runs=numbers.runs,
@@ -326,6 +336,7 @@ def _checked(session: _Session) -> SessionCheck:
         present=present,
         unlogged=numbers.unlogged,
         missing=numbers.missing,
+        removed=numbers.removed,
         not_counted=numbers.count - present,
         redactions=session.redactions,
         open_run=None if numbers.is_blind else book.run_id,

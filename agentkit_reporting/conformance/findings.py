@@ -34,7 +34,8 @@ class SessionCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What a log has of one session.
 
     last_seq: the number of its last event. present: how many of those up to it are there. unlogged: previews
-    that were not written, which is harmless. missing: others. not_counted: events that do not count, since a
+    that were not written, which is harmless. missing: others. removed: those
+    before the first one, which the log's retention took away. not_counted: events that do not count, since a
     run went on before them, or since they are wrong. redactions: events that a redaction changed. open_run:
     the run that has no end, because it crashed or still goes on. is_judged: not by its numbers alone.
     """
@@ -45,6 +46,7 @@ class SessionCheck(msgspec.Struct, frozen=True, kw_only=True):
     present: int
     unlogged: int
     missing: int
+    removed: int
     not_counted: int
     redactions: int
     open_run: str | None
@@ -55,22 +57,28 @@ class SessionCheck(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_complete(self) -> bool:
         """Whether its last run has ended, and nothing is missing but previews that were not written."""
-        return self.missing == 0 and self.open_run is None
+        return self.missing == 0 and self.removed == 0 and self.open_run is None
 
     def __str__(self) -> str:
         return _completeness(
-            self.present, self.last_seq, self.missing, self.unlogged, is_open=self.open_run is not None
+            self.present,
+            self.last_seq,
+            self.missing,
+            self.unlogged,
+            is_open=self.open_run is not None,
+            removed=self.removed,
         )
 
 
-def _completeness(present: int, of: int, missing: int, unlogged: int, *, is_open: bool) -> str:
+def _completeness(present: int, of: int, missing: int, unlogged: int, *, is_open: bool, removed: int) -> str:
     """Return what a log says of itself: `complete: 412 of 412`, or `412 of 412 so far` where a run has no end."""
-    said = "incomplete: " if missing else "" if is_open else "complete: "
+    said = "incomplete: " if missing else "" if is_open or removed else "complete: "
     so_far = " so far" if is_open and not missing else ""
     previews = "preview" if unlogged == 1 else "previews"
     notes = [
         f"{missing:,} missing" if missing else "",
         f"{unlogged:,} {previews} not logged" if unlogged else "",
+        f"{removed:,} removed by retention" if removed else "",
     ]
     told = ", ".join(note for note in notes if note)
     return f"{said}{present} of {of}{so_far}" + (f" ({told})" if told else "")
@@ -107,5 +115,6 @@ class Conformance:
             sum(session.last_seq for session in sessions),
             sum(session.missing for session in sessions),
             sum(session.unlogged for session in sessions),
+            removed=sum(session.removed for session in sessions),
             is_open=any(session.open_run is not None for session in sessions),
         )

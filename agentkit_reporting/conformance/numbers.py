@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -66,13 +67,16 @@ class Numbers:
     """Follows the numbers and runs of one session, and tells what is wrong with them.
 
     count: events of the session so far. bad_count: lines of the log that were no event, up to its last one.
+    removed: events before the first that is there, which retention took away with a segment. is_trimmed: whether it
+    did so with the log that a path belongs to.
     unlogged: previews that were not written. missing: other events that are not there. rewinds: see above.
     is_blind: too much is missing to judge by more than numbers.
     """
 
     __slots__ = (
         "_book", "_doubtful", "_earlier", "_forgiven", "_forgiven_count", "_gaps", "_rewound", "_run_id", "_runs",
-        "_strangers", "_tell", "bad_count", "count", "is_blind", "missing", "rewinds", "unlogged",
+        "_strangers", "_tell", "bad_count", "count", "is_blind", "is_trimmed", "missing", "removed",
+        "rewinds", "unlogged",
     )  # fmt: skip
 
     def __init__(self, book: Book, runs: RunRules, tell: Told, rewinds: tuple[Rewind, ...] = ()) -> None:
@@ -93,6 +97,8 @@ class Numbers:
         self.count = 0
         self.unlogged = 0
         self.missing = 0
+        self.removed = 0
+        self.is_trimmed: Callable[[str], bool] = lambda _: False
         self.rewinds: tuple[Rewind, ...] = ()
         self.is_blind = False
         if rewinds:
@@ -127,7 +133,7 @@ class Numbers:
             if self._doubtful and is_of_recovery(event):
                 self._doubt(event, None)
         elif self._run_id is None:
-            verdict = self._first(event)
+            verdict = self._first(event, is_trimmed=event.seq > 1 and self.is_trimmed(place[0]))
         elif isinstance(event, RunStarted) and not self.knows(event.run_id):
             verdict = self._start(event, bad_count, place)
         elif event.run_id == self._run_id:
@@ -170,8 +176,11 @@ class Numbers:
             self._run_id = event.run_id
         return Verdict.COUNTS
 
-    def _first(self, event: AgentEvent) -> Verdict:
-        if event.seq > 1:
+    def _first(self, event: AgentEvent, *, is_trimmed: bool) -> Verdict:
+        if event.seq > 1 and is_trimmed:
+            self.removed = event.seq - 1
+            self._go_blind()
+        elif event.seq > 1:
             self.missing += event.seq - 1
             self._gaps = ((1, event.seq - 1),)
             self._go_blind()

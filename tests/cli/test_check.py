@@ -13,7 +13,7 @@ import pytest
 from agentkit_loop.agent import Agent
 from agentkit_loop.content import Parent
 from agentkit_loop.testing import ScriptedModel
-from agentkit_reporting import JsonlReporter
+from agentkit_reporting import JsonlReporter, Rotation
 from agentkit_reporting.codec import encode_event
 from tests.cli.test_command_line import agentkit
 from tests.rules_told import Told
@@ -152,3 +152,17 @@ def test_a_log_of_nothing_is_not_sound_for_programs_either(tmp_path: Path) -> No
     (tmp_path / "empty.jsonl").touch()
     result = agentkit("check", "--json", "empty.jsonl", cwd=tmp_path)
     assert (result.returncode, json.loads(result.stdout)["sound"]) == (1, False)
+
+
+def test_what_retention_removed_is_told_and_is_no_fault(tmp_path: Path) -> None:
+    rotation = Rotation(max_bytes=2_000, keep=2)
+    log = JsonlReporter(tmp_path / "run.jsonl", rotation=rotation)
+    with Agent(ScriptedModel(["one " * 50] * 12), observers=[log]) as agent, agent.start() as driver:
+        for _ in range(12):
+            driver.run("hi")
+    result = agentkit("check", "run.jsonl", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert " removed by retention)" in result.stdout
+    assert "complete" not in result.stdout
+    (session,) = json.loads(agentkit("check", "--json", ".", cwd=tmp_path).stdout)["sessions"]
+    assert (session["missing"], session["removed"] > 0, session["complete"]) == (0, True, False)
