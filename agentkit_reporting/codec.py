@@ -14,6 +14,7 @@ object the last counts, as in Python's own `json`.
 from __future__ import annotations
 
 import datetime as dt
+import re
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
@@ -32,6 +33,9 @@ LINE_START = b'{"v":1,'
 """How every line of this version begins, where it was written here."""
 
 _MAX_REASON = 300  # characters of a DecodeError; a log may quote a megabyte back at us
+
+_QUOTED_VALUE = re.compile(r"(?s)\A(Invalid (?:enum )?value) (['\"]).*\2")
+"""What is refused is not shown: it may be secret, and readers print the reason."""
 
 _Encode: TypeAlias = Callable[[AgentEvent], bytes]
 _ReadPayload: TypeAlias = Callable[[Any], Any]
@@ -284,7 +288,7 @@ def _reason(error: Exception, place: str) -> str:
     text = str(error)
     if "`$" not in text and isinstance(error, msgspec.ValidationError):
         text += " - at `$`"
-    text = text.replace("`$", f"`{place}")
+    text = _QUOTED_VALUE.sub(r"\1", text.replace("`$", f"`{place}"))
     return text if text.startswith("JSON") else text[:1].lower() + text[1:]
 
 

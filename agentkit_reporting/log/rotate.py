@@ -24,7 +24,6 @@ from agentkit_reporting.log.locks import is_at, lock_alone, open_private, open_s
 from agentkit_reporting.log.packing import PackingName, packing_of
 from agentkit_reporting.log.segments import (
     MAX_NUMBER,
-    PACKED_SUFFIXES,
     forms_of,
     free_number,
     lock_path,
@@ -58,7 +57,8 @@ class Rotation:
     rotated segments are packed, in the background; "zstd" needs the extra of that name, None leaves them
     plain. Of the rotated segments the oldest go where there are more than keep, where their last line is older
     than keep_age_s seconds, or where together they take more than keep_bytes on the disk (None: no bound);
-    the newest one always stays, so that numbers go on.
+    the newest one always stays, so that numbers go on. Links and directories that are called like segments are
+    left alone and not counted.
 
     With several processes on one file each looks often enough that max_bytes is met about, not exactly.
     Raises ConfigurationError.
@@ -93,7 +93,7 @@ class Rotator:
     def __init__(self, path: Path, rotation: Rotation, clock: Clock) -> None:
         if not isinstance(rotation, Rotation):
             raise ConfigurationError(f"rotation={rotation!r} refused; give Rotation(…)")
-        if log_of(path) is not None or path.suffix in PACKED_SUFFIXES:
+        if log_of(path) is not None:
             raise ConfigurationError(
                 f"rotation of {path.name!r} refused because that is the name of a rotated file; give another"
             )

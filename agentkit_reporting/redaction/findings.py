@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 import msgspec
 
+from agentkit_loop.content import AppendBytes, AppendText
 from agentkit_loop.differences import MASK
-from agentkit_loop.events import PAYLOAD_FIELDS, AgentEvent
+from agentkit_loop.events import PAYLOAD_FIELDS, AgentEvent, ContentDelta
 from agentkit_reporting.log.read import LogReader
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.redaction.rule_set import SECRETS, RuleChoice
@@ -59,8 +60,14 @@ def find_secrets(reader: LogReader, rules: Iterable[RuleChoice] = (SECRETS,)) ->
 
 def findings_in(event: AgentEvent, redactor: Redactor, *, path: str = "", line: int = 0) -> Iterator[Finding]:
     """Yield what of an event a redactor masks; its events are to come in their order, as its streams need them."""
+    before = redactor.receipt()
     told = redactor.event(event)
     if told is event:
+        return
+    if isinstance(event, ContentDelta) and isinstance(event.delta, (AppendText, AppendBytes)):
+        # What was held back before stands in the piece as well: its text does not say what was found in it.
+        found = collections.Counter(redactor.receipt()) - collections.Counter(before)
+        yield from (Finding(path, line, event.seq, rule, "delta.chunk", found[rule]) for rule in found)
         return
     for name in PAYLOAD_FIELDS[type(event)]:
         old, new = getattr(event, name), getattr(told, name)

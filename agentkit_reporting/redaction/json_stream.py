@@ -7,15 +7,16 @@ no JSON is given up where it ceases to be: nothing of it goes out from there on.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import NoReturn
 
 from agentkit_loop.differences import is_mask
-from agentkit_reporting.redaction.keyed_values import KEYED_SECRET, is_secret_key
+from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.masking import MOST_OF_SECRET, Masking
 from agentkit_reporting.redaction.rule_set import RuleSet
+from agentkit_reporting.redaction.secret_keys import MAX_KEY, NAME_KEYS, VALUE_KEYS, is_secret_key
 from agentkit_reporting.redaction.text_stream import Found, TextStream, scrub_text
 
 _LONGEST_KEY = 4_096
@@ -34,29 +35,16 @@ _HIGH, _LOW, _AFTER = 0xD800, 0xDC00, 0xE000
 _MOST_NESTED = 200
 
 
-def scrub_broken(rules: RuleSet, masking: Masking, text: str) -> tuple[str, Found]:
-    """Return a JSON text that did not end, or ceased to be JSON, with its secrets masked."""
-    stream = JsonStream(rules, masking)
-    told, found = stream.feed(text, is_last=True)
-    if not stream.is_broken:
-        return told, found
-    if stream.hides:  # what does not end under a key that looks secret may be all that follows
-        return told + masking.text(KEYED_SECRET, stream.rest), [*found, KEYED_SECRET]
-    # Within a string, its text goes on as it stands: a secret may have begun in it.
-    rest, more = (stream.broken_text or TextStream(rules, masking)).feed(stream.rest, is_last=True)
-    return told + rest, found + more
-
-
 class BrokenJSONError(Exception):
     """What came is no JSON from here on; never leaves this module."""
 
 
 class JsonStream:
-    """One JSON text on its way; `tail`, `is_armed`, `search` and `trim` as in TextStream.
+    """One JSON text on its way; `tail`, `is_armed`, `search`, `is_plain` and `trim` as in TextStream.
 
-    is_broken: whether it ceased to be JSON; rest: what came behind that, where a whole text was fed; broken_text: the
-    stream of the string in which that was. hides: whether the value that comes, or has begun, stands under a key that
-    looks secret. has_begun: whether there was any JSON at all.
+    is_broken: whether it ceased to be JSON; rest: what came from there on and stands in nothing that went out, up to
+    the end of that piece; broken_text: the stream of the string in which that was. hides: whether the value that
+    comes, or has begun, stands under a key that looks secret. has_begun: whether there was any JSON at all.
     """
 
     longest_tail = TextStream.longest_tail
@@ -73,6 +61,9 @@ class JsonStream:
         self._masking = masking
         self._step: Callable[[str, int], int] = self._value  # what may come next
         self._nested: list[str] = []  # open brackets
+        self._is_name = False  # whether the value that comes is the name of another, at the same depth
+        self._secret_name: list[str] = []  # of that name, what came of it
+        self._named: dict[int, bool] = {}  # by depth, whether a name there was one of a secret
         self._skipped = 0  # of them, those within a value that is masked as a whole
         self._text: TextStream | None = None  # of the open string, where it is a value that is shown
         self._collected: list[str] | None = None  # of the open string or scalar, where it must be known whole
@@ -93,6 +84,10 @@ class JsonStream:
             self._text.trim()
             self.tail = self._text.tail
 
+    def is_plain(self, text: str, sent: int) -> bool:
+        """Whether a piece is more of the open string, and cannot be of interest; see TextStream."""
+        return self._rules.json_ends(text, sent) is None and self._rules.is_plain(text, sent)
+
     def _sync_in(self) -> None:
         if self._text is not None and not self.is_armed:
             self._text.tail = self.tail  # what the hot path added
@@ -109,9 +104,12 @@ class JsonStream:
             if is_last:
                 self._end()
         except BrokenJSONError:
-            self.is_broken, self.rest = True, text[max(at, self._broken_at) :]
+            # A number or word that was none stood in nothing that went out.
+            scalar = "".join(self._collected or ()) if self._step == self._scalar else ""
+            self.is_broken, self.rest = True, scalar + text[max(at, self._broken_at) :]
             self._step, self.broken_text, self._text = self._nothing, self._text, None
-        self.is_armed = self._text is None or self._text.is_armed or bool(self._waiting or self._high)
+        is_half = bool(self._waiting or self._high)
+        self.is_armed = self._text is None or self._text.is_armed or is_half or self._is_name
         self.tail = "" if self._text is None else self._text.tail
         return "".join(self._out), self._found
 
@@ -154,6 +152,7 @@ class JsonStream:
         if len(self._nested) >= _MOST_NESTED:
             raise BrokenJSONError
         self._nested.append(bracket)
+        self._is_name = self._named[len(self._nested)] = False
         if self.hides:
             self._tell_whole(None)
             self._skipped, self._step = len(self._nested), self._skip
@@ -210,17 +209,17 @@ class JsonStream:
             self._step = self._next
             return at
         assert self._collected is not None  # noqa: S101 - the step says so
-        self._collected.append(found[0])
         self._collected_size += len(found[0])
         if self._collected_size > _LONGEST_SCALAR and not self.hides:
             raise BrokenJSONError
+        self._collected.append(found[0])
         return found.end()
 
     def _tell_scalar(self) -> None:
         whole = "".join(self._collected or ())
-        self._collected = None
         if _SCALARS.fullmatch(whole) is None:
             raise BrokenJSONError
+        self._collected = None
         hidden = whole not in ("true", "false", "null") and self.hides
         if hidden:
             self._tell_whole(None)
@@ -272,11 +271,12 @@ class JsonStream:
             self._collected, self._collected_size = [], 0
         else:
             self._out.append('"')
-            self._text = TextStream(self._rules, self._masking)
+            self._text, self._secret_name = TextStream(self._rules, self._masking), []
         self._step = self._string
 
     def _string(self, text: str, at: int) -> int:
         """Take what the piece has of the open string."""
+        begin = len(text) if self._high else at
         decoded: list[str] = []
         while at < len(text):
             found = _PLAIN.match(text, at)
@@ -294,12 +294,12 @@ class JsonStream:
                 at = escape.end()
             elif text[at] == '"':
                 decoded.append(self._alone())
-                self._add("".join(decoded))
+                self._add("".join(decoded), text[begin:at])
                 self._end_string()
                 return at + 1
             else:
                 self._break_string(decoded, at)
-        self._add("".join(decoded))
+        self._add("".join(decoded), text[begin:at])
         return at
 
     def _break_string(self, decoded: list[str], at: int) -> NoReturn:
@@ -328,11 +328,16 @@ class JsonStream:
         half, self._high = self._high, 0
         return chr(half) if half else ""
 
-    def _add(self, decoded: str) -> None:
+    def _add(self, decoded: str, raw: str = "") -> None:
+        """Take a piece of the open string. raw: as it was written, where that is known."""
         if self._text is not None:
             told, found = self._text.feed(decoded)
-            self._out.append(_encoded(told))
+            is_as_written = told is decoded and raw and "\\u" not in raw and "\\/" not in raw
+            self._out.append(raw if is_as_written else _encoded(told))
             self._found += found
+            if self._is_name:
+                self._secret_name.append(decoded[:MAX_KEY])
+                self._is_name = len(self._secret_name) <= MAX_KEY  # else too long for one
             return
         assert self._collected is not None  # noqa: S101 - one of both is there in a string
         self._collected_size += len(decoded)
@@ -353,13 +358,17 @@ class JsonStream:
             self._text = None
             self._out += (_encoded(told), '"')
             self._found += found
+            if self._is_name:
+                self._named[len(self._nested)] = is_secret_key("".join(self._secret_name))
             return
         whole, self._collected = "".join(self._collected or ()), None
         if not self._is_key:
             if not self._is_told:
                 self._tell_whole(whole)
             return
-        self.hides = self._rules.looks_at_keys and is_secret_key(whole)
+        is_named = whole in VALUE_KEYS and self._named.get(len(self._nested), False)
+        self.hides = self._rules.looks_at_keys and (is_named or is_secret_key(whole))
+        self._is_name = whole in NAME_KEYS
         told, found = scrub_text(self._rules, self._masking, whole)
         self._out.append(f'"{_encoded(told)}"')
         self._found += found
@@ -392,7 +401,7 @@ class JsonStream:
 
 def _encoded(text: str) -> str:
     """Return a text as it stands in a JSON string."""
-    encoded = json.dumps(text, ensure_ascii=False)[1:-1]
+    encoded = encode_basestring(text)[1:-1]
     return _SURROGATE.sub(_escaped_surrogate, encoded) if not encoded.isascii() else encoded
 
 

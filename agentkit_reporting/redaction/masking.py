@@ -14,7 +14,10 @@ from typing import Literal, NoReturn, TypeAlias, get_args
 from agentkit_loop.errors import ConfigurationError
 
 RedactionMode: TypeAlias = Literal["mask", "drop", "pseudonym"]
-"""`[redacted:RULE]`; nothing; `[redacted:RULE:` and 16 hexadecimal digits `]`."""
+"""`[redacted:RULE]`; nothing; `[redacted:RULE:` and 16 hexadecimal digits `]`.
+
+Of what was dropped nothing says where it stood, so a replay of such a log takes it for another text.
+"""
 
 PSEUDONYM_KEY_VARIABLE = "AGENTKIT_PSEUDONYM_KEY"
 """The environment variable that has the key of pseudonyms where no argument gives it."""

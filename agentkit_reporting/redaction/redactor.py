@@ -22,6 +22,7 @@ from agentkit_loop.events import (
     RunCancelled,
     RunFailed,
     RunFinished,
+    RunStarted,
 )
 from agentkit_loop.values import JSON
 from agentkit_reporting.log.write import Locked
@@ -37,8 +38,11 @@ RECEIPT_FIELD = "redaction_receipt"
 UNSCRUBBED = "unscrubbed"
 """The name in a receipt of events that were passed on as they are because of `fail_closed=False`."""
 
-_ENDS_REQUEST = (ModelRequestStarted, ModelRequestFinished, ModelRequestFailed)
+MOST_SESSIONS = 4_096
+"""Sessions whose open streams are followed at a time; beyond, pieces of the oldest are withheld."""
+
 _ENDS_RUN = (RunFinished, RunFailed, RunCancelled)
+_ENDS_STREAMS = (RunStarted, ModelRequestStarted, ModelRequestFinished, ModelRequestFailed, *_ENDS_RUN)
 _ENCODED = ("media", "file")  # their text is base64, in which a secret can be seen in the whole only
 _JSONS = ("tool_call", "structured", "custom")
 
@@ -50,6 +54,9 @@ class _Stream(Protocol):
     is_armed: bool
     longest_tail: int
     search: Any
+
+    def is_plain(self, text: str, sent: int) -> bool:
+        """Whether a piece needs no look though `search` found something."""
 
     def trim(self) -> None:
         """Shorten the tail."""
@@ -65,6 +72,11 @@ class _Withheld:
     is_armed = True
     longest_tail = 0
     search = None
+
+    def is_plain(self, text: str, sent: int) -> bool:
+        """No piece is."""
+        del text, sent
+        return False
 
     def trim(self) -> None:
         """There is nothing to shorten."""
@@ -110,6 +122,7 @@ class Redactor(Locked):
         self._keep = None if keep_arguments is None else frozenset(keep_arguments)
         self._fail_closed = fail_closed
         self._streams: dict[str, dict[_PartKey, _Stream]] = {}  # by session, then by part
+        self._has_forgotten = False
         self._counts: collections.Counter[str] = collections.Counter()
         self._runs: dict[str, collections.Counter[str]] = {}  # of the open run of each session
 
@@ -147,7 +160,8 @@ class Redactor(Locked):
                 if stream is not None and not stream.is_armed:
                     tail = stream.tail
                     text = tail + delta.chunk
-                    if stream.search(text, len(tail)) is None:
+                    sent = len(tail)
+                    if stream.search(text, sent) is None or stream.is_plain(text, sent):
                         stream.tail = text
                         if len(text) > stream.longest_tail:
                             stream.trim()
@@ -160,10 +174,11 @@ class Redactor(Locked):
             return self._scrubbed(event)
         except Exception as error:  # noqa: BLE001 - a pattern of the host's, a value nested too deeply
             kind = type(error).__name__
+            self._withhold(event)
+        except BaseException:
+            self._withhold(event)  # Ctrl-C, in the midst of a piece
+            raise
         # Here, and not above: the error's own text, which may quote the secret, is not to hang on ours.
-        if isinstance(event, ContentDelta):
-            parts = self._streams.setdefault(event.session_id, {})
-            parts[event.delta.part_id] = parts[(event.delta.part_id,)] = _Withheld()
         if not self._fail_closed:
             self._count(event.session_id, [UNSCRUBBED])
             return event
@@ -172,31 +187,56 @@ class Redactor(Locked):
             "mend the rules, or pass it on with fail_closed=False"
         )
 
+    def _withhold(self, event: AgentEvent) -> None:
+        """Show no more of a part of which a piece was not looked at."""
+        if isinstance(event, ContentDelta):
+            parts = self._parts(event.session_id)
+            parts[event.delta.part_id] = parts[(event.delta.part_id,)] = _Withheld()
+
     def _scrubbed(self, event: AgentEvent) -> AgentEvent:
+        delta = event.delta if isinstance(event, ContentDelta) else None
+        if isinstance(delta, (AppendText, AppendBytes)):
+            return self._piece(event, delta)
+        if isinstance(event, RunStarted):
+            with self._lock:
+                self._runs.pop(event.session_id, None)  # of a run that never ended
         scrubber = Scrubber(self._rules, self._masking, self._keep)
         changed = scrubber.event(event)
-        found = scrubber.found
-        if isinstance(event, ContentDelta):
-            delta = event.delta
-            if isinstance(delta, (AppendText, AppendBytes)):
-                told, found_here = self._appended(event.session_id, delta)
-                if told is not delta:
-                    changed["delta"] = told
-                found = found + found_here
-            else:
-                self._follow(event.session_id, delta)
-        elif isinstance(event, _ENDS_REQUEST):
+        if delta is not None:
+            self._follow(event.session_id, delta)
+        elif isinstance(event, _ENDS_STREAMS):
             self._streams.pop(event.session_id, None)
-        if found:
-            self._count(event.session_id, found)
+        self._count(event.session_id, scrubber.found)
         if isinstance(event, _ENDS_RUN):
             self._sign(event, changed)
-        return changed_event(event, changed, len(found)) if changed else event
+        return changed_event(event, changed, len(scrubber.found)) if changed else event
 
     # --- streams
 
+    def _piece(self, event: AgentEvent, delta: AppendText | AppendBytes) -> AgentEvent:
+        """Return an event of a stream with what may go out of its piece."""
+        told, found = self._appended(event.session_id, delta)
+        changed: dict[str, Any] = {} if told is delta else {"delta": told}
+        if event.unknown_fields is not None:
+            scrubber = Scrubber(self._rules, self._masking, self._keep)
+            changed.update(scrubber.event(event))
+            found = found + scrubber.found
+        self._count(event.session_id, found)
+        return changed_event(event, changed, len(found)) if changed else event
+
+    def _parts(self, session_id: str) -> dict[_PartKey, _Stream]:
+        """Return the streams of a session. Of very many sessions the one that began first is forgotten."""
+        parts = self._streams.get(session_id)
+        if parts is None:
+            with self._lock:
+                parts = self._streams.setdefault(session_id, {})
+                if len(self._streams) > MOST_SESSIONS:
+                    del self._streams[next(iter(self._streams))]
+                    self._has_forgotten = True
+        return parts
+
     def _follow(self, session_id: str, delta: BeginPart | CommitPart) -> None:
-        parts = self._streams.setdefault(session_id, {})
+        parts = self._parts(session_id)
         parts.pop((delta.part_id,), None)
         parts.pop(delta.part_id, None)
         if isinstance(delta, BeginPart):
@@ -204,12 +244,14 @@ class Redactor(Locked):
                 parts[delta.part_id] = _Withheld()
             elif delta.kind in _JSONS:
                 parts[delta.part_id] = JsonStream(self._rules, self._masking)
+            else:
+                parts[delta.part_id] = TextStream(self._rules, self._masking)
 
     def _appended(
         self, session_id: str, delta: AppendText | AppendBytes
     ) -> tuple[AppendText | AppendBytes, Found]:
         """Return what may go out of a piece."""
-        parts = self._streams.setdefault(session_id, {})
+        parts = self._parts(session_id)
         if isinstance(delta, AppendBytes):
             # Each byte as a character: a secret is ASCII, and what is none comes back byte for byte.
             told, found = self._stream(parts, (delta.part_id,)).feed(delta.chunk.decode("latin-1"))
@@ -218,17 +260,17 @@ class Redactor(Locked):
         stream = self._stream(parts, delta.part_id)
         told, found = stream.feed(delta.chunk)
         if isinstance(stream, JsonStream) and stream.is_broken and not stream.has_begun:
-            stream = parts[delta.part_id] = TextStream(self._rules, self._masking)  # it never was JSON
-            told, found = stream.feed(delta.chunk)
+            text = parts[delta.part_id] = TextStream(self._rules, self._masking)  # it never was JSON
+            more, found = text.feed(stream.rest)
+            told += more
         return (delta if told == delta.chunk else AppendText(delta.part_id, told)), found
 
     def _stream(self, parts: dict[_PartKey, _Stream], key: _PartKey) -> _Stream:
-        """Return the stream of a part; of one whose beginning was not seen, as a text."""
+        """Return the stream of a part; of one whose beginning was not seen, as a text, unless that was forgotten."""
         stream = parts.get(key)
         if stream is None:
-            stream = parts[key] = (
-                TextStream(self._rules, self._masking) if self._keep is None else _Withheld()
-            )
+            is_shown = self._keep is None and not self._has_forgotten
+            stream = parts[key] = TextStream(self._rules, self._masking) if is_shown else _Withheld()
         return stream
 
     # --- counts

@@ -19,15 +19,20 @@ import attrs
 LOOK_BEHIND = 8
 """Characters before a match that a rule may look at."""
 
-LONGEST_LEAD = 80
+LONGEST_LEAD = 112
 """Characters from the beginning of a match to its secret, at most; a stream keeps as many."""
+
+
+DOUBT = "doubt"
+"""The group of a `rest` for an end of the text of which only more text says whether it belongs to the secret."""
 
 
 @attrs.frozen
 class Hit:
     """A match. start, end: of all that it consists of; first, last: of the secret in it (equal: it is none).
 
-    rest: what more of the text behind `last` belongs to the secret, None where it has its end.
+    rest: what more of the text behind `last` belongs to the secret, None where it has its end. goes_on: whether more
+    text may belong to it; between `last` and the end of the text is what is in doubt.
     """
 
     start: int
@@ -35,6 +40,7 @@ class Hit:
     last: int
     end: int
     rest: re.Pattern[str] | None
+    goes_on: bool = False
 
 
 @attrs.frozen
@@ -53,9 +59,11 @@ class Rule:
     may be the secret; none is set where that has not begun. rest: see the module. gates: texts of which one is in
     each text that has a match, and in each that has an opening, unless `stream_gates` says otherwise; none: it is
     always looked for. triggers: patterns, each of one character and what stands around it, of which one is met in
-    each text that has a match. arming: further ones for a stream: one of both is met, with all that came before in
-    sight, in the piece of text with which an opening or a match comes up. reach: characters that an opening may
-    have. accepted: how many characters of a match's secret count, 0 for a match that is none.
+    each text that has a match; none has a negative look, so that more text around it does not hide it. arming: further
+    ones for a stream: one of both is met in each text that has an opening, and in the very piece with which that or a
+    match comes up; where `signs` are given, one of those or of `arming` in the piece and a trigger in sight before
+    it. reach: characters that an opening may have. accepted: how many characters of a match's secret count, 0 for a
+    match that is none.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Rule:
     gates: tuple[str, ...] = ()
     triggers: tuple[str, ...]
     arming: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()
     stream_gates: tuple[str, ...] | None = None
     reach: int = 600
     accepted: Callable[[str], int] | None = None
@@ -101,9 +110,18 @@ def extended(text: str, hit: Hit) -> Hit:
     """Return a match with all of its secret that is in the text."""
     if hit.rest is None or hit.first == hit.last:
         return hit
-    found = hit.rest.match(text, hit.last)
-    last = hit.last if found is None else found.end()
-    return attrs.evolve(hit, last=last, end=max(last, hit.end))
+    last, goes_on = run_on(hit.rest, text, hit.last)
+    return Hit(hit.start, hit.first, last, max(last, hit.end), hit.rest, goes_on)
+
+
+def run_on(rest: re.Pattern[str], text: str, position: int) -> tuple[int, bool]:
+    """Return up to where a secret goes on from a position, and whether more text may belong to it."""
+    found = rest.match(text, position)
+    if found is None:
+        return position, position == len(text)
+    if found.lastgroup == DOUBT:
+        return found.start(DOUBT), True
+    return found.end(), found.end() == len(text)
 
 
 def survey(
@@ -124,6 +142,22 @@ def survey(
         if opening is not None and opening.start < position:
             opening = rule.opening(text, position)
     return hits, opening
+
+
+def edged(lead: str, look: str | None = None) -> str:
+    r"""Return a lead before which stands no letter or digit, unless that belongs to an escape.
+
+    That is `\n`, `%3D`, `\u003d`, or the end of a terminal's colour. What stands before is looked at behind the lead,
+    which a search finds faster. look: a lead of one width, where the lead has no such form.
+    """
+    seen = look or lead
+    escapes = (
+        rf"\\[nrt]{seen}",
+        f"%[0-9A-Fa-f]{{2}}{seen}",
+        rf"\\u[0-9A-Fa-f]{{4}}{seen}",
+        rf"[0-9\[][mK]{seen}",
+    )
+    return f"{lead}(?:(?<![A-Za-z0-9]{seen})|{'|'.join(f'(?<={escape})' for escape in escapes)})"
 
 
 def token(

@@ -12,7 +12,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.own_patterns import OwnPattern
 from agentkit_reporting.redaction.personal_rules import PERSONAL_RULES
-from agentkit_reporting.redaction.rule import Hit, Rule, survey
+from agentkit_reporting.redaction.rule import LONGEST_LEAD, LOOK_BEHIND, Hit, Rule, survey
 from agentkit_reporting.redaction.secret_rules import SECRET_RULES
 
 RuleChoice: TypeAlias = str | OwnPattern
@@ -24,7 +24,10 @@ RULE_NAMES: tuple[str, ...] = tuple(dict.fromkeys(rule.name for rule in (*SECRET
 """Every rule that is built in; several patterns may be one rule."""
 
 _ENDS_PLAIN_JSON = ('"', r"\\", *(f"\\x{code:02x}" for code in range(32)))
-_BY_FREQUENCY = "cwpbk_-/:="  # of the characters of triggers, in prose and code
+_BY_FREQUENCY = "cpbk_-/:="  # of the characters of triggers, in prose and code
+
+CONTEXT = LONGEST_LEAD + 2 * LOOK_BEHIND
+"""Characters of a stream that went out already and are kept, since a secret's beginning may be among them."""
 
 Search: TypeAlias = Callable[..., re.Match[str] | None]
 
@@ -42,24 +45,29 @@ class RuleSet:
     """Rules that are looked for together.
 
     search: whether a whole text needs a look, as `re.Pattern.search`. stream_search: the same for a piece of a
-    stream, which may end in what another piece goes on with. json_search: the same within a string of JSON, where that
-    may end. plain_keys: keys of JSON that were met, hold no secret and look like no secret's: most come again.
-    looks_at_keys: whether values under keys that look secret are hidden. looks_at_numbers: whether digits
-    may be personal data.
+    stream, which may end in what another piece goes on with. json_search: as stream_search, within a string of JSON,
+    where that may end; json_ends: whether it does. plain_keys: keys of JSON that were met, hold no secret and look
+    like no secret's: most come again. looks_at_keys: whether values under keys that look secret are hidden.
+    looks_at_numbers: whether digits may be personal data.
     """
 
     def __init__(self, choices: Iterable[RuleChoice]) -> None:
         self.rules = _chosen(choices)
-        self.search: Search = _search(one for rule in self.rules for one in rule.triggers)
-        self.stream_search: Search = _search(
-            one for rule in self.rules for one in (*rule.triggers, *rule.arming)
-        )
-        self.json_search: Search = _search(
-            (*(one for rule in self.rules for one in (*rule.triggers, *rule.arming)), *_ENDS_PLAIN_JSON)
-        )
+        triggers = [one for rule in self.rules for one in rule.triggers]
+        arming = [one for rule in self.rules for one in rule.arming]
+        in_piece = [one for rule in self.rules for one in (*rule.arming, *(rule.signs or rule.triggers))]
+        self.search: Search = _search(triggers)
+        self._sight_search: Search = _search((*triggers, *arming))
+        self.stream_search: Search = _search(in_piece)
+        self.json_search: Search = _search((*in_piece, *_ENDS_PLAIN_JSON))
+        self.json_ends: Search = _search(_ENDS_PLAIN_JSON)
         self.plain_keys: set[str] = set()
         self.looks_at_keys = any(rule.name == KEYED_SECRET for rule in self.rules)
         self.looks_at_numbers = any(rule in PERSONAL_RULES for rule in self.rules)
+
+    def is_plain(self, text: str, sent: int) -> bool:
+        """Whether a piece that follows what was sent needs no look after all, with what came before it in sight."""
+        return self._sight_search(text, max(0, sent - CONTEXT)) is None
 
     def spans(self, text: str) -> list[Span]:
         """Return what of a whole text is to be hidden, in order; none lies over another."""

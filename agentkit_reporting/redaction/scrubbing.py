@@ -37,10 +37,11 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.usage import Cost, ObserverStats
 from agentkit_loop.values import JSON
-from agentkit_reporting.redaction.json_stream import scrub_broken
-from agentkit_reporting.redaction.keyed_values import KEYED_SECRET, is_secret_key
+from agentkit_reporting.redaction.broken_json import scrub_broken
+from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.masking import Masking
 from agentkit_reporting.redaction.rule_set import RuleSet
+from agentkit_reporting.redaction.secret_keys import NAME_KEYS, VALUE_KEYS, is_secret_key
 from agentkit_reporting.redaction.text_stream import Found, scrub_text
 
 ARGUMENT = "argument"
@@ -56,6 +57,7 @@ _KEPT_FIELDS = frozenset(
 _KEPT_RECORDS = (Cost, ObserverStats, Parent)
 _MOST_KEYS, _LONGEST_KEY = 2_048, 64  # that are remembered, of those in which nothing is secret
 _ENCODED_KEYS = ("$bytes", "data")
+_NEVER_PLAIN = frozenset((*_ENCODED_KEYS, *VALUE_KEYS))
 _ENCODED_KINDS = ("media", "file")
 _FEWEST_DIGITS = 10**7
 """A smaller number is no phone, card or account."""
@@ -99,25 +101,47 @@ class Scrubber:
         """
         if isinstance(value, str):
             return self.text(value)
-        if isinstance(value, dict):
-            return self._mapping(value, by_key=by_key, decodes=decodes)
-        if isinstance(value, list):
-            fresh = [self.value(member, by_key=by_key, decodes=decodes) for member in value]
-            return fresh if any(new is not old for new, old in zip(fresh, value, strict=True)) else value
+        if isinstance(value, (dict, list)):
+            return value if self._is_plain(value) else self._nested(value, by_key=by_key, decodes=decodes)
         if type(value) is int and self._rules.looks_at_numbers and abs(value) >= _FEWEST_DIGITS:
             spans = self._rules.spans(str(value))
             return self._masked(spans[0].name, value) if spans else value
         return value
 
+    def _is_plain(self, value: JSON) -> bool:
+        """Whether nothing in a nested value can be secret: one look at all its texts, which is most of the time."""
+        if self._rules.looks_at_numbers:
+            return False
+        plain_keys, texts, waiting = self._rules.plain_keys, [], [value]
+        for each in waiting:
+            kind = type(each)
+            if kind is str:
+                texts.append(each)
+            elif kind is dict:
+                if not plain_keys.issuperset(each) or not _NEVER_PLAIN.isdisjoint(each):
+                    return False
+                waiting += each.values()
+            elif kind is list:
+                waiting += each
+        return self._rules.search("\n".join(texts)) is None
+
+    def _nested(self, value: JSON, *, by_key: bool, decodes: bool) -> JSON:
+        if isinstance(value, dict):
+            return self._mapping(value, by_key=by_key, decodes=decodes)
+        if isinstance(value, list):
+            fresh = [self._nested(member, by_key=by_key, decodes=decodes) for member in value]
+            return fresh if any(new is not old for new, old in zip(fresh, value, strict=True)) else value
+        return self.value(value)
+
     def _mapping(self, mapping: dict[str, JSON], *, by_key: bool, decodes: bool) -> dict[str, JSON]:
         hides = by_key and self._rules.looks_at_keys
         search, plain_keys = self._rules.search, self._rules.plain_keys
         fresh: dict[str, JSON] = {}
-        is_new = False
+        is_new = is_named = False
         for key, member in mapping.items():
             is_plain = key in plain_keys
             name = key if is_plain or search(key) is None else self.text(key)
-            if hides and not is_plain and is_secret_key(key):
+            if hides and ((is_named and key in VALUE_KEYS) or (not is_plain and is_secret_key(key))):
                 scrubbed = self._hidden(member)
             elif type(member) is str:
                 if decodes and key in _ENCODED_KEYS and _is_encoded(mapping, key):
@@ -125,9 +149,11 @@ class Scrubber:
                 else:
                     scrubbed = member if search(member) is None else self.text(member)
             else:
-                scrubbed = self.value(member, by_key=by_key, decodes=decodes)
+                scrubbed = self._nested(member, by_key=by_key, decodes=decodes)
             if not is_plain and name is key and _may_be_kept(plain_keys, key):
                 plain_keys.add(key)
+            if key in NAME_KEYS:
+                is_named = isinstance(member, str) and is_secret_key(member)
             is_new = is_new or name is not key or scrubbed is not member
             fresh[name] = scrubbed
         return fresh if is_new else mapping

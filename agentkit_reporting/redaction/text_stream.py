@@ -8,14 +8,10 @@ none; of a secret the mask goes out as soon as it is certain, and the rest is sw
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from agentkit_reporting.redaction.masking import MOST_OF_SECRET, Masking
-from agentkit_reporting.redaction.rule import LONGEST_LEAD, LOOK_BEHIND, Hit, Opening, Rule, survey
-from agentkit_reporting.redaction.rule_set import RuleSet, merged
-
-CONTEXT = LONGEST_LEAD + 2 * LOOK_BEHIND
-"""Characters that went out already and are kept, since a secret's beginning may be among them."""
+from agentkit_reporting.redaction.rule import LOOK_BEHIND, Hit, Opening, Rule, run_on, survey
+from agentkit_reporting.redaction.rule_set import CONTEXT, RuleSet, Search, merged
 
 _LONGEST_TAIL = 4 * CONTEXT
 """From so many on they are cut to CONTEXT; not at each piece, which would cost more than it saves."""
@@ -50,7 +46,7 @@ class TextStream:
     def __init__(self, rules: RuleSet, masking: Masking) -> None:
         self.tail = ""
         self.is_armed = False
-        self.search: Callable[..., re.Match[str] | None] = rules.stream_search
+        self.search: Search = rules.stream_search
         self._rules = rules
         self._masking = masking
         self._sent = 0  # characters of the tail that went out; where armed, all of it otherwise
@@ -67,17 +63,21 @@ class TextStream:
         """Take the next piece; return what may go out now. is_last: nothing follows, so nothing is held back."""
         sent = self._sent if self.is_armed else len(self.tail)
         text = self.tail = self.tail + piece
-        if not is_last and not self.is_armed and self.search(text, sent) is None:
+        if not self.is_armed and (
+            not piece or (not is_last and (self.search(text, sent) is None or self.is_plain(text, sent)))
+        ):
             if len(text) > _LONGEST_TAIL:
                 self.trim()
             return piece, []
-        self._run_on(text)
+        doubt = self._run_on(text)
         hits, openings = self._survey(text, is_last=is_last)
         hold, taken = self._settled(text, hits, openings, is_last=is_last)
+        if not is_last:
+            hold = min(hold, doubt)
         told, found = self._told(text, sent, hold, taken)
         for hit, rule in taken:
             self._behind[rule] = max(hit.end, self._behind.get(rule, 0))
-            if hit.rest is not None and hit.first < hit.last == len(text):
+            if hit.goes_on and hit.rest is not None:
                 self._running[rule] = hit.rest
         waiting = [hit.start for hit, _ in hits if hit.first >= hold]
         waiting += [opening.start for opening in openings]
@@ -87,15 +87,22 @@ class TextStream:
         self._keep(keep)
         return told, found
 
-    def _run_on(self, text: str) -> None:
-        """Follow the secrets that go on."""
+    def is_plain(self, text: str, sent: int) -> bool:
+        """Whether what follows what was sent cannot be of interest, though `search` found something in it."""
+        return self._rules.is_plain(text, sent)
+
+    def _run_on(self, text: str) -> int:
+        """Follow the secrets that go on; return up to where it is certain which characters are theirs."""
+        certain = len(text)
         for rule, rest in list(self._running.items()):
-            found = rest.match(text, self._behind[rule])
-            end = self._behind[rule] if found is None else found.end()
+            end, goes_on = run_on(rest, text, self._behind[rule])
             self._behind[rule] = end
             self._covered = max(self._covered, end)
-            if end < len(text):
+            if goes_on:
+                certain = min(certain, end)
+            else:
                 del self._running[rule]
+        return certain
 
     def _survey(self, text: str, *, is_last: bool) -> tuple[list[tuple[Hit, Rule]], list[Opening]]:
         hits: list[tuple[Hit, Rule]] = []
@@ -114,11 +121,12 @@ class TextStream:
     ) -> tuple[int, list[tuple[Hit, Rule]]]:
         """Return up to where the text is decided, and the hits before that."""
         hold = min([len(text), *(each.held for each in openings)])
+        if not is_last:
+            hold = min([hold, *(hit.last for hit, _ in hits if hit.goes_on)])
         if self._masking.mode == "pseudonym" and not is_last:
             # A pseudonym needs the whole secret: one that may go on is held, as far as its pseudonym covers it.
             for span in reversed(merged([each for each in hits if each[0].first < each[0].last])):
-                goes_on = span.last > hold or span.last == len(text)
-                if span.first < hold and goes_on and span.last - span.first < MOST_OF_SECRET:
+                if span.first < hold <= span.last and span.last - span.first < MOST_OF_SECRET:
                     hold = span.first
         return hold, [(hit, rule) for hit, rule in hits if hit.first < hold]
 
@@ -128,9 +136,8 @@ class TextStream:
         found: Found = []
         at = max(sent, self._covered)
         for span in merged([each for each in taken if each[0].first < each[0].last]):
-            if span.first < self._covered:
-                self._covered = max(self._covered, span.last)
-                at = max(at, span.last)
+            if span.first < at:
+                at = self._covered = max(at, span.last)
                 continue
             pieces += (text[at : span.first], self._masking.text(span.name, text[span.first : span.last]))
             found.append(span.name)

@@ -173,3 +173,29 @@ def test_a_scan_of_nothing_finds_nothing_out(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     result = agentkit("scan", "empty.jsonl", cwd=tmp_path)
     assert (result.returncode, "no event in empty.jsonl" in result.stderr) == (1, True)
+
+
+def test_what_is_said_of_a_bad_line_quotes_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    head = '{"v":1,"seq":1,"ts":"2026-05-24T18:40:00Z","type":"input_accepted","session_id":"s","run_id":"r"'
+    path.write_text(
+        f'{head},"turn_id":null,"payload":{{"items":[{{"kind":"{ANTHROPIC}","parts":[]}}]}}}}\n{ANTHROPIC}\n'
+    )
+    for command in (("scan", path.name), ("scrub", path.name, "-o", "out.jsonl"), ("check", path.name)):
+        result = agentkit(*command, cwd=tmp_path)
+        assert_no_secret(result.stdout, result.stderr)
+        assert "invalid enum value - at `$.payload.items[0].kind`" in result.stdout + result.stderr
+
+
+def test_scan_and_scrub_count_alike_also_where_a_text_speaks_of_masks(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    text = f"PASSWORD=[redacted] or [redacted:jwt], token=[redacted:x] and {ANTHROPIC}."
+    for size in (1, 4, 11):
+        path.unlink(missing_ok=True)
+        model = ScriptedModel([Reply(text=text, chunk_chars=size)])
+        with Agent(model, observers=[JsonlReporter(path, redact=False)]) as agent:
+            agent.run("hi")
+        found = agentkit("scan", path.name, "--json", cwd=tmp_path).stdout.splitlines()
+        told = agentkit("scrub", path.name, "-o", f"{size}.jsonl", "--json", cwd=tmp_path).stdout
+        assert {json.loads(one)["rule"] for one in found} == {"anthropic_key"}
+        assert json.loads(told)["masked"] == {"anthropic_key": sum(json.loads(one)["count"] for one in found)}

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import string
+import urllib.parse
 
 LOWER, UPPER, DIGITS = string.ascii_lowercase, string.ascii_uppercase, string.digits
 WORD = LOWER + UPPER + DIGITS
@@ -44,6 +45,9 @@ def pem(kind: str, newline: str = "\n", *, end: bool = True) -> str:
     return newline.join(lines)
 
 
+PGP = pem("PGP PRIVATE KEY BLOCK").replace("\n", "\nComment: http://x.example (me)\n\n", 1)
+"""A key with a header and an empty line before it."""
+
 ANTHROPIC = "sk-" + "ant-" + "api03-" + chars(80, WORD + "-_")
 OPENAI = "sk-" + chars(48, seed="openai")
 OPENAI_PROJECT = "sk-" + "proj-" + chars(60, WORD + "-_", "project")
@@ -52,6 +56,8 @@ GITHUB = "gh" + "p_" + chars(36, seed="github")
 GOOGLE = "AI" + "za" + chars(35, WORD + "-_", "google")
 SLACK = "xo" + "xb-" + chars(11, DIGITS, "a") + "-" + chars(24, seed="slack")
 STRIPE = "sk_" + "live_" + chars(24, seed="stripe")
+SLACK_HOOK = "https://hooks.sl" + "ack.com/services/T" + chars(8, UPPER) + "/B" + chars(8) + "/" + chars(24)
+AWS_SECRET = chars(40, WORD + "/+", "aws secret")
 HUNTER = "hunter" + "2"
 USER_AND_PASSWORD = b64("ann:" + HUNTER)
 
@@ -136,6 +142,69 @@ POSITIVES: list[tuple[str, str, str]] = [
     ("keyed_secret", f"pwd={HUNTER};", HUNTER),
     ("keyed_secret", f"f(token='{chars(24)}')", chars(24)),
     ("keyed_secret", f"AccountKey={chars(40)}==;Endpoint", chars(40)),
+    # beside each other, coloured, escaped and encoded
+    ("aws_secret_key", f"{AWS},{AWS_SECRET}", AWS_SECRET),
+    ("aws_secret_key", f"ID\tSecret\n{AWS}\t{AWS_SECRET}", AWS_SECRET),
+    ("aws_key_id", f"\x1b[33m{AWS}\x1b[0m", AWS[4:]),
+    ("openai_key", f"\\u003d{OPENAI}", OPENAI[3:]),
+    ("slack_token", SLACK_HOOK.replace("services", "workflows"), chars(24)),
+    ("slack_token", SLACK_HOOK.replace("/", "\\/"), chars(24)),
+    ("google_key", "1/" + "/0" + chars(60, WORD + "-_"), chars(60, WORD + "-_")),
+    ("service_token", "glp" + "at-" + chars(20), chars(20)),
+    ("service_token", "np" + "m_" + chars(36), chars(36)),
+    ("service_token", "h" + "f_" + chars(34), chars(34)),
+    # private keys as tools show them
+    ("private_key", PGP, KEY_LINES[0]),
+    ("private_key", PGP.replace("\n", "\r\n"), KEY_LINES[3]),
+    ("private_key", pem("RSA PRIVATE KEY", "\n-"), KEY_LINES[3]),
+    ("private_key", pem("RSA PRIVATE KEY", "\n# "), KEY_LINES[3]),
+    ("private_key", pem("RSA PRIVATE KEY", "\nid_rsa-12-"), KEY_LINES[3]),
+    ("private_key", pem("RSA PRIVATE KEY", '",\n  "'), KEY_LINES[3]),
+    ("private_key", pem("RSA PRIVATE KEY", '\\n");\nsay("'), KEY_LINES[3]),
+    ("private_key", urllib.parse.quote(pem("PRIVATE KEY"), safe="+/"), KEY_LINES[3]),
+    ("private_key", f"---- BEGIN SSH2 PRIVATE KEY ----\nComment: me\n{KEY_LINES[0]}", KEY_LINES[0]),
+    # headers
+    ("authorization", f"Authorization: {chars(32)}", chars(32)),
+    ("authorization", f"(b'Authorization', b'Token {chars(32)}')", chars(32)),
+    ("authorization", f"Authorization%3A%20Bearer%20{chars(32)}", chars(32)),
+    ("authorization", f"Bearer%20{chars(32)}", chars(32)),
+    ("authorization", f"curl -u ann:{HUNTER} https://x", HUNTER),
+    ("authorization", f'curl --user "ann:{chars(16)}" https://x', chars(16)),
+    ("cookie", f"Cookie: theme=dark; sid={chars(16)}", chars(16)),
+    ("cookie", f'"set-cookie": "sid={chars(16)}; Path=/"', chars(16)),
+    ("url_password", f"https:\\/\\/ann:{HUNTER}@h\\/x", HUNTER),
+    ("url_password", "postgres://ann:p@ss@w" + HUNTER + "@db/x", HUNTER),
+    ("url_password", f"next=https%3A%2F%2Fann%3A{HUNTER}%40h%2F", HUNTER),
+    # keys and their values
+    ("keyed_secret", f"client_secret          = '{chars(24)}'", chars(24)),
+    ("keyed_secret", 'export DB_PASSWORD="correct horse"', "correct horse"),
+    ("keyed_secret", 'login(password="correct horse")', "correct horse"),
+    ("keyed_secret", "{'user': 'ann', 'password': 'two words'}", "two words"),
+    ("keyed_secret", "{'password': \"it's two\"}", "it's two"),
+    ("keyed_secret", '{"password": "a \\"b\\" two words"}', "two words"),
+    ("keyed_secret", json.dumps(json.dumps({"password": 'a "b" two\nwords'})), "words"),
+    ("keyed_secret", json.dumps(json.dumps(json.dumps({"password": "two words"}))), "two words"),
+    ("keyed_secret", f"{{\\u0022password\\u0022:\\u0022{HUNTER}\\u0022}}", HUNTER),
+    ("keyed_secret", f"?password%3D{HUNTER}%26x", HUNTER),
+    ("keyed_secret", f"%22password%22%3A%22{HUNTER}%22", HUNTER),
+    ("keyed_secret", "https://h/?password=swordfish&x=1", "swordfish"),
+    ("keyed_secret", "Server=h;Password=swordfish;Port=1", "swordfish"),
+    ("keyed_secret", "A=1\\nDB_PASSWORD=swordfish\\nB=2", "swordfish"),
+    ("keyed_secret", "DB_PASSWORD=sword,fish;1", "sword,fish;1"),
+    ("keyed_secret", "DB_PASSWORD=1234\n", "1234"),
+    ("keyed_secret", f"DB_PASS={HUNTER}", HUNTER),
+    ("keyed_secret", f"SECRET_KEY_BASE={chars(32)}", chars(32)),
+    ("keyed_secret", "password: |\n  swordfish\n", "swordfish"),
+    ("keyed_secret", f"password = b'{HUNTER}'", HUNTER),
+    ("keyed_secret", f'password = """{HUNTER}"""', HUNTER),
+    ("keyed_secret", f"login --password {HUNTER} ann", HUNTER),
+    ("keyed_secret", f"gh auth --token '{chars(24)}'", chars(24)),
+    ("keyed_secret", "define('DB_PASSWORD', 'swordfish');", "swordfish"),
+    ("keyed_secret", f"[(b'x-api-key', b'{chars(24)}')]", chars(24)),
+    ("keyed_secret", "<password>swordfish</password>", "swordfish"),
+    ("keyed_secret", f'{{"name": "DB_PASSWORD", "value": "{HUNTER}"}}', HUNTER),
+    ("keyed_secret", f"- name: API_TOKEN\n  value: {chars(24)}\n", chars(24)),
+    ("keyed_secret", f'<add key="ApiKey" value="{chars(24)}"/>', chars(24)),
 ]
 
 NEGATIVES: list[str] = [
@@ -215,6 +284,52 @@ NEGATIVES: list[str] = [
     '<input type="password" name="pwd">',
     "docker run -e TOKEN image:latest@sha256:" + hashlib.sha256(b"i").hexdigest(),
     "lorem ipsum dolor sit amet, consectetur adipiscing elit",
+    # placeholders and code
+    'export TOKEN="$TOKEN"',
+    'TOKEN="$(gh auth token)"',
+    'password="${DB_PASSWORD}"',
+    'token="{{ secrets.TOKEN }}"',
+    'api_key="<your key here>"',
+    'connect(password="%s")',
+    'f(token=f"{token}")',
+    'API_KEY="***"',
+    "tool --password $PASSWORD",
+    "tool --token TOKEN --api-key FILE",
+    "--password is asked for",
+    "ssh --private-key ~/.ssh/id_ed25519",
+    "SSH_PRIVATE_KEY=/run/secrets/key1",
+    "USE_TOKEN=true",
+    "for token, secret in pairs: pass",
+    "fields = ('password', 'created_at2')",
+    "List<Token> tokens2; Optional<Secret> secret2",
+    "tests: 12, pass: 1234567, fail: 0",
+    "bypass=1234567",
+    "docker run -u 1000:1000 image",
+    "docker run --user www-data:www-data image",
+    "git push -u origin main:main",
+    "fuzz -u https://x.example:8080/a1",
+    "cookies: 12 chocolate",
+    "the cookie: a biscuit",
+    '{"name": "max_tokens", "value": 4096}',
+    '{"name": "DB_PASSWORD", "value": ""}',
+    "run(ANTHROPIC_API_KEY=KEY, TERM=1, MY_TOKEN=MY_TOKEN)",
+    'NO_CREDENTIALS = "The call was not finished"',
+    '_HEADER_SECRET = r"[a-z]{4,8}"',
+    "`api_key=`, `auth_token=`, `x`",
+    'print("token=" + repr(token2))',
+    "{'Set-Cookie', 'Cookie'} and seek(cookie, whence=0)",
+    "'/etc/passwd', 'utf8'",
+    "('CURLOPT_PASSWORD', 'CURLOPT_READDATA')",
+    '{"name": "password", "type": "string"}',
+    '<input name="user" value="ann1234567">',
+    "Authorization: process.env.AUTH_HEADER_VALUE_2",
+    "Authorization: AccessTokenFromTheEnvironment",
+    f'if head == "{DASHES}BEGIN PRIVATE KEY{DASHES}": return load(path)',
+    "npm_config_registry pypi-server hf_hub_download",
+    "git_commit: " + hashlib.sha1(b"c", usedforsecurity=False).hexdigest(),
+    "AKIA, " + hashlib.sha1(b"d", usedforsecurity=False).hexdigest(),
+    "toolu_01A09q90qw90lq917835lq9 call_a1B2c3D4e5F6g7H8i9J0k1L2 chatcmpl-A1b2C3d4E5f6G7h8I9j0K1l2M3n4O",
+    "resp_" + hashlib.sha256(b"r").hexdigest()[:48],
 ]
 
 CARD = "4111 1111 " + "1111 1111"

@@ -204,6 +204,10 @@ def test_the_version_of_a_line_can_be_asked_for() -> None:
         (changed(payload={}), "missing required field `index` - at `$.payload`"),
         (changed(payload={"index": "x"}), "expected `int`, got `str` - at `$.payload.index`"),
         (changed(payload={"index": "x", "more": 1}), "expected `int`, got `str` - at `$.payload.index`"),
+        (
+            changed(payload={"items": [{"kind": "it's \nsecret", "parts": []}]}, type="input_accepted"),
+            "input_accepted refused because invalid enum value - at `$.payload.items[0].kind`",
+        ),
         (changed(type="newer", payload=3), "newer refused because expected `object`"),
     ],
 )

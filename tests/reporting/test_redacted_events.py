@@ -45,6 +45,8 @@ from agentkit_loop.events import (
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
+    RunCancelled,
+    RunFailed,
     RunFinished,
     RunStarted,
     ToolCallRequested,
@@ -57,6 +59,7 @@ from agentkit_loop.stamping import stamp
 from agentkit_loop.usage import ErrorInfo, Usage
 from agentkit_reporting import OwnPattern, Redactor, decode_event, encode_event
 from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE
+from agentkit_reporting.redaction.redactor import MOST_SESSIONS
 from tests.reporting.redaction_samples import ANTHROPIC, CARD, GITHUB, HUNTER, JWT, OPENAI, POSITIVES
 from tests.strategies import event_lists
 
@@ -233,6 +236,23 @@ def test_bytes_and_files_are_looked_into() -> None:
     assert redactor.receipt() == {"anthropic_key": 1}
 
 
+def test_what_was_plain_before_is_looked_at_again() -> None:
+    env = base64.b64encode(f"KEY={ANTHROPIC}\n".encode()).decode()
+    masked = base64.b64encode(f"KEY={MASKED}\n".encode()).decode()
+    plain: dict[str, Any] = {
+        "kind": "file",
+        "media_type": "text/plain",
+        "data": "AAAA",
+        "raw": {"$bytes": "AAAA"},
+    }
+    secret = {**plain, "data": env, "raw": {"$bytes": env}}
+    redactor = Redactor()
+    for _ in range(2):  # the second time all keys are known
+        assert redactor.value([[plain]]) == [[plain]]
+        assert redactor.value([[secret]]) == [[{**plain, "data": masked, "raw": {"$bytes": masked}}]]
+        assert redactor.value([[{"kind": ANTHROPIC}], 1, None]) == [[{"kind": MASKED}], 1, None]
+
+
 def test_numbers_are_cards_and_phones_too_where_that_is_chosen() -> None:
     card = int(CARD.replace(" ", ""))
     assert Redactor(["card"]).value({"n": card, "m": 12, "k": True}) == {
@@ -374,6 +394,46 @@ def test_base64_in_pieces_is_withheld_and_what_never_was_json_is_a_text() -> Non
     assert through(Redactor(), AppendText("nobody began it", f"{ANTHROPIC} x"))[0].chunk == f"{MASKED} x"
 
 
+def test_a_call_whose_input_never_was_json_shows_no_secret() -> None:
+    for kind, text in (("tool_call", ANTHROPIC), ("custom", f"So {ANTHROPIC}"), ("structured", f"-{OPENAI}")):
+        for size in (1, 2, 3, 7, 13, 400):
+            cut = [AppendText("p", f"{text} x"[at : at + size]) for at in range(0, len(text) + 2, size)]
+            _, *shown = through(Redactor(), BeginPart("p", kind), *cut)  # type: ignore[arg-type] # these are kinds
+            preview = "".join(one.chunk for one in shown)
+            assert preview == Redactor().text(f"{text} x")
+    (committed,) = through(
+        Redactor(), CommitPart("p", ToolCallPart(id="c", name="t", input={}, cut=ANTHROPIC))
+    )
+    assert committed.part.cut == MASKED
+
+
+def test_of_very_many_sessions_the_oldest_is_forgotten_and_shown_no_more() -> None:
+    redactor = Redactor()
+    for number in range(MOST_SESSIONS + 1):
+        redactor.event(delta(BeginPart("p", "text"), f"ses-{number}"))
+        out: Any = redactor.event(delta(AppendText("p", "sk-ant-"), f"ses-{number}"))
+        assert out.delta.chunk == "sk-ant-"
+    assert len(redactor._streams) == MOST_SESSIONS
+    first: Any = redactor.event(delta(AppendText("p", ANTHROPIC[7:]), "ses-0"))
+    last: Any = redactor.event(delta(AppendText("p", ANTHROPIC[7:]), f"ses-{MOST_SESSIONS}"))
+    assert first.delta.chunk == ""
+    assert last.delta.chunk == "[redacted:anthropic_key]"
+
+
+def test_sessions_that_ended_are_followed_no_more() -> None:
+    redactor = Redactor()
+    ends = (
+        RunStarted(agent_name="a", model="m"),
+        RunFinished(outcome="completed", usage=Usage()),
+        RunFailed(error=ErrorInfo(type="E", message="m"), usage=Usage()),
+        RunCancelled(reason="r", usage=Usage()),
+    )
+    for number, end in enumerate(ends):
+        redactor.event(delta(BeginPart("p", "text"), f"ses-{number}"))
+        redactor.event(told(end, session_id=f"ses-{number}"))
+    assert redactor._streams == {}
+
+
 # --- modes
 
 
@@ -472,6 +532,8 @@ def test_a_runs_closing_event_has_the_receipt_of_the_run() -> None:
     assert out.unknown_fields == {"redaction_receipt": counts}
     assert attrs.evolve(out, unknown_fields=None) == closing
     assert redactor.receipt() == {**counts, "openai_key": 3}
+    redactor.event(told(CustomEvent(name="x", data=OPENAI), 6))  # of a run that is never ended
+    redactor.event(told(RunStarted(agent_name="a", model="m"), 7))
     next_run = told(RunFinished(outcome="completed", usage=Usage()), 9)
     assert redactor.event(next_run) is next_run
     assert Redactor().event(out) is out
@@ -506,6 +568,21 @@ def test_what_cannot_be_scrubbed_is_not_passed_on() -> None:
     assert through(redactor, AppendText("p", "and on")) == [
         AppendText("p", "")
     ]  # nobody knows what was before it
+
+
+def test_a_piece_that_an_interrupt_tears_is_followed_by_nothing() -> None:
+    def interrupt(secret: str) -> int:
+        raise KeyboardInterrupt(len(secret))
+
+    class Interrupted(Refusing):
+        def rule(self) -> Any:
+            return attrs.evolve(super().rule(), accepted=interrupt)
+
+    redactor = Redactor([Interrupted("refusing", "x")])
+    through(redactor, BeginPart("p", "text"))
+    with pytest.raises(KeyboardInterrupt):
+        through(redactor, AppendText("p", f"{SSN} "))
+    assert through(redactor, AppendText("p", "and on")) == [AppendText("p", "")]
 
 
 def test_who_wants_it_gets_unscrubbed_what_cannot_be_scrubbed_and_a_count() -> None:

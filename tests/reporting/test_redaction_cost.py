@@ -21,7 +21,9 @@ PROBES = (
     "token=", "token = 1_", 'password="', '"password":"', "password=aaaaaaaaaaa1;", "://", "://a:", "bearer ", "basic ",
     "bearer aaaaaaaaaaaaaaaaaaaaaa", "Authorization: ", "Authorization: Bearer ", "a@", "a@b.", "a.", "a", "1", "1 ",
     "4111 ", "+1 ", "(415) ", "DE89 ", "DE89", "A", "_", "a_", "=", "\\", '"', "{", "[", "İ", " ", "123-45-", "key ",
-    "[redacted", "ya29.", "\ud800", "-" * 5,
+    "[redacted", "ya29.", "\ud800", "-" * 5, "--a", "--token ", "--token=", "cookie:a=", "-u a:", "name: token\nvalue:",
+    "%2F%2Fa%3A", "password%3D", 'password="$(', "'token', '", "<password>", 'password="a ', 'password":"\\', "\\" * 7,
+    HEAD + "a" * 40 + "\n-", "password: |\n ", "AKIA" + "A" * 16 + ",", "://a:@@", "1//0", "Authorization: 1", "key=_",
 )  # fmt: skip
 
 

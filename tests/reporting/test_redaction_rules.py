@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from agentkit_loop.differences import MASK
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting import OwnPattern, Redactor
-from agentkit_reporting.redaction.keyed_values import is_secret_key
 from agentkit_reporting.redaction.personal_rules import passes_luhn
 from agentkit_reporting.redaction.rule_set import RULE_NAMES
+from agentkit_reporting.redaction.secret_keys import is_secret_key
 from tests.reporting.redaction_samples import (
     ANTHROPIC,
+    HEAD,
     HUNTER,
     JWT,
+    KEY_LINES,
     NEGATIVES,
     NOT_PERSONAL,
     OPENAI,
     PERSONAL,
     POSITIVES,
+    pem,
 )
 
 SECRETS = Redactor()
@@ -88,14 +93,47 @@ def test_keys_that_look_secret_are_known_however_they_are_written() -> None:
     for key in (
         "password", "PASSWORD", "db_password", "dbPassword", "user-pwd", "apiKey", "X-Api-Key", "api key",
         "client_secret", "accessToken", "refresh.token", "Authorization", "Set-Cookie", "credentials",
-        "AWS_SECRET_ACCESS_KEY", "private_key", "passphrase", "connectionString",
+        "AWS_SECRET_ACCESS_KEY", "private_key", "passphrase", "connectionString", "db_pass", "secret_key_base",
+        "cookies", "Ocp-Apim-Subscription-Key", "master_key",
     ):  # fmt: skip
         assert is_secret_key(key), key
     for key in (
         "path", "key", "keys", "primary_key", "monkey", "tokens", "input_tokens", "max_token", "next_page_token",
-        "nextPageToken", "secretary", "password_hint", "author", "tokenizer", "", "x" * 500 + "token",
+        "nextPageToken", "secretary", "password_hint", "author", "tokenizer", "", "x" * 500 + "token", "pass", "bypass",
+        "compass", "token_count", "signature",
     ):  # fmt: skip
         assert not is_secret_key(key), key
+
+
+def test_long_keys_are_not_remembered() -> None:
+    key = "".join(["x"] * 10_000)
+    before = sys.getrefcount(key)
+    assert not is_secret_key(key)
+    assert sys.getrefcount(key) == before
+
+
+def test_what_goes_around_a_secret_stays() -> None:
+    pairs = (
+        (f"-u ann:{HUNTER} https://x", "-u ann:[redacted:authorization] https://x"),
+        (
+            f'{{"password": "a \\"b\\"", "user": "{HUNTER[0]}"}}',
+            '{"password": "[redacted:keyed_secret]", "user": "h"}',
+        ),
+        (
+            '"{\\"password\\": \\"a\\\\\\"b\\", \\"x\\": 1}"',
+            '"{\\"password\\": \\"[redacted:keyed_secret]\\", \\"x\\": 1}"',
+        ),
+        (f"?password%3D{HUNTER}%26user%3Dann", "?password%3D[redacted:keyed_secret]%26user%3Dann"),
+        ("Cookie: a=b; c=d\nHost: x", "Cookie: [redacted:cookie]\nHost: x"),
+        (
+            f"{pem('RSA PRIVATE KEY')}\nHost: x",
+            f"{HEAD}[redacted:private_key]{HEAD.replace('BEGIN', 'END')}\nHost: x",
+        ),
+        (f"{HEAD}\n{KEY_LINES[0]}\n\nNo end. Host: x", f"{HEAD}[redacted:private_key]\n\nNo end. Host: x"),
+        ("<password>swordfish</password>", "<password>[redacted:keyed_secret]</password>"),
+    )
+    for text, told in pairs:
+        assert SECRETS.text(text) == told
 
 
 def test_the_check_digit_of_a_card_is_that_of_luhn() -> None:

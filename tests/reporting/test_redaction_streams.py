@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit_reporting.redaction.json_stream import JsonStream, scrub_broken
+from agentkit_reporting.redaction.broken_json import scrub_broken
+from agentkit_reporting.redaction.json_stream import JsonStream
 from agentkit_reporting.redaction.masking import Masking
 from agentkit_reporting.redaction.own_patterns import OwnPattern
 from agentkit_reporting.redaction.rule_set import RuleSet
@@ -40,6 +42,11 @@ FRAGMENTS = (
     *("TK-12345", "İ", " ", "\n", "\t", '"', "'", "\\", "=", ": ", "{", "}", "@", "/", ".", "-", "_", "0", "a", "the "),
     *("sk-", "ant-", "password", "token", "api_", "key", "://", "Bearer", " b", "Basic ", "Authorization", "eyJ", "AK"),
     *("[redacted:jwt]", HEAD, "PASSWORD=", "secret: ", "+1 ", "DE89 "),
+    *("\\\\\\", '\\"', '\\\\\\"', "''", "'''", '"""', "%3D", "%22", "%", "%3", "\\u0022"),
+    *("\\u00", "--token ", "--", "|\n  ", "'password'", '"password"', "DB_PASSWORD", "x-api-key"),
+    *(" = ", "=>", ":=", ",", "<password>", "</", "${", "$A"),
+    *("{{ x }}", "<a b>", "%s", "***", HUNTER, "two words", "Cookie", "%20", "-u ", "--user ann:", "%2F%2F", "%3A"),
+    *("%40", "name", "value", "-----", "PRIVATE KEY-----", "1//0", "b'", 'f"', "?", "&", ";", "\x1b[33m", "\n\n"),
 )  # fmt: skip
 TEXTS = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=6), max_size=8).map("".join)
 RULES = st.sampled_from([SECRETS, EVERYTHING])
@@ -136,6 +143,29 @@ def test_a_secret_without_end_is_swallowed_in_little_memory() -> None:
             assert "abcdefgh12" not in told
 
 
+def test_a_name_that_is_long_gone_is_not_taken_for_another() -> None:
+    for name in ("x" * 60 + "_PASSWORD", "x" * 20 + "max_token", "y" * 45 + "--token", "\\nDB_PASSWORD"):
+        for before in range(0, 260, 3):
+            text = f"{'.' * before}{name}=swordfish12345 {'. ' * 120}key: 1 token: 2 {'. ' * 40}key: 3"
+            stream = TextStream(SECRETS, MASKINGS["mask"])
+            told = streamed(stream, pieces(text, [10])) + stream.feed("", is_last=True)[0]
+            assert told == scrub_text(SECRETS, MASKINGS["mask"], text)[0]
+
+
+def test_prose_and_code_arm_nothing() -> None:
+    text = (
+        "for key, value in pairs.items():\n    token = next(tokens)\n    if key == 'a': yield token\n"
+        "A table: | a | b |\n|---|---|\nThe secret is: to `ask` for the password, e.g. 1 = 1.\n"
+    ) * 8
+    for size in (1, 3, 10):
+        stream = TextStream(SECRETS, MASKINGS["mask"])
+        armed = 0
+        for piece in pieces(text, [size]):
+            stream.feed(piece)
+            armed += stream.is_armed
+        assert armed <= len(text) / size / 4
+
+
 # --- inputs of calls
 
 
@@ -157,14 +187,13 @@ INPUTS = st.dictionaries(KEYS, VALUES, max_size=4)
 
 
 def escaped(text: str, share: int) -> str:
-    r"""Write some characters within strings as `\uXXXX`: it is the same JSON."""
-    told, inside = [], False
-    for number, (before, character) in enumerate(zip(" " + text, text, strict=False)):
-        if character == '"' and before != "\\":
-            inside = not inside
-        plain = inside and character.isalnum() and before != "\\" and ord(character) < 0x10000
-        told.append(f"\\u{ord(character):04x}" if plain and number % share == 0 else character)
-    return "".join(told)
+    r"""Write some letters and digits of strings, of a JSON that has no others, as `\uXXXX`: it is the same JSON."""
+
+    def write(found: re.Match[str]) -> str:
+        is_escape = len(found[0]) > 1
+        return found[0] if is_escape or found.start() % share else f"\\u{ord(found[0]):04x}"
+
+    return re.sub(r"\\(?:u[0-9a-f]{4}|.)|[A-Za-z0-9]", write, text)
 
 
 @given(INPUTS, SIZES, RULES, MODES, st.booleans())
@@ -189,6 +218,36 @@ def test_escapes_hide_no_secret(sample: tuple[str, str, str], share: int, sizes:
     told = streamed(stream, pieces(raw, sizes))
     assert secret not in str(json.loads(told))
     assert json.loads(told) == {"command": scrub_text(SECRETS, MASKINGS["mask"], text)[0]}
+
+
+@given(st.sampled_from(POSITIVES), st.sampled_from(["", "-", "{", "[", '{"a": ', '{"a":1, ', "[1, "]), SIZES)
+@settings(max_examples=300, deadline=None)
+def test_a_secret_that_begins_like_a_number_or_a_word_of_json_is_masked(
+    sample: tuple[str, str, str], before: str, sizes: list[int]
+) -> None:
+    _, text, secret = sample
+    raw = f"{before}{text} "
+    whole, _ = scrub_broken(SECRETS, MASKINGS["mask"], raw)
+    assert secret[:12] not in whole
+    assert secret[-12:] not in whole
+    stream = JsonStream(SECRETS, MASKINGS["mask"])
+    assert whole.startswith(streamed(stream, pieces(raw, sizes)))
+
+
+def test_what_goes_out_of_a_string_without_a_secret_is_what_came() -> None:
+    raw = '{"content": "def f(x):\\n\\treturn \\"x\\"\\r\\n\\u00e9 caf\u00e9", "a\\nb": [1, true]}'
+    for size in (1, 3, 10):
+        stream = JsonStream(SECRETS, MASKINGS["mask"])
+        told = streamed(stream, pieces(raw, [size]))
+        assert told.replace("\u00e9", "") == raw.replace("\\u00e9", "").replace("\u00e9", "")
+
+
+def test_half_a_character_waits_for_the_other() -> None:
+    for text in ("\\ud83d\\ude00 x", "\\ud83d x", "\\ude00\\ud83d", "a\\ud83dsk-\\ud83d\\ude00"):
+        raw = f'{{"a": "{text}"}}'
+        for size in (1, 2, 5, 6, 7, 30):
+            stream = JsonStream(SECRETS, MASKINGS["mask"])
+            assert json.loads(streamed(stream, pieces(raw, [size]))) == json.loads(raw)
 
 
 @given(INPUTS, st.integers(0, 200), st.text(max_size=5), SIZES, MODES)
@@ -223,6 +282,24 @@ def test_a_value_under_a_secret_key_is_masked_whole_whatever_it_is() -> None:
         assert told == {"a": 1, "password": value if kept else "[redacted:keyed_secret]", "b": "c"}
 
 
+def test_a_value_whose_name_looks_secret_is_masked_whole() -> None:
+    masked = "[redacted:keyed_secret]"
+    for given_input, wanted in (
+        ({"name": "DB_PASSWORD", "value": HUNTER}, {"name": "DB_PASSWORD", "value": masked}),
+        ({"Key": "apiKey", "n": 1, "Value": [1]}, {"Key": "apiKey", "n": 1, "Value": masked}),
+        ({"env": [{"name": "a", "value": "b"}, {"name": "token", "value": 5}]}, None),
+        ({"name": "user", "value": "ann"}, {"name": "user", "value": "ann"}),
+        ({"name": ["token"], "value": "ann"}, {"name": ["token"], "value": "ann"}),
+        ({"name": "token", "in": {"value": "ann"}}, {"name": "token", "in": {"value": "ann"}}),
+        ({"name": {"name": "token"}, "value": "ann"}, {"name": {"name": "token"}, "value": "ann"}),
+    ):
+        expected = wanted or {"env": [{"name": "a", "value": "b"}, {"name": "token", "value": masked}]}
+        assert Scrubber(SECRETS, MASKINGS["mask"]).value(given_input) == expected
+        for size in (1, 4, 100):
+            stream = JsonStream(SECRETS, MASKINGS["mask"])
+            assert json.loads(streamed(stream, pieces(json.dumps(given_input), [size]))) == expected
+
+
 def test_what_is_no_json_is_given_up_where_it_ceases_to_be() -> None:
     for raw in (
         '{"a" 1}',
@@ -242,3 +319,4 @@ def test_what_is_no_json_is_given_up_where_it_ceases_to_be() -> None:
     assert HUNTER not in scrub_broken(SECRETS, MASKINGS["mask"], f'{{"password": "{HUNTER}')[0]
     assert HUNTER not in scrub_broken(SECRETS, MASKINGS["mask"], f'{{"password": "a\n{HUNTER}')[0]
     assert HUNTER not in scrub_broken(SECRETS, MASKINGS["mask"], f'{{"a" "password": "{HUNTER}"')[0]
+    assert HUNTER not in scrub_broken(SECRETS, MASKINGS["mask"], f'["DB_PASSWORD": {HUNTER}')[0]
