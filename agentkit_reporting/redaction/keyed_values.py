@@ -34,6 +34,9 @@ _OPTION = re.compile(rf"(?P<quoted>)(?P<sign>[ \t]{{1,4}})(?P<block>)(?P<prefix>
 _SIGN_OPENED = re.compile(rf"(?:{_QUOTE})?\]?[ \t]{{0,16}}%3?\Z")
 _OPTION_OPENED = re.compile(r"(?<!-)--(?:[A-Za-z][A-Za-z0-9-]{0,38})?\Z")
 
+_MASK = "[redacted:"
+_PSEUDONYM = re.compile(r":[0-9a-f]{16}\]")
+_MAYBE_PSEUDONYM = re.compile(r":[0-9a-f]{0,16}(?:\Z|(?<=[0-9a-f]{16})\])")
 _NOT_MASKED = r"(?!\[redacted)"
 # What a template, a shell or a document puts in place of a value.
 _PLACEHOLDER = re.compile(
@@ -92,7 +95,7 @@ class _KeyedValue(Rule):
             if end > stop + _LONGEST_KEYWORD:
                 return None  # an opening that was found there has its secret before any other
             found = _assignment(text, position, end)
-            if found is not None:
+            if found is not None and not _is_mask(text, found[0], end):
                 start, name, assigned = found
                 hit = _value(text, start, name, assigned)
                 if hit is not None:
@@ -104,7 +107,11 @@ class _KeyedValue(Rule):
         position = max(position, len(text) - self.reach)
         for end in _keyword_ends(text, position):
             found = _assignment(text, position, end)
-            if found is not None and _OPENED.match(text, found[2].end()) is not None:
+            if (
+                found is not None
+                and _OPENED.match(text, found[2].end()) is not None
+                and not _is_mask(text, found[0], end, whole=True)
+            ):
                 return Opening(found[0], found[2].end())
             if _SIGN_OPENED.match(text, end) is not None:
                 start, name = _name_before(text, position, end)
@@ -158,6 +165,12 @@ def _assignment(text: str, position: int, end: int) -> tuple[int, str, re.Match[
         is_element = assigned["sign"] == ">" and text[start - 1 : start] == "<"
         return (start, name, assigned) if is_element else None
     return start, name, assigned
+
+
+def _is_mask(text: str, start: int, end: int, *, whole: bool = False) -> bool:
+    """Whether the name is that of the rule in a pseudonym, or in the beginning of one, where not `whole`."""
+    before = text[max(0, start - len(_MASK)) : start]
+    return before == _MASK and (_PSEUDONYM if whole else _MAYBE_PSEUDONYM).match(text, end) is not None
 
 
 def _value(text: str, start: int, name: str, assigned: re.Match[str]) -> Hit | None:

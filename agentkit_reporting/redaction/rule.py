@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import attrs
 
-LOOK_BEHIND = 8
+LOOK_BEHIND = 10
 """Characters before a match that a rule may look at."""
 
 LONGEST_LEAD = 112

@@ -6,14 +6,17 @@ import sys
 
 import pytest
 
+from agentkit_loop.content import AnyDelta, AppendText, BeginPart, CommitPart, TextPart
 from agentkit_loop.differences import MASK
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.events import ContentDelta
 from agentkit_reporting import OwnPattern, Redactor
 from agentkit_reporting.redaction.personal_rules import passes_luhn
 from agentkit_reporting.redaction.rule_set import RULE_NAMES
 from agentkit_reporting.redaction.secret_keys import is_secret_key
 from tests.reporting.redaction_samples import (
     ANTHROPIC,
+    GITHUB,
     HEAD,
     HUNTER,
     JWT,
@@ -166,3 +169,41 @@ def test_a_rule_that_is_none_is_refused(rules: object, sentence: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         Redactor(rules)  # type: ignore[arg-type] # some are no list
     assert sentence in str(refused.value)
+
+
+def test_pseudonyms_are_no_secrets_whoever_looks_at_them_again() -> None:
+    text = f"my key {GITHUB}, password={HUNTER} and {OPENAI}"
+    masked = Redactor(mode="pseudonym", key="k" * 32).text(text)
+    assert masked.count("[redacted:") == 3
+    for again in (Redactor(), Redactor(mode="pseudonym", key="l" * 32), Redactor(["secrets", "personal"])):
+        assert again.text(masked) == masked
+        assert again.receipt() == {}
+
+
+def test_what_only_begins_like_a_pseudonym_is_a_secret() -> None:
+    for text in ("[redacted:token:0123456789abcdef0]", "[redacted:token:hunter2secret9]"):
+        assert Redactor().text(text) != text
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 40])
+def test_a_pseudonym_in_pieces_goes_out_as_it_is(size: int) -> None:
+    text = f"a {Redactor(mode='pseudonym', key='k' * 32).text(f'password={HUNTER}, {GITHUB}')} and more"
+    redactor = Redactor()
+    parts = ["", ""]
+    for event in streamed(text, size):
+        told = redactor.event(event)
+        assert isinstance(told, ContentDelta)
+        if isinstance(told.delta, AppendText):
+            parts[0] += told.delta.chunk
+        elif isinstance(told.delta, CommitPart) and isinstance(told.delta.part, TextPart):
+            parts[1] += told.delta.part.text
+    assert parts[1] == text
+    assert text.startswith(parts[0])
+    assert len(parts[0]) > len(text) - 10
+    assert redactor.receipt() == {}
+
+
+def streamed(text: str, size: int) -> list[ContentDelta]:
+    pieces = [AppendText("0", text[at : at + size]) for at in range(0, len(text), size)]
+    deltas: list[AnyDelta] = [BeginPart("0", "text"), *pieces, CommitPart("0", TextPart(text=text))]
+    return [ContentDelta(request_id="r", delta=delta, session_id="s", run_id="r") for delta in deltas]
