@@ -60,8 +60,13 @@ def command(
     """
     redactor = Redactor(chosen_rules(rules, patterns), mode=mode, keep_arguments=kept or None)
     reader = read_events(list(logs))
-    with _whole(output) as file:
-        events, changed = _scrub(reader, redactor, file)
+    try:
+        with _whole(output) as file:
+            events, changed = _scrub(reader, redactor, file)
+    except _NoEventError:
+        tell_of_bad_lines(reader)
+        whisper(f"no event in {', '.join(logs)}; give a log written by JsonlReporter or `agentkit demo`")
+        return 1
     tell_of_bad_lines(reader)
     receipt = redactor.receipt()
     if as_json:
@@ -70,10 +75,17 @@ def command(
         (sys.stderr if output == "-" else sys.stdout).write(json_text(told) + "\n")
     else:
         by_rule = f" ({', '.join(f'{name} {count}' for name, count in receipt.items())})" if receipt else ""
+        left_out = reader.bad_count
+        rest = f"; {counted(left_out, 'line')} that are no event left out" if left_out else ""
         whisper(
-            f"{counted(sum(receipt.values()), 'secret')} masked in {changed} of {counted(events, 'event')}{by_rule}"
+            f"{counted(sum(receipt.values()), 'secret')} masked in {changed} of {counted(events, 'event')}"
+            f"{by_rule}{rest}"
         )
     return 0
+
+
+class _NoEventError(Exception):
+    """There is nothing to write."""
 
 
 def _scrub(reader: LogReader, redactor: Redactor, file: IO[bytes]) -> tuple[int, int]:
@@ -85,6 +97,8 @@ def _scrub(reader: LogReader, redactor: Redactor, file: IO[bytes]) -> tuple[int,
         before = (event.unknown_fields or {}).get("redactions")
         changed += told is not event and (told.unknown_fields or {}).get("redactions") != before
         file.write(encode_event(told) + b"\n")
+    if not events:
+        raise _NoEventError
     return events, changed
 
 

@@ -199,3 +199,20 @@ def test_scan_and_scrub_count_alike_also_where_a_text_speaks_of_masks(tmp_path: 
         told = agentkit("scrub", path.name, "-o", f"{size}.jsonl", "--json", cwd=tmp_path).stdout
         assert {json.loads(one)["rule"] for one in found} == {"anthropic_key"}
         assert json.loads(told)["masked"] == {"anthropic_key": sum(json.loads(one)["count"] for one in found)}
+
+
+def test_a_scrub_of_what_is_no_log_writes_none_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_bytes(b"\x00\x01\x02 no log\n")
+    result = agentkit("scrub", "other.jsonl", "-o", "out.jsonl", cwd=tmp_path)
+    assert (result.returncode, "no event in other.jsonl" in result.stderr) == (1, True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_scrub_says_how_much_it_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Agent(ScriptedModel(["hello"]), observers=[JsonlReporter(path)]) as agent:
+        agent.run("hi")
+    with path.open("a") as file:
+        file.write("no event\nnor this\n")
+    result = agentkit("scrub", path.name, "-o", "out.jsonl", cwd=tmp_path)
+    assert (result.returncode, "; 2 lines that are no event left out" in result.stderr) == (0, True)
