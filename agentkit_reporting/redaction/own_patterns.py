@@ -22,13 +22,23 @@ class OwnPattern:
     (Python's `re`); its group `secret`, else its first, else all of the match is hidden. longest: characters of its
     longest match; a stream holds as many back, and may show the beginning of a longer one. begins: the characters that
     a match can begin with, as in `begins="T"`: a stream then holds nothing back while none of them came; left out: any.
-    How long the pattern takes on a hostile text is its author's concern.
+    How long the pattern takes on a hostile text is its author's concern. Raises ConfigurationError.
     """
 
     name: str
     pattern: str
     longest: int = attrs.field(default=DEFAULT_LONGEST, kw_only=True)
     begins: str = attrs.field(default="", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        for name, kind in (("name", str), ("pattern", str), ("longest", int), ("begins", str)):
+            value = getattr(self, name)
+            if type(value) is not kind:
+                wanted = "text" if kind is str else "a number"
+                raise ConfigurationError(
+                    f"{name}={value!r} of a rule refused because of its type; give {wanted}"
+                )
+        self.rule()
 
     def rule(self) -> Rule:
         """Return it as a rule; raises ConfigurationError for what can be none."""

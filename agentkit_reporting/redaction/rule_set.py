@@ -120,11 +120,16 @@ def _chosen(choices: Iterable[RuleChoice]) -> tuple[Rule, ...]:
     if isinstance(choices, str):
         raise ConfigurationError(f"rules={choices!r} refused because it is one text; give a list of rules")
     rules: dict[int, Rule] = {}
+    own: dict[str, OwnPattern] = {}
     for choice in choices:
         if isinstance(choice, OwnPattern):
-            if choice.name in RULE_NAMES:
+            if choice.name in RULE_NAMES or choice.name in RULE_GROUPS:
                 raise ConfigurationError(
                     f"rule name {choice.name!r} refused because it is built in; use another"
+                )
+            if own.setdefault(choice.name, choice) != choice:
+                raise ConfigurationError(
+                    f"rule name {choice.name!r} refused because two patterns have it; give each its own"
                 )
             found: tuple[Rule, ...] = (choice.rule(),)
         elif choice in RULE_GROUPS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -158,11 +159,7 @@ def test_a_pattern_of_ones_own_is_masked_under_its_name() -> None:
         (["jtw"], "rule 'jtw' refused because there is none; use OwnPattern, or one of secrets, personal,"),
         ("jwt", "rules='jwt' refused because it is one text"),
         ([], "there are none; give some, or redact=False"),
-        ([OwnPattern("a b", "x")], "rule name 'a b' refused"),
         ([OwnPattern("jwt", "x")], "is built in; use another"),
-        ([OwnPattern("a", "(")], "pattern of rule 'a' refused"),
-        ([OwnPattern("a", "x*")], "is met in an empty text"),
-        ([OwnPattern("a", "x", longest=0)], "longest=0 of rule 'a' must be at least 1"),
     ],
 )
 def test_a_rule_that_is_none_is_refused(rules: object, sentence: str) -> None:
@@ -207,3 +204,31 @@ def streamed(text: str, size: int) -> list[ContentDelta]:
     pieces = [AppendText("0", text[at : at + size]) for at in range(0, len(text), size)]
     deltas: list[AnyDelta] = [BeginPart("0", "text"), *pieces, CommitPart("0", TextPart(text=text))]
     return [ContentDelta(request_id="r", delta=delta, session_id="s", run_id="r") for delta in deltas]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "a b", "pattern": "x"}, "rule name 'a b' refused"),
+        ({"name": "a", "pattern": "("}, "pattern of rule 'a' refused"),
+        ({"name": "a", "pattern": "x*"}, "is met in an empty text"),
+        ({"name": "a", "pattern": "x", "longest": 0}, "longest=0 of rule 'a' must be at least 1"),
+        ({"name": "a", "pattern": b"x"}, "pattern=b'x' of a rule refused because of its type; give text"),
+        ({"name": "a", "pattern": "x", "longest": "3"}, "; give a number"),
+        ({"name": "a", "pattern": "x", "begins": 5}, "; give text"),
+    ],
+)
+def test_a_pattern_that_can_be_none_is_refused_where_it_is_made(
+    options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        OwnPattern(**options)
+    assert sentence in str(refused.value)
+
+
+def test_names_of_patterns_are_told_apart() -> None:
+    with pytest.raises(ConfigurationError, match="two patterns have it"):
+        Redactor([OwnPattern("t", "a+"), OwnPattern("t", "b+")])
+    with pytest.raises(ConfigurationError, match="built in"):
+        Redactor([OwnPattern("secrets", "a+")])
+    assert Redactor([OwnPattern("t", "a+"), OwnPattern("t", "a+")]).text("aaa") == "[redacted:t]"
