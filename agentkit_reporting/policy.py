@@ -7,15 +7,14 @@ import collections
 from agentkit_loop.errors import InnerObserverError
 from agentkit_loop.events import AgentEvent, ObserverFailed
 from agentkit_loop.observers import FailurePolicy, Observer, ObserverFailure, Registration, checked_policy
-from agentkit_reporting.accounting import Account, Tally
-from agentkit_reporting.inner import MAX_UNTOLD, Inner, ReportingAdapter, finish
-from agentkit_reporting.process_ends import watch
+from agentkit_reporting.inner import MAX_UNTOLD
+from agentkit_reporting.straight import StraightAdapter
 
 MAX_KEPT_ERRORS = MAX_UNTOLD
 """How many failures ACCUMULATE keeps, as the loop does; older ones make room."""
 
 
-class PolicyReporter(ReportingAdapter):
+class PolicyReporter(StraightAdapter):
     """Puts an observer under a failure policy.
 
     inner: the observer; a policy of its own, or nearer to it than this one, wins. disable_after: failures after
@@ -29,25 +28,16 @@ class PolicyReporter(ReportingAdapter):
     def __init__(
         self, inner: Observer | Registration, policy: FailurePolicy, disable_after: int | None = None
     ) -> None:
-        super().__init__()
         self.policy = checked_policy(policy)
+        self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         given = inner if isinstance(inner, Registration) else Registration(inner)
-        self._inner = Inner(
+        super().__init__(
             Registration(
                 given.observer,
                 policy=given.policy or policy,
                 disable_after=disable_after if given.disable_after is None else given.disable_after,
             )
         )
-        self.wants = self._inner.wants  # type: ignore[misc] # of this one observer
-        self._errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
-        self.begin_anew()
-        watch(self, at_exit=False)
-
-    @property
-    def inners(self) -> tuple[Inner, ...]:
-        """The observer behind, as it is called."""
-        return (self._inner,)
 
     def pass_on(self, event: AgentEvent) -> None:
         """Give the event to the observer; raises InnerObserverError with the policy on each failure."""
@@ -61,10 +51,7 @@ class PolicyReporter(ReportingAdapter):
         try:
             inner.handle(event)
         except Exception as error:
-            failed_before = inner.failed
-            failures = inner.failures(event, error)
-            if inner.failed > failed_before:
-                self._failed.add()
+            failures = self._raised(event, error)
             self._errors.extend(
                 ObserverFailure(failure.name, failure.event.seq, failure.error)
                 for failure in failures
@@ -82,27 +69,7 @@ class PolicyReporter(ReportingAdapter):
             taken.append(self._errors.popleft())
         return tuple(taken)
 
-    def account(self) -> Account:
-        """Return what became of the events."""
-        failed, dropped, received = self._failed.value, self._dropped.value, self._received.value
-        return Account(
-            name=type(self).__name__,
-            received=received,
-            delivered=received - failed - dropped,
-            dropped=dropped,
-            failed=failed,
-            inner=(self._inner.account(received - failed - dropped),),
-        )
-
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Flush the observer; what it raises is logged. Return whether everything so far arrived."""
-        return finish((self._inner,), "flush", timeout_s) and not self.account().lost
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Close the observer; what it raises is logged. Return whether everything arrived."""
-        return finish((self._inner,), "close", timeout_s) and self.account().is_complete
-
     def begin_anew(self) -> None:
         """Forget what was counted and kept: this is a forked child."""
-        self._received, self._failed, self._dropped = Tally(), Tally(), Tally()
+        super().begin_anew()
         self._errors.clear()

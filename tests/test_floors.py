@@ -89,6 +89,7 @@ REPORTING_FLOORS = (
     {"redaction.broken_json"},
     {"redaction.scrubbing"},
     {"codec", "page", "log.packing", "log.syncing", "usage", "transcript", "ledger", "inner", "logging"},
+    {"straight"},
     {"schema", "log.lines", "log.upkeep", "wording", "composite", "policy", "buffered", "event_queue"},
     {"log.inputs", "log.rotate", "delivery"},
     {"log.part", "log.write", "channel"},

@@ -13,6 +13,7 @@ from typing import IO, get_args
 import click
 
 from agentkit_loop.errors import LogError
+from agentkit_loop.events import REDACTIONS_FIELD
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.cli.redaction_options import chosen_rules, rule_options
 from agentkit_reporting.codec import encode_event
@@ -94,8 +95,8 @@ def _scrub(reader: LogReader, redactor: Redactor, file: IO[bytes]) -> tuple[int,
     for event in reader:
         told = redactor.event(event)
         events += 1
-        before = (event.unknown_fields or {}).get("redactions")
-        changed += told is not event and (told.unknown_fields or {}).get("redactions") != before
+        before = (event.unknown_fields or {}).get(REDACTIONS_FIELD)
+        changed += told is not event and (told.unknown_fields or {}).get(REDACTIONS_FIELD) != before
         file.write(encode_event(told) + b"\n")
     if not events:
         raise _NoEventError

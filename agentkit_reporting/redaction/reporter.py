@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import attrs
+
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.errors import ConfigurationError, InnerObserverError
 from agentkit_loop.events import (
@@ -21,11 +23,10 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.observers import EventKind, Observer, Registration
 from agentkit_reporting.accounting import Account, Tally
-from agentkit_reporting.inner import Inner, ReportingAdapter, finish
-from agentkit_reporting.process_ends import watch
 from agentkit_reporting.redaction.masking import RedactionMode
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.redaction.rule_set import SECRETS, RuleChoice
+from agentkit_reporting.straight import StraightAdapter
 
 _AROUND_PIECES: tuple[EventKind, ...] = (
     BeginPart,
@@ -37,7 +38,7 @@ _AROUND_PIECES: tuple[EventKind, ...] = (
 """What has to be seen so that the pieces between can be scrubbed."""
 
 
-class RedactingReporter(ReportingAdapter):
+class RedactingReporter(StraightAdapter):
     """Scrubs each event and gives it to an observer behind it.
 
     inner: the observer; it is flushed and closed with this one, and its failures are told as its own. rules: a
@@ -58,7 +59,6 @@ class RedactingReporter(ReportingAdapter):
         keep_arguments: Collection[str] | None = None,
         fail_closed: bool = True,
     ) -> None:
-        super().__init__()
         given: dict[str, Any] = {"mode": mode, "key": key, "keep_arguments": keep_arguments}
         if isinstance(rules, Redactor):
             if given != {"mode": "mask", "key": None, "keep_arguments": None} or not fail_closed:
@@ -68,17 +68,10 @@ class RedactingReporter(ReportingAdapter):
             self.redactor = rules
         else:
             self.redactor = Redactor(rules, **given, fail_closed=fail_closed)
-        self._inner = Inner(inner)
+        self._redact = self.redactor.event
+        super().__init__(inner)
         self._wanted = self._inner.wants
         self.wants = _needed(self._wanted)  # type: ignore[misc] # what it wants is what the one behind it wants
-        self._redact = self.redactor.event
-        self.begin_anew()
-        watch(self, at_exit=False)
-
-    @property
-    def inners(self) -> tuple[Inner, ...]:
-        """The observer behind, as it is called."""
-        return (self._inner,)
 
     def pass_on(self, event: AgentEvent) -> None:
         """Scrub an event and hand it on; raises RedactionError, and InnerObserverError for what is behind."""
@@ -100,11 +93,7 @@ class RedactingReporter(ReportingAdapter):
         try:
             inner.handle(told)
         except Exception as error:
-            failed_before = inner.failed
-            failures = inner.failures(event, error)
-            if inner.failed > failed_before:
-                self._failed.add()
-            raise InnerObserverError(failures) from error
+            raise InnerObserverError(self._raised(event, error)) from error
         except BaseException:
             self._failed.add()
             raise
@@ -117,29 +106,12 @@ class RedactingReporter(ReportingAdapter):
 
     def account(self) -> Account:
         """Return what became of the events that the observer behind wants."""
-        failed, dropped, redacted = self._failed.value, self._dropped.value, self._redacted.value
-        received = self._received.value
-        return Account(
-            name=type(self).__name__,
-            received=received,
-            delivered=received - failed - dropped,
-            dropped=dropped,
-            failed=failed,
-            redacted=redacted,
-            inner=(self._inner.account(received - failed - dropped),),
-        )
-
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Flush the observer behind; what it raises is logged. Return whether everything so far arrived."""
-        return finish((self._inner,), "flush", timeout_s) and not self.account().lost
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Close the observer behind; what it raises is logged. Return whether everything arrived."""
-        return finish((self._inner,), "close", timeout_s) and self.account().is_complete
+        redacted = self._redacted.value
+        return attrs.evolve(super().account(), redacted=redacted)
 
     def begin_anew(self) -> None:
         """Forget what was counted: this is a forked child."""
-        self._received, self._failed, self._dropped = Tally(), Tally(), Tally()
+        super().begin_anew()
         self._redacted = Tally()
 
 
