@@ -138,7 +138,7 @@ def test_a_default_is_shown_as_json(default: Any, shown: Any) -> None:
     assert tool(probe).input_schema["properties"]["x"] == {"default": shown}
 
 
-@pytest.mark.parametrize("default", [object(), float("nan"), "\udcff"], ids=str)
+@pytest.mark.parametrize("default", [object(), float("nan"), "\udcff"], ids=["object", "nan", "half"])
 def test_a_default_that_json_cannot_hold_is_not_shown(default: Any) -> None:
     def probe(x=default) -> None: ...  # type: ignore[no-untyped-def] # noqa: ANN001 - a default alone
 

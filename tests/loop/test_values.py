@@ -320,7 +320,7 @@ def test_a_copy_shares_no_container() -> None:
         ({Colour.RED: 1}, {"r": 1}),
         ([int, list[int]], [{"$repr": "<class 'int'>"}, {"$repr": "list[int]"}]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_each_kind_of_value_has_its_documented_form(value: object, form: object) -> None:
     assert to_json(value) == form
