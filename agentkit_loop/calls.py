@@ -25,10 +25,11 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.moves import Ask, Wait
+from agentkit_loop.open_calls import Call
 from agentkit_loop.permissions import permission_of, summary_of
 from agentkit_loop.settings import Catalog, LoopSettings
 from agentkit_loop.signals import AuthAnswer, AuthWanted, Decision, ToolReturned
-from agentkit_loop.state import Call, LoopState
+from agentkit_loop.state import LoopState
 from agentkit_loop.tool_arguments import ToolInputError
 from agentkit_loop.tool_context import ToolProgressed
 from agentkit_loop.values import JSON, clean_text, to_json

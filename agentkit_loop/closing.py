@@ -29,7 +29,8 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
-from agentkit_loop.state import Call, LoopState
+from agentkit_loop.open_calls import Call
+from agentkit_loop.state import LoopState
 from agentkit_loop.usage import ErrorInfo
 
 EndingKind: TypeAlias = Literal["left", "failed", "cancelled"]
@@ -114,16 +115,19 @@ def cut_request(state: LoopState, texts: dict[str, str], durations: Durations) -
     )
 
 
-def close_work(state: LoopState, not_started: str, *, leave_pending: bool = False) -> AgentEvent | None:
+def close_work(
+    state: LoopState, not_started: str, *, leave_pending: bool = False, own_calls: bool = True
+) -> AgentEvent | None:
     """Return the next event that closes the compaction and the calls, None when none is open.
 
     not_started: what the model is told of a call that never ran. leave_pending: leave the calls open that
-    wait for a person, or that a person approved and that did not start.
+    wait for a person, or that a person approved and that did not start. own_calls: also close those that no model
+    asked for; they belong to no exchange.
     """
     if state.transcript.compacting:
         return _unfinished_compaction(state, _CUT_SHORT)
-    for call in state.calls.values():
-        if call.answered:
+    for call in state.open_calls:
+        if call.is_own and not own_calls:
             continue
         if not call.requested:
             return ToolCallRequested(request_id=call.request_id, call=call.part)
@@ -156,7 +160,9 @@ def recovery_event(state: LoopState, idempotent: Container[str]) -> AgentEvent |
         )
     if state.transcript.compacting:
         return _unfinished_compaction(state, PROCESS_ENDED)
-    for call in state.calls.values():
+    for call in state.open_calls:
+        if call.is_own:
+            return _close_call(call, INTERRUPTED)  # no resume goes on with it
         if call.is_running and call.part.name not in idempotent:
             return _answer(call, INTERRUPTED)
     return RunFailed(error=PROCESS_ENDED, usage=state.run_spent.usage)

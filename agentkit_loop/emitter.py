@@ -12,17 +12,18 @@ This is the hot path; it stands alone. The rules (DESIGN section 4, "Observers")
 from __future__ import annotations
 
 import collections
+import contextlib
 import inspect
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from agentkit_loop.clock import Clock
-from agentkit_loop.content import AnyDelta
+from agentkit_loop.content import AnyDelta, Item, Parent
 from agentkit_loop.endings import endings, unfinished
-from agentkit_loop.errors import ConfigurationError, ObserverError
+from agentkit_loop.errors import ConfigurationError, IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
 from agentkit_loop.ids import new_id
 from agentkit_loop.observers import (
@@ -42,6 +43,11 @@ from agentkit_loop.observers import (
 from agentkit_loop.stamping import MutableDelta, convert_payload, is_emittable, stamp
 from agentkit_loop.usage import ObserverStats
 from agentkit_loop.values import clean_text
+
+if TYPE_CHECKING:
+    from agentkit_loop.pricing import Pricing
+    from agentkit_loop.scopes import RunScope
+    from agentkit_loop.state import LoopState
 
 _clock_s = time.perf_counter  # floats: cheaper to subtract and add than integers of nanoseconds
 _new = object.__new__
@@ -96,8 +102,11 @@ class EventEmitter:
         self.seq = seq
         self.policy = checked_policy(policy)
         self.telling: Slot | None = None  # whose handler runs now
-        self._now = (clock or Clock()).now
-        self._fold = fold
+        self.clock = clock or Clock()
+        self._now = self.clock.now
+        self.fold = fold  # is told each event first
+        self.told_by_hand: LoopState | None = None  # the fold of what `run` tells
+        self.open_run: RunScope | None = None  # the one that it tells now
         self._slots: tuple[Slot, ...] = ()
         self._retired: list[Slot] = []
         self._routes: dict[EventKind, Route] = {}
@@ -162,6 +171,59 @@ class EventEmitter:
         """The registered observers, in order."""
         return tuple(slot.observer for slot in self._slots)
 
+    # --- a loop that somebody else wrote
+
+    def run(
+        self,
+        *,
+        agent_name: str = "",
+        model: str = "",
+        system: str | None = None,
+        tools: Iterable[object] = (),
+        items: Iterable[Item] = (),
+        parameters: Mapping[str, Any] | None = None,
+        parent: Parent | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        prices: Pricing | Literal["default"] | None = "default",
+        resume: Iterable[AgentEvent] | None = None,
+    ) -> RunScope:
+        """Return the scope of a run: `with` it, and tell a loop of one's own through it.
+
+        agent_name, model, system, parameters, parent, metadata: as RunStarted has them. tools: what the model is told
+        of: dicts of the API, ToolSpecs or functions. items: the transcript before. prices: what requests cost, by
+        default by the tables of `PriceBook()`; None: no costs. resume: the events of the session so far, as of
+        `read_events(path)`, which goes on; what a crash left open of it is closed first. Raises ResumeError.
+        """
+        from agentkit_loop.scope_state import state_of  # noqa: PLC0415 - on a floor above; who only logs needs it not
+        from agentkit_loop.scopes import RunScope  # noqa: PLC0415 - the same
+
+        return RunScope(
+            self,
+            state_of(self, resume),
+            agent_name=agent_name,
+            model=model,
+            system=system,
+            tools=tools,
+            items=items,
+            parameters=parameters,
+            parent=parent,
+            metadata=metadata,
+            prices=prices,
+        )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Keep other threads from telling anything between what is told inside.
+
+        Raises IllegalMoveError inside an observer: what it causes is told after the event that it looks at.
+        """
+        with self._lock:
+            if self.telling is not None:
+                raise IllegalMoveError(
+                    "telling", "an event is being told", "observers watch; emit a CustomEvent instead"
+                )
+            yield
+
     # --- telling
 
     def emit(self, event: AgentEvent) -> None:
@@ -222,8 +284,8 @@ class EventEmitter:
 
     def _dispatch(self, event: AgentEvent, kind: EventKind) -> None:
         """Tell a stamped event. kind: its class, that of its delta where it is a ContentDelta."""
-        if self._fold is not None:
-            self._fold(event)
+        if self.fold is not None:
+            self.fold(event)
         exclusive = self.exclusive
         if exclusive is not None:
             exclusive.acquire()

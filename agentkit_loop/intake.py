@@ -43,7 +43,7 @@ def checked_signal(signal: object) -> Any:
             return fault_of(ModelRequestError(told))
 
 
-def fault_of(error: Exception) -> RequestFault:
+def fault_of(error: BaseException) -> RequestFault:
     """Return the signal for what a model raised."""
     if isinstance(error, ModelRequestError):
         # Its text says what happened; where our own adapter stood then is no news to anybody.

@@ -52,6 +52,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.limits import Limits
 from agentkit_loop.moves import MOVES, Ask, Ended, Move, Stream, Verdict, Wait, Yield, verdict
+from agentkit_loop.open_calls import Call
 from agentkit_loop.requests import Requests
 from agentkit_loop.settings import Catalog, LoopSettings
 from agentkit_loop.signals import (
@@ -68,7 +69,7 @@ from agentkit_loop.signals import (
     UsageReported,
     WarningNoted,
 )
-from agentkit_loop.state import Call, LoopState, Phase
+from agentkit_loop.state import LoopState, Phase
 from agentkit_loop.streaming import since
 from agentkit_loop.tool_context import CustomFact, ToolProgressed
 from agentkit_loop.transcript import item_number

@@ -293,10 +293,10 @@ def _follows(state: LoopState, event: AgentEvent) -> bool:
             fits = plan is None or ranges_rise(len(state.transcript.items), plan)
             return state.request is None and state.transcript.compacting and fits
         case ToolExecutionStarted():
-            call = state.calls.get(event.call_id)
+            call = state.find_call(event.call_id)
             return call is not None and not call.answered and event.attempt == call.attempts + 1
         case ToolResultReceived():
-            call = state.calls.get(event.call_id)
+            call = state.find_call(event.call_id)
             return call is not None and not call.answered
         case RunFinished() | RunFailed() | RunCancelled():
             return state.request is None and not state.transcript.compacting

@@ -27,9 +27,10 @@ from agentkit_loop.intake import as_items
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.moves import Yield
 from agentkit_loop.observers import Observer, ObserverFailure, Registration
+from agentkit_loop.open_calls import Call
 from agentkit_loop.permissions import answer_step
 from agentkit_loop.signals import Cancel, SetTools, Signal, Submit, WarningNoted
-from agentkit_loop.state import Call, LoopState, Phase
+from agentkit_loop.state import LoopState, Phase
 from agentkit_loop.steps import (
     AfterToolResult,
     ApprovalRequest,

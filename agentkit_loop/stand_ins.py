@@ -11,7 +11,7 @@ from agentkit_loop.content import ToolSpec
 from agentkit_loop.differences import has_mask
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import ToolCatalogChanged
-from agentkit_loop.state import Call
+from agentkit_loop.open_calls import Call
 from agentkit_loop.tool_arguments import Arguments
 from agentkit_loop.tools import Tool
 from agentkit_loop.values import JSON

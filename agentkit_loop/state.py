@@ -43,9 +43,9 @@ from agentkit_loop.events import (
     UsageUpdated,
     Warning,  # noqa: A004 - the event's name in the contract
 )
+from agentkit_loop.open_calls import Approval, Auth, Call
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, Usage, can_be_added, child_costs
-from agentkit_loop.values import JSON
 
 FORKED_FROM = "forked_from"
 """Key of RunStarted.metadata: the `session_id` and the event (`seq`) from which a fork goes on, and whether the
@@ -105,74 +105,6 @@ class Failure:
 
 
 @attrs.define
-class Approval:
-    """What was asked of a person about a call. approved: None while it is open. input: only where edited."""
-
-    id: str
-    summary: str
-    why: str | None
-    approved: bool | None = None
-    reason: str | None = None
-    input: dict[str, JSON] | None = None
-
-
-@attrs.define
-class Auth:
-    """Credentials that a body asked for. attempt: the body's; it ended with that. outcome: None while open."""
-
-    id: str
-    provider: str
-    scopes: tuple[str, ...]
-    purpose: str | None
-    attempt: int
-    outcome: str | None = None
-
-
-@attrs.define
-class Call:
-    """A call of the current answer.
-
-    attempts: how often its body was started. approval, auth: what was last asked for it. survives: it was
-    approved and not started when a cancel was requested, so it runs to its end first.
-    """
-
-    part: ToolCallPart
-    request_id: str
-    requested: bool = False
-    attempts: int = 0
-    answered: bool = False
-    approval: Approval | None = None
-    auth: Auth | None = None
-    survives: bool = False
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it waits for an approval or for credentials."""
-        if self.answered:
-            return False
-        approval, auth = self.approval, self.auth
-        return (approval is not None and approval.approved is None) or (
-            auth is not None and auth.outcome is None
-        )
-
-    @property
-    def has_to_start(self) -> bool:
-        """Whether the body was never started, or ended for want of credentials."""
-        return not self.answered and self.attempts == (0 if self.auth is None else self.auth.attempt)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the body was started and has no result."""
-        return not self.answered and not self.has_to_start
-
-    @property
-    def input(self) -> dict[str, JSON]:
-        """What the body gets: the model's input, or what an approval made of it."""
-        edited = None if self.approval is None else self.approval.input
-        return self.part.input if edited is None else edited
-
-
-@attrs.define
 class Spent:
     """A sum of usage and cost over requests that have ended."""
 
@@ -215,6 +147,8 @@ class LoopState:
     failure: Failure | None = None
     finish_reason: str | None = None  # of the current turn's answer
     calls: dict[str, Call] = attrs.Factory(dict)  # of the current turn's answer
+    own_calls: dict[str, Call] = attrs.Factory(dict)  # open ones that a hand-written loop made by itself
+    own_call_count: int = 0  # ever, in the session
     seen_calls: set[str] = attrs.Factory(set)
     input_unanswered: bool = False  # input joined after the last answer
     round_unanswered: bool = False  # results joined after the last answer
@@ -254,6 +188,35 @@ class LoopState:
             return Phase.ASKING
         return Phase.IDLE
 
+    @property
+    def open_calls(self) -> list[Call]:
+        """The calls without a result: those of the answer in order, then those that no model asked for."""
+        return [call for call in (*self.calls.values(), *self.own_calls.values()) if not call.answered]
+
+    @property
+    def next_own_call(self) -> str:
+        """The id of the next call that no model asks for."""
+        number = self.own_call_count + 1
+        while f"own-{number}" in self.seen_calls:
+            number += 1
+        return f"own-{number}"
+
+    def find_call(self, call_id: str) -> Call | None:
+        """Return a call of the answer, or an open one that no model asked for."""
+        return self.calls.get(call_id) or self.own_calls.get(call_id)
+
+    def call(self, call_id: str) -> Call:
+        """Return a call of the answer, or one that no model asked for; raises KeyError."""
+        found = self.calls.get(call_id)
+        return self.own_calls[call_id] if found is None else found
+
+    def asked_call(self, wire_id: str) -> Call | None:
+        """Return the open call of the answer that the provider knows by that id."""
+        for call in self.calls.values():
+            if wire_id in (call.part.id, call.part.wire_id) and not call.answered:
+                return call
+        return None
+
     def apply(self, event: AgentEvent) -> None:
         """Take one event."""
         self.seq = event.seq
@@ -291,9 +254,9 @@ class LoopState:
             case ModelRequestRetrying() if self.failure is not None:
                 self.failure.retrying = True
             case ToolCallRequested():
-                self.calls[event.call.id].requested = True
+                self._request_call(event)
             case ToolExecutionStarted():
-                self.calls[event.call_id].attempts = event.attempt
+                self.call(event.call_id).attempts = event.attempt
             case ToolResultReceived():
                 self._answer_call(event)
             case TurnFinished():
@@ -351,8 +314,19 @@ class LoopState:
         if approval is not None and approval.id == event.approval_id:
             approval.approved, approval.reason, approval.input = event.approved, event.reason, event.input
 
+    def _request_call(self, event: ToolCallRequested) -> None:
+        call = event.call
+        if event.request_id:
+            self.calls[call.id].requested = True
+            return
+        self.own_calls[call.id] = Call(call, "", requested=True)
+        self.seen_calls.add(call.id)
+        self.own_call_count += 1
+
     def _answer_call(self, event: ToolResultReceived) -> None:
-        self.calls[event.call_id].answered = True
+        self.call(event.call_id).answered = True
+        if self.own_calls.pop(event.call_id, None) is not None:
+            return
         self.round_unanswered = not self.transcript.open_calls
         if event.child_usage is not None:
             self.session_spent.add_child(event.child_usage)

@@ -46,11 +46,12 @@ class OpenRequest:
         self.finish_reason = ""
         self.started: float | None = None
         self.first_content: float | None = None
+        self.is_streamed = True  # otherwise the answer came whole, and no content came first
 
     def begin(self, now: float) -> None:
         """Forget the last request; a new one is about to be told."""
         self.previews, self._text_parts, self.committed = {}, set(), []
-        self.started, self.first_content = now, None
+        self.started, self.first_content, self.is_streamed = now, None, True
 
     @property
     def first_content_ms(self) -> float | None:
@@ -77,7 +78,7 @@ class OpenRequest:
                 f"part {delta.part_id!r} {'began twice' if begun else 'was told before it began'}", now
             )
             return
-        if self.first_content is None:
+        if self.first_content is None and self.is_streamed:
             self.first_content = now
         if isinstance(delta, BeginPart):
             self.previews[delta.part_id] = []

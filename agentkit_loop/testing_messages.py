@@ -6,7 +6,7 @@ Nothing here opens a socket; `testing_server` serves it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import msgspec
@@ -275,6 +275,34 @@ def reply_events(reply: Reply, *, model: str = "scripted", number: int = 1) -> l
     events.append({"type": "message_delta", "delta": delta, "usage": usage})
     events.append({"type": "message_stop"})
     return events
+
+
+def whole_message(events: Iterable[Event]) -> dict[str, Any]:
+    """Return the message that the events of a whole stream tell."""
+    message: dict[str, Any] = {}
+    for event in events:
+        match event["type"]:
+            case "message_start":
+                message = {**event["message"], "content": []}
+            case "content_block_start":
+                message["content"].append(dict(event["content_block"]))
+            case "content_block_delta":
+                _fold(message["content"][event["index"]], event["delta"])
+            case "content_block_stop" if "partial_json" in message["content"][event["index"]]:
+                block = message["content"][event["index"]]
+                block["input"] = msgspec.json.decode(block.pop("partial_json") or "{}")
+            case "message_delta":
+                message |= event["delta"]
+                message["usage"] = {**message["usage"], **event["usage"]}
+            case _:
+                pass
+    return message
+
+
+def _fold(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    for field, text in delta.items():
+        if field != "type":
+            block[field] = block.get(field, "") + text
 
 
 def _parts(reply: Reply, number: int) -> Iterator[AnyPart]:

@@ -26,7 +26,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.models.scripted import Reply, ScriptedFailure, as_reply
-from agentkit_loop.testing_messages import Event, check_messages, reply_events
+from agentkit_loop.testing_messages import Event, check_messages, reply_events, whole_message
 from agentkit_loop.usage import error_text
 
 __all__ = ["AnyServed", "MessagesServer", "ServedRequest", "ServerReply", "check_messages", "encode_event"]
@@ -182,7 +182,8 @@ class MessagesServer:
             return ServerReply.refusal(400, "invalid_request_error", sentence), number
         if isinstance(reply, ServerReply):
             return reply, number
-        return _served(as_reply(reply), str(request.body.get("model")), number), number
+        served = _served(as_reply(reply), str(request.body.get("model")), number)
+        return (served if request.body.get("stream") else _unstreamed(served)), number
 
     def note_connection(self) -> None:
         """Count a connection."""
@@ -238,6 +239,15 @@ def _served(reply: Reply, model: str, number: int) -> ServerReply:
         return ServerReply(events=tuple(kept), cut_after=len(kept), pause_s=reply.chunk_delay_s)
     error = {"type": "error", "error": {"type": error_type, "message": message}}
     return ServerReply(events=(*kept, error), pause_s=reply.chunk_delay_s)
+
+
+def _unstreamed(served: ServerReply) -> ServerReply:
+    """Return what a request that asks for no stream gets: the message, whole; a failure inside it has no place."""
+    events = [event for event in served.events if isinstance(event, dict)]
+    if served.body is not None or not events or events[-1]["type"] != "message_stop":
+        return served
+    body = json.dumps(whole_message(events), ensure_ascii=False).encode()
+    return ServerReply(headers={"content-type": "application/json"}, body=body)
 
 
 def _before_chunk(events: list[Event], fail: ScriptedFailure) -> list[Event]:

@@ -141,6 +141,34 @@ CALLS = (
         "denied or interrupted, and no error",
     ),
     Case(
+        "a_call_that_no_model_asked_for_ends_with_its_run",
+        lambda t: t.run().own("own-1").start("own-1").result("own-1").leave(),
+        lambda t: t.run().own("own-1").start("own-1").leave(),
+        "a call is open that no model asked for",
+    ),
+    Case(
+        "a_call_that_no_model_asked_for_belongs_to_no_turn",
+        lambda t: (
+            t.called().own("own-1").start("own-1").start("call-1").result("call-1").turn().result("own-1")
+        ),
+        lambda t: t.called().own("own-1").start("own-1").start("call-1").turn(),
+        "a call is open",
+    ),
+    Case(
+        "a_call_that_no_model_asked_for_has_an_id_of_its_own",
+        lambda t: (
+            t.run().own("own-1").start("own-1").result("own-1").own("own-2").start("own-2").result("own-2")
+        ),
+        lambda t: t.run().own("own-1").start("own-1").result("own-1").own("own-1"),
+        "call id told before",
+    ),
+    Case(
+        "a_call_that_no_model_asked_for_has_a_whole_input",
+        lambda t: t.run().own("own-1", input={"a": 1}),
+        lambda t: t.run().own("own-1", cut="{"),
+        "its input is cut",
+    ),
+    Case(
         "what_a_crash_cut_starts_again_before_it_succeeds",
         lambda t: orphaned(t).start("call-1", attempt=2).result("call-1"),
         lambda t: orphaned(t).result("call-1"),

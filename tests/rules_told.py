@@ -211,6 +211,11 @@ class Told:
         """Tell one call as requested."""
         return self.tell(ToolCallRequested(request_id=self.request_id, call=self._calls[name]), **fields)
 
+    def own(self, name: str, /, **fields: Any) -> Self:
+        """Tell a call that no model asked for."""
+        call = ToolCallPart(**({"id": name, "name": "work", "input": {}} | fields))
+        return self.tell(ToolCallRequested(request_id="", call=call))
+
     def start(self, name: str, /, **fields: Any) -> Self:
         """Start the body of a call."""
         return self.tell(ToolExecutionStarted(call_id=name, name="work"), **fields)

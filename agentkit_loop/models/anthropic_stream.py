@@ -117,6 +117,19 @@ class AnswerReader:
                 signals.append(AppendText(block.part_id, text))
         return signals
 
+    def take(self, event: dict[str, Any]) -> list[ModelSignal]:
+        """Take one event that somebody else has read, and return what it says; a failure stands in `failure`."""
+        signals: list[ModelSignal] = []
+        if self.is_over:
+            return signals
+        try:
+            self._take(event, signals)
+        except ModelRequestError as error:
+            self._fail(error)
+        except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+            self._fail(_malformed(f"an event that is none of the Messages API's, {str(event)[:120]!r}"))
+        return signals
+
     def check(self) -> None:
         """Raise the failure that came inside the stream, if one did."""
         if self.failure is not None:

@@ -151,6 +151,11 @@ class Called:
     wins: bool = False
 
     @property
+    def is_own(self) -> bool:
+        """Whether no model asked for it."""
+        return not self.request_id
+
+    @property
     def may_wait(self) -> bool:
         """Whether it may stay open over a suspended run: it waits for a person, or did before."""
         decided = self.asked_in is not None and self.status == "requested"
@@ -223,8 +228,8 @@ class Book:
     __slots__ = (
         "approvals", "auths", "broken", "calls", "cancelling", "compacting", "cut", "exchange", "exchanges",
         "first_run", "is_doubted", "last_run", "last_turn_id", "may_be_doubted", "of_exchange", "of_run",
-        "open_calls", "previewed", "request", "request_count", "requests", "round", "run_id", "runs", "seq",
-        "tell", "turn_id", "turns", "unasked",
+        "open_calls", "own_calls", "previewed", "request", "request_count", "requests", "round", "run_id",
+        "runs", "seq", "tell", "turn_id", "turns", "unasked",
     )  # fmt: skip
 
     def __init__(self, tell: Teller) -> None:
@@ -252,6 +257,7 @@ class Book:
         self.calls: dict[str, Called] = {}  # of the last answer, and what is open of others
         self.round: list[str] = []  # calls of the last answer that were not told as requested, the last first
         self.open_calls: dict[str, Called] = {}
+        self.own_calls: dict[str, Called] = {}  # open ones that no model asked for
         self.approvals: dict[str, str] = {}  # the open ones, with their calls
         self.auths: dict[str, str] = {}  # the same
         self.unasked = False  # input, or a failed request, that no request has answered

@@ -69,7 +69,7 @@ class CallRules:
     def _known(self, event: OfCall) -> Called | None:
         """Return the call that an event is about, None where no answer asks for it."""
         call_id = event.call.id if isinstance(event, ToolCallRequested) else event.call_id
-        call = self._book.calls.get(call_id)
+        call = self._book.calls.get(call_id) or self._book.own_calls.get(call_id)
         if call is None:
             told = self._requests.was_told(call_id)
             self._book.fault(event, "no finished answer asks for it" + (" any more" if told else ""))
@@ -77,6 +77,9 @@ class CallRules:
 
     def request(self, event: ToolCallRequested) -> None:
         """Judge that a call is told as it was committed, in its place."""
+        if not event.request_id:
+            self._request_own(event)
+            return
         book, call = self._book, self._known(event)
         if call is None or not book.need(event, call.status == "committed", "call is {}", call.status):
             return
@@ -89,6 +92,15 @@ class CallRules:
         book.need(event, event.call.id == first, "{} comes first", first)
         call.status = "requested"
 
+    def _request_own(self, event: ToolCallRequested) -> None:
+        """Judge a call that a hand-written loop made by itself, for no model; it is part of no round."""
+        book, part = self._book, event.call
+        book.need(event, not self._requests.was_told(part.id), "call id told before")
+        book.need(event, part.cut is None, "its input is cut")
+        call = Called(part, "", None, place=-1, masked=is_redacted(event), status="requested")
+        book.own_calls[part.id] = call
+        self._requests.note_call(part.id)
+
     def start(self, event: ToolExecutionStarted) -> None:
         """Judge whether a body may run, and with which input."""
         book, call = self._book, self._known(event)
@@ -100,7 +112,8 @@ class CallRules:
             book.need(event, not denied, "it was denied")
             book.need(event, call.part.cut is None, "its input is cut")
             book.need(event, call.reason != "max_tokens", "its message was cut by max_tokens")
-            book.need(event, event.name in self._requests.catalog, "there is no tool {}", event.name)
+            known = call.is_own or event.name in self._requests.catalog
+            book.need(event, known, "there is no tool {}", event.name)
         book.need(event, event.name == call.part.name, "the call is of {}", call.part.name)
         call.attempts += 1
         book.need(event, event.attempt == call.attempts, "attempt is not {}", call.attempts)
@@ -133,11 +146,13 @@ class CallRules:
         odd = event.denied or (event.interrupted and not by_body)
         book.need(event, event.is_error or not odd, "denied or interrupted, and no error")
         self._denial(event, call)
-        if event.interrupted and not by_body and not (call.wins and book.cancelling):
+        counts = not call.is_own and not (call.wins and book.cancelling)
+        if event.interrupted and not by_body and counts:
             book.need(event, call.place > self._cut_at, "open calls are cut in call order")
             self._cut_at = call.place
         call.status = "answered"
         book.open_calls.pop(event.call_id, None)
+        book.own_calls.pop(event.call_id, None)
 
     def _denial(self, event: ToolResultReceived, call: Called) -> None:
         book, decision = self._book, call.decision

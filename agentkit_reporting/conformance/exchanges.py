@@ -51,12 +51,13 @@ _MOST_BITS = 300  # of a whole number, which is not even written as text before 
 class ExchangeRules:
     """Looks at turns, cancels and limits, and at whatever starts something."""
 
-    __slots__ = ("_book", "_late", "_warned")
+    __slots__ = ("_book", "_has_question", "_late", "_warned")
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._warned: dict[str, tuple[JSON, object]] = {}  # limit: allowed, and where it was warned of
         self._late = False
+        self._has_question = False  # the last request was about input or results
 
     def header(self, event: AgentEvent) -> None:
         """Judge the turn's id; what is told between turns may still have the last one's."""
@@ -70,7 +71,7 @@ class ExchangeRules:
 
     def request_failed(self, event: ModelRequestFailed) -> None:
         """Note that the model has not answered."""
-        if self._purpose(event) == "turn":
+        if self._purpose(event) == "turn" and self._has_question:
             self._book.unasked = True
 
     def accept(self, event: InputAccepted) -> None:
@@ -83,7 +84,8 @@ class ExchangeRules:
 
     def result(self, event: ToolResultReceived) -> None:
         """Note whether open work was cut."""
-        if event.interrupted:
+        # A body that was measured came to its own end, be it by a host's cancel of that one call.
+        if event.interrupted and event.duration_ms is None and event.call_id not in self._book.own_calls:
             self._book.cut = True
 
     def cancel(self, event: CancelRequested) -> None:
@@ -103,6 +105,8 @@ class ExchangeRules:
     def may_start(self, event: AgentEvent) -> None:
         """Judge whether anything may start now."""
         book = self._book
+        if isinstance(event, ToolExecutionStarted) and event.call_id in book.own_calls:
+            return  # it belongs to no exchange
         if book.broken is not None:
             book.fault(event, f"the exchange ended as {book.broken}, so the run has to end")
         elif isinstance(event, ToolExecutionStarted) and _wins(book, event):
@@ -161,6 +165,9 @@ class ExchangeRules:
             if book.exchange is not None:
                 whole = not book.exchange.answered or bool(book.open_calls)  # an open round is another rule's
                 book.need(event, whole, "the turn has its answer")
+            # A hand-written loop need not tell its input; what it asked then is no question to anybody else.
+            results = book.exchange is not None and book.exchange.asked_calls
+            self._has_question = book.unasked or results
             book.unasked = False
 
     def answer(self, event: ModelRequestFinished) -> None:

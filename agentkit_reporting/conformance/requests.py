@@ -67,6 +67,10 @@ class RequestRules:
         """Whether the session has seen the call before."""
         return fingerprint(call_id) in self._call_ids
 
+    def note_call(self, call_id: str) -> None:
+        """Note a call that no answer asks for."""
+        self._call_ids[fingerprint(call_id)] = None
+
     def _ending(self, event: ModelRequestFinished | ModelRequestFailed) -> Asked | None:
         """Return the request that ends, None where it is not open."""
         asked = self._book.requests.get(event.request_id)

@@ -145,6 +145,7 @@ class RunRules:
                 book.request.holes.end(is_whole=True)
         if book.compacting:
             book.fault(event, "a compaction is open")
+        book.need(event, not book.own_calls, "a call is open that no model asked for")
         if book.run_id is not None and not book.told_as_run(event.usage):
             book.fault(event, "usage is not the sum over the run")
         if isinstance(event, RunFailed) and tells_process_end(event.error):

@@ -31,6 +31,7 @@ from agentkit_loop.limits import Limits
 from agentkit_loop.models.anthropic_wire import wire_messages
 from agentkit_loop.models.protocol import Answer
 from agentkit_loop.moves import Ask, Stream, Wait, Yield
+from agentkit_loop.open_calls import Call
 from agentkit_loop.signals import (
     Answered,
     AuthAnswer,
@@ -43,7 +44,7 @@ from agentkit_loop.signals import (
     ToolReturned,
     UsageReported,
 )
-from agentkit_loop.state import Call, LoopState, Phase
+from agentkit_loop.state import LoopState, Phase
 from agentkit_loop.testing import check_messages
 from agentkit_loop.tool_context import CustomFact, ToolProgressed
 from agentkit_loop.usage import Usage

@@ -161,7 +161,7 @@ def test_every_framing_says_the_same(framing: Framing, packed: bool) -> None:
         usage=Usage(input_tokens=3, output_tokens=2),
     )
     with MessagesServer([reply], framing=framing, gzip=packed) as server:
-        raw = told(post(server))
+        raw = told(post(server, {**GREETING, "stream": True}))
     names = [line.removeprefix(b"event: ") for line in raw.split(b"\n") if line.startswith(b"event: ")]
     assert names[0] == b"message_start"
     assert names.count(b"content_block_start") == names.count(b"content_block_stop") == 3

@@ -1,0 +1,80 @@
+"""What a hand-written loop tells after the fact: an answer, or a call, that is over already."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.models.anthropic_stream import FINISH_REASONS
+from agentkit_loop.models.anthropic_usage import read_usage
+from agentkit_loop.sdk_values import as_dict
+from agentkit_loop.usage import Cost, ErrorInfo, Usage
+from agentkit_loop.values import clean_text, safe_repr, to_json
+
+HOST = "host"
+"""The source of a cost that the host computed itself."""
+
+
+def usage_of(given: object) -> Usage:
+    """Return counts: a Usage, the SDK's usage, or a mapping with the API's names; None is all unknown."""
+    if given is None:
+        return Usage()
+    if isinstance(given, Usage):
+        return given
+    told = to_json(as_dict(given))
+    return read_usage(told if isinstance(told, dict) else {})
+
+
+def cost_of(given: object, now: dt.datetime) -> Cost | None:
+    """Return a cost: a Cost, or an amount in USD; None is unknown. Raises ConfigurationError for what is no amount."""
+    if given is None or isinstance(given, Cost):
+        return given
+    try:
+        amount = Decimal(str(given)) if isinstance(given, (int, float, str, Decimal)) else None
+    except InvalidOperation:
+        amount = None
+    if amount is None or not amount.is_finite() or isinstance(given, bool):
+        raise ConfigurationError(f"cost={safe_repr(given)} refused; give an amount in USD, or a Cost")
+    return Cost(amount=amount, currency="USD", components={}, source=HOST, priced_at=now)
+
+
+def finish_reason_of(stop_reason: object) -> str:
+    """Return the API's stop reason by the name that the loop has for it; None, unknown, is `completed`."""
+    told = "end_turn" if stop_reason is None else clean_text(str(stop_reason))
+    return FINISH_REASONS.get(told, told)
+
+
+def began_at(duration_ms: object, now: float) -> float | None:
+    """Return when something began that is over now. duration_ms: how long it took; None, or no finite number: unknown.
+
+    now: seconds, monotonic, as is what is returned. What is below zero, as of a clock that was set, took no time.
+    """
+    if duration_ms is None:
+        return None
+    if isinstance(duration_ms, bool) or not isinstance(duration_ms, (int, float, Decimal)):
+        raise ConfigurationError(f"duration_ms={safe_repr(duration_ms)} refused; give milliseconds, or None")
+    took = float(duration_ms)
+    return now - took / 1e3 if math.isfinite(took) else None
+
+
+def error_of(given: object) -> ErrorInfo | None:
+    """Return an error as data: an exception, an ErrorInfo, or its text, which may be empty; None is none."""
+    if given is None or isinstance(given, ErrorInfo):
+        return given
+    if isinstance(given, BaseException):
+        return ErrorInfo.of(given)
+    if not isinstance(given, str):
+        raise ConfigurationError(f"error={safe_repr(given)} refused; give an exception, its text, or None")
+    return ErrorInfo(type="Error", message=clean_text(given))
+
+
+def arguments_of(given: object) -> dict[str, Any]:
+    """Return a call's arguments by name, as JSON; what is no mapping stands under `value`."""
+    if given is None:
+        return {}
+    told = to_json(given)
+    return told if isinstance(given, Mapping) and isinstance(told, dict) else {"value": told}

@@ -1,0 +1,223 @@
+"""One request to the model in a loop that somebody else wrote: its answer as the SDK gives it, told as events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
+from agentkit_loop.errors import IllegalMoveError, ModelRequestError
+from agentkit_loop.events import ModelRequestRetrying, ModelRequestStarted
+from agentkit_loop.intake import fault_of
+from agentkit_loop.models.anthropic_failures import request_error
+from agentkit_loop.models.anthropic_stream import AnswerReader
+from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
+from agentkit_loop.pricing import cost_or_why
+from agentkit_loop.scope_records import began_at, cost_of, error_of, finish_reason_of, usage_of
+from agentkit_loop.sdk_values import answer_events, stream_event
+from agentkit_loop.signals import Answered, RequestFault, UsageReported
+from agentkit_loop.streaming import since
+from agentkit_loop.usage import Cost, ErrorInfo, Usage
+
+if TYPE_CHECKING:
+    from agentkit_loop.scopes import RunScope
+
+E = TypeVar("E")
+
+NO_ANSWER = "no answer was recorded; give it to call.record(response), or read it through call.stream(…)"
+
+
+class ModelCallScope:
+    """One request; made by `RunScope.model_call`.
+
+    Tells ModelRequestStarted as it is entered, and one end: with the answer, or as it is left, by what left it.
+    Retries that the SDK makes by itself are not seen here: `max_retries=0` and a call for each attempt tell them.
+    """
+
+    def __init__(self, run: RunScope, model: str, messages: list[object] | None) -> None:
+        self._run = run
+        self._model = model
+        self._messages = messages
+        self._reader = AnswerReader()
+        self._has_begun = False
+        self._id = ""
+
+    def __enter__(self) -> Self:
+        run = self._run
+        with run.told_together():
+            run.begin_request(self._messages)
+            state, failed = run.state, run.state.failure
+            attempt, now = 1 if failed is None else failed.attempt + 1, run.emitter.clock.monotonic()
+            if failed is not None:
+                waited = since(run.failed_at, now) or 0.0
+                run.tell(
+                    ModelRequestRetrying(request_id=failed.request_id, delay_ms=waited, next_attempt=attempt)
+                )
+            self._id = f"request-{state.requests + 1}"
+            run.request.begin(now)
+            run.tell(
+                ModelRequestStarted(
+                    request_id=self._id,
+                    attempt=attempt,
+                    purpose="turn",
+                    model=self._model,
+                    message_count=len(state.transcript.items),
+                    digests={**run.fixed, "messages": run.chain.of(state.transcript.items)},
+                )
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._run.told_together():
+            if not self._is_open:
+                return
+            if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+                self._run.interrupt_request(type(error).__name__)
+            elif error is None and self._has_begun:
+                self._run.interrupt_request("the stream was left")
+            else:
+                self._fail(error or ModelRequestError(NO_ANSWER))
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    @property
+    def request_id(self) -> str:
+        """The request's id in the events."""
+        return self._id
+
+    # --- the answer
+
+    def record(self, response: object) -> None:
+        """Take an answer that came whole: the SDK's Message, or a dict of its shape."""
+        if self._reader.is_over and not self._is_open:
+            return  # it was read from the stream before
+        if not self._has_begun:
+            self._run.request.is_streamed = False
+        for event in answer_events(response):
+            self._take(event)
+
+    def usage(self, usage: object, *, stop_reason: str | None = None, cost: object = None) -> None:
+        """Take an answer of which only this is known.
+
+        usage: a Usage, the SDK's, or a mapping with the API's names. stop_reason: as the API says it. cost: an amount
+        in USD or a Cost, where the host knows it; else the run's prices say it.
+        """
+        with self._run.told_together():
+            self._refuse_closed()
+            counts = usage_of(usage)
+            told = cost_of(cost, self._run.emitter.clock.now())
+            self._answer(Answer(finish_reason=finish_reason_of(stop_reason), usage=counts), told)
+
+    def fail(self, error: BaseException | ErrorInfo | str) -> None:
+        """Take note that there is no answer."""
+        with self._run.told_together():
+            self._refuse_closed()
+            if isinstance(error, BaseException):
+                self._fail(error)
+            else:
+                info = error_of(error) or ErrorInfo(type="Error", message="")
+                self._tell_fault(RequestFault(error=info, error_class="other"))
+
+    def note_duration(self, duration_ms: float | None) -> None:
+        """Take note how long the request takes, where that is not until its end is told; None: nobody knows."""
+        request = self._run.request
+        request.started = began_at(duration_ms, self._run.emitter.clock.monotonic())
+        request.is_streamed = False
+
+    def stream(self, events: Iterable[E]) -> Iterator[E]:
+        """Yield the events of a stream as they come, each once it was told.
+
+        events: of `messages.create(stream=True)`, or of the object that `with messages.stream(…)` gives.
+        """
+        for event in events:
+            self._take(stream_event(event))
+            yield event
+        self._end()
+
+    async def astream(self, events: AsyncIterable[E]) -> AsyncIterator[E]:
+        """Do the same with the asynchronous client."""
+        async for event in events:
+            self._take(stream_event(event))
+            yield event
+        self._end()
+
+    # --- telling
+
+    @property
+    def _is_open(self) -> bool:
+        request = self._run.state.request
+        return request is not None and request.id == self._id
+
+    def _refuse_closed(self) -> None:
+        if not self._is_open:
+            raise IllegalMoveError("answer", "closed", "one request has one answer, inside its `with`")
+
+    def _take(self, event: dict[str, object]) -> None:
+        with self._run.told_together():
+            self._refuse_closed()
+            self._has_begun = True
+            for signal in self._reader.take(event):
+                self._tell(signal)
+            if self._reader.failure is not None:
+                self._fail(self._reader.failure)
+            elif self._reader.answer is not None:
+                self._answer(self._reader.answer)
+
+    def _tell(self, signal: ModelSignal) -> None:
+        run = self._run
+        if isinstance(signal, UsageReport):
+            cost, unpriced = self._cost(signal.model, signal.usage)
+            report = UsageReported(usage=signal.usage, model=signal.model, cost=cost, unpriced=unpriced)
+            for event in run.request.report(report):
+                run.tell(event)
+        elif isinstance(signal, (BeginPart, AppendText, AppendBytes, CommitPart)):
+            for event in run.request.delta(signal, run.emitter.clock.monotonic()):
+                run.tell(event)
+
+    def _answer(self, answer: Answer, known: Cost | None = None) -> None:
+        run = self._run
+        cost, unpriced = (known, None) if known else self._cost(answer.response_model, answer.usage)
+        for event in run.request.answer(Answered(answer, cost, unpriced), run.emitter.clock.monotonic()):
+            run.tell(event)
+        run.note_answer(answer.response_id)
+
+    def _end(self) -> None:
+        """Take note that the stream is over; one that has not said so was cut."""
+        with self._run.told_together():
+            if self._is_open:
+                for signal in self._reader.unreported():
+                    self._tell(signal)
+                self._fail(
+                    ModelRequestError("the stream ended before its message_stop", error_class="stream_cut")
+                )
+
+    def _fail(self, error: BaseException) -> None:
+        known = error if isinstance(error, ModelRequestError) else _of_sdk(error)
+        self._tell_fault(fault_of(known or error))
+
+    def _tell_fault(self, fault: RequestFault) -> None:
+        self._run.failed_at = now = self._run.emitter.clock.monotonic()
+        self._run.tell(self._run.request.fault(fault, now))
+
+    def _cost(self, model: str | None, usage: Usage | None) -> tuple[Cost | None, str | None]:
+        run, request = self._run, self._run.state.request
+        if run.prices is None or usage is None or usage.total_tokens is None or request is None:
+            return None, None
+        told = request.usage.model if request.usage is not None else None
+        return cost_or_why(run.prices, told or model or request.model, usage, run.emitter.clock.now())
+
+
+def _of_sdk(error: BaseException) -> ModelRequestError | None:
+    """Return what an exception of the SDK means; without loading the SDK where nobody has."""
+    import sys  # noqa: PLC0415
+
+    return request_error(error) if "anthropic" in sys.modules and isinstance(error, Exception) else None

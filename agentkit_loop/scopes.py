@@ -1,0 +1,447 @@
+"""A run of a loop that somebody else wrote, told as the events of ours: `with emitter.run(…) as run:`.
+
+Each scope is a context manager, sync and async, that tells what begins and, on every path, what ends: a run, a
+turn, a request to the model, a call of a tool. What it tells keeps the contract of DESIGN.md section 3, so that
+observers, logs and `agentkit check` cannot tell whose loop it was. Which events end what is open is decided where
+our own loop decides it (closing.py), from a fold of what was told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import attrs
+
+from agentkit_loop.calls import STOPPING_REASONS
+from agentkit_loop.closing import (
+    CANCELLED,
+    Durations,
+    Ending,
+    close_work,
+    closing_event,
+    cut_request,
+    finished_exchange,
+    recovery_event,
+)
+from agentkit_loop.content import Item, Parent
+from agentkit_loop.digest import MessageChain, fixed_digests
+from agentkit_loop.errors import IllegalMoveError
+from agentkit_loop.events import (
+    AgentEvent,
+    CancelRequested,
+    CustomEvent,
+    InputAccepted,
+    RunFinished,
+    RunStarted,
+    ToolCallRequested,
+    ToolResultReceived,
+    TurnFinished,
+    TurnStarted,
+)
+from agentkit_loop.ids import new_id
+from agentkit_loop.price_book import PriceBook
+from agentkit_loop.pricing import Pricing
+from agentkit_loop.scope_calls import ToolCallScope
+from agentkit_loop.scope_requests import ModelCallScope
+from agentkit_loop.sdk_values import input_items, last_message, tool_specs
+from agentkit_loop.state import LoopState
+from agentkit_loop.streaming import OpenRequest, since
+from agentkit_loop.usage import ErrorInfo
+from agentkit_loop.values import clean_text, to_json
+
+if TYPE_CHECKING:
+    from agentkit_loop.emitter import EventEmitter
+
+_REMEMBERED = 1_000
+
+NOT_TOLD = "The call has no result: nobody told one."
+"""What is told of a call of which the loop goes on without a word."""
+
+NOT_RUN = "The call was not started: the model's answer ended early."
+"""What is told of the calls of an answer that was cut, none of which may run."""
+
+
+class RunScope:
+    """One run; made by `EventEmitter.run`. Its methods may be called from any thread.
+
+    emitter: which tells. state: the fold of what the session has told. prices: what requests cost, None for nothing.
+    """
+
+    def __init__(
+        self,
+        emitter: EventEmitter,
+        state: LoopState,
+        *,
+        agent_name: str,
+        model: str,
+        system: str | None,
+        tools: Iterable[object],
+        items: Iterable[Item],
+        parameters: Mapping[str, Any] | None,
+        parent: Parent | None,
+        metadata: Mapping[str, Any] | None,
+        prices: Pricing | Literal["default"] | None,
+    ) -> None:
+        self.emitter = emitter
+        self.state = state
+        self.prices = PriceBook() if prices == "default" else prices
+        self.request = OpenRequest(state)
+        self.chain = MessageChain()
+        self._started: float | None = None
+        self._exchange_began: float | None = None
+        self.failed_at: float | None = None
+        self._responses: dict[str, None] = {}  # ids of the last answers that were told
+        self._start = RunStarted(
+            agent_name=agent_name,
+            model=model,
+            system=system,
+            tools=tool_specs(tools),
+            parameters=dict(parameters or {}),
+            items=tuple(items),
+            parent=parent,
+            metadata=dict(metadata or {}),
+        )
+        self.fixed = fixed_digests(self._start.tools, system, {"model": model, **dict(parameters or {})})
+
+    @property
+    def session_id(self) -> str:
+        """The session's id."""
+        return self.emitter.session_id
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.emitter.run_id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has begun and has not ended."""
+        return self.emitter.open_run is self
+
+    # --- the run
+
+    def __enter__(self) -> Self:
+        with self.told_together():
+            if self.emitter.open_run is not None or self._started is not None:
+                raise IllegalMoveError(
+                    "run", "open", "close it first; another session has an emitter of its own"
+                )
+            self._started = self.emitter.clock.monotonic()
+            if self.state.exchange_is_open:
+                self.emitter.turn_id = f"turn-{self.state.turns}"
+            while (event := recovery_event(self.state, ())) is not None:
+                self.tell(event)
+            start = self._start
+            if self.state.run_id:  # the session goes on after an earlier run
+                start = attrs.evolve(start, resumed_run=self.state.run_id, resumed_after=self.state.seq)
+                self.emitter.run_id = new_id("run")
+            self.tell(start)
+            self._request_calls()
+            self.emitter.open_run = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(error)
+        self.emitter.flush()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(error)
+        import asyncio  # noqa: PLC0415 - who is here has loaded it
+
+        await asyncio.to_thread(self.emitter.flush)
+
+    def _close(self, error: BaseException | None) -> None:
+        """Tell the end of everything that is open, and of the run."""
+        if error is None:
+            ending = Ending(kind="left")
+        elif isinstance(error, Exception):
+            ending = Ending(kind="failed", error=ErrorInfo.of(error))
+        else:
+            ending = Ending(kind="cancelled", reason=type(error).__name__)
+        with self.told_together():
+            if error is None and self._is_answered():
+                self.finish()
+            texts = self.request.open_texts()
+            while (event := closing_event(self.state, ending, texts, self._durations())) is not None:
+                if isinstance(event, RunFinished):
+                    event = self._with_statistics(event)
+                self.tell(event)
+            self.emitter.turn_id = self.emitter.open_run = None
+
+    def _with_statistics(self, event: RunFinished) -> RunFinished:
+        return attrs.evolve(event, observers=self.emitter.stats())
+
+    def _is_answered(self) -> bool:
+        """Whether the open exchange has come to its end: the last answer asks for nothing more."""
+        state = self.state
+        final = state.finish_reason not in (None, "pause_turn")
+        if state.finish_reason == "tool_call":
+            final = not state.calls  # an answer of which only the usage is known
+        return (
+            state.exchange_is_open
+            and final
+            and not state.transcript.open_calls
+            and not state.input_unanswered
+        )
+
+    def _durations(self) -> Durations:
+        now = self.emitter.clock.monotonic()
+        return Durations(
+            first_content_ms=self.request.first_content_ms,
+            request_ms=since(self.request.started, now),
+            exchange_ms=since(self._exchange_began, now),
+            run_ms=since(self._started, now),
+        )
+
+    # --- what the host tells
+
+    def input(self, content: object) -> None:
+        """Tell what the user says: text, a message of the API, content blocks, parts or Items.
+
+        Ends the exchange before, if that was answered.
+        """
+        with self.told_together():
+            self._end_cancelled()
+            self.finish()
+            first = self.state.transcript.numbered + 1
+            told = tuple(
+                Item(kind=item.kind, parts=item.parts, id=f"item-{number}")
+                for number, item in enumerate(input_items(content), first)
+            )
+            if told:
+                self.tell(InputAccepted(items=told))
+
+    def finish(self) -> None:
+        """Tell the end of the exchange that the last answer ended.
+
+        That is told by itself at the next input and at the end of the run. One that is not answered is suspended at
+        the end of the run, as with our own loop, or ended by `cancel`; here it is left as it is.
+        """
+        with self.told_together():
+            if self._is_answered():
+                reason = self.state.finish_reason or "completed"
+                reason = "completed" if reason == "tool_call" else reason
+                self.tell(finished_exchange(self.state, reason, self._durations().exchange_ms))
+
+    def cancel(self, reason: str) -> None:
+        """Tell that the open exchange ends here, though the model asked for more: what is open in it is closed.
+
+        Without an open exchange this does nothing.
+        """
+        with self.told_together():
+            if self.state.exchange_is_open and not self._is_answered():
+                self._note_cancel(reason)
+                self.cut_request()
+                self._end_cancelled()
+
+    def interrupt_request(self, reason: str) -> None:
+        """Tell that the open request was broken off: by an interrupt, or as nobody reads its stream any more."""
+        self._note_cancel(reason)
+        self.cut_request()
+
+    def _note_cancel(self, reason: str) -> None:
+        if not self.state.cancelling:
+            self.tell(CancelRequested(reason=reason, by="host"))
+
+    def turn(self) -> AbstractContextManager[Self]:
+        """Tell the beginning of a turn, one answer of the model and its tools; else `model_call` does that."""
+        with self.told_together():
+            self._refuse_open_request("turn")
+            if not self.state.exchange_is_open or self.state.finish_reason is not None:
+                self._begin_turn()
+        return contextlib.nullcontext(self)
+
+    def model_call(
+        self, model: str | None = None, *, messages: Iterable[object] | None = None
+    ) -> ModelCallScope:
+        """Return the scope of one request to the model; `with` it, make the request, give it the answer.
+
+        model: the one asked for, where it is not the run's. messages: what is sent; where nobody told any input yet,
+        the last message is told as it.
+        """
+        return ModelCallScope(self, model or self._start.model, None if messages is None else list(messages))
+
+    def tool_call(self, call: object, arguments: object = None) -> ToolCallScope:
+        """Return the scope of one call of a tool; `with` it, run the tool, give it the result.
+
+        call: the `tool_use` block of the answer, or the name of a tool that no model asked for. arguments: of the
+        latter, or of the former where they were edited.
+        """
+        return ToolCallScope(self, call, arguments)
+
+    # --- what is over already
+
+    def record_model_call(
+        self,
+        response: object = None,
+        *,
+        model: str | None = None,
+        usage: object = None,
+        stop_reason: str | None = None,
+        duration_ms: float | None = None,
+        cost: object = None,
+        error: BaseException | ErrorInfo | str | None = None,
+    ) -> None:
+        """Tell a request that is over: all its events together.
+
+        response: the SDK's Message; one that was told already is not told again. Without it usage (a Usage, the SDK's,
+        or a mapping with the API's names) and stop_reason (as the API says it) say what is known. cost: an amount in
+        USD or a Cost, where the host knows it. error: it failed. duration_ms: how long it took, if anybody measured.
+        """
+        with self.told_together():
+            found = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
+            if found in self._responses:
+                return
+            asked = model or getattr(response, "model", None) or self._start.model
+            with ModelCallScope(self, clean_text(str(asked)), None) as call:
+                call.note_duration(duration_ms)
+                if error is not None:
+                    call.fail(error)
+                elif response is not None:
+                    call.record(response)
+                else:
+                    call.usage(usage, stop_reason=stop_reason, cost=cost)
+
+    def record_tool_call(
+        self,
+        call: object,
+        arguments: object = None,
+        output: object = None,
+        *,
+        error: BaseException | ErrorInfo | str | None = None,
+        duration_ms: float | None = None,
+    ) -> None:
+        """Tell a call of a tool that is over: all its events together.
+
+        call, arguments: as of `tool_call`. error: what went wrong, be its text empty. duration_ms: how long it took,
+        where somebody measured.
+        """
+        with self.told_together(), ToolCallScope(self, call, arguments) as body:
+            if duration_ms is None:
+                body.note_unmeasured()
+            body.result(output, error=error, duration_ms=duration_ms)
+
+    def decision(
+        self, kind: str, detail: str, *, step: int | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Tell what was decided, and why, as CustomEvent `decision`.
+
+        kind: `tool_selection`, `reasoning`, `final_response`, or a word of the host's own. step: which one it was; by
+        default the number of turns before this one.
+        """
+        with self.told_together():
+            told = max(self.state.turn_index - 1, 0) if step is None else step
+            self.custom("decision", {"step": told, "type": kind, "detail": detail, "metadata": metadata})
+
+    def custom(self, name: str, data: object = None) -> None:
+        """Tell a fact of the host's own."""
+        self.emitter.emit(CustomEvent(name=name, data=to_json(data)))
+
+    # --- for the scopes inside
+
+    def told_together(self) -> AbstractContextManager[object]:
+        """Keep other threads from telling between what is told inside; refused while an event is told."""
+        return self.emitter.together()
+
+    def tell(self, event: AgentEvent) -> None:
+        """Tell one event."""
+        if isinstance(event, TurnStarted):
+            self.emitter.turn_id = f"turn-{self.state.turns + 1}"
+        self.emitter.emit(event)
+        if isinstance(event, TurnFinished):
+            self.emitter.turn_id = self._exchange_began = None
+
+    def begin_request(self, messages: list[object] | None) -> None:
+        """Tell what comes before a request: results and input that nobody told, and the turn."""
+        self._refuse_open_request("model_call")
+        state = self.state
+        if not state.run_is_open:
+            raise IllegalMoveError("model_call", "closed", "enter the run first: with emitter.run(…) as run")
+        results, said = last_message(messages)
+        for wire_id, output, is_error in results:
+            self._tell_sent_result(wire_id, output, is_error=is_error)
+        self._end_cancelled()
+        if (
+            said
+            and not state.input_unanswered
+            and (not state.exchange_is_open or results or self._is_answered())
+        ):
+            self.input(said)
+        if state.failure is None and (not state.exchange_is_open or state.finish_reason is not None):
+            self._begin_turn()
+
+    def _tell_sent_result(self, wire_id: str, output: object, *, is_error: bool) -> None:
+        """Tell the result of a call that a request sends, and that nobody told."""
+        call = self.state.asked_call(wire_id)
+        if call is not None and not call.is_running:
+            with ToolCallScope(self, call.part, None) as body:
+                body.note_unmeasured()
+                body.result(output, is_error=is_error)
+
+    def _end_cancelled(self) -> None:
+        """End the exchange that was cancelled, since the host goes on."""
+        if self.state.cancelling and self.state.exchange_is_open:
+            while (event := close_work(self.state, CANCELLED, own_calls=False)) is not None:
+                self.tell(event)
+            self.tell(finished_exchange(self.state, "cancelled", self._durations().exchange_ms))
+
+    def _begin_turn(self) -> None:
+        state = self.state
+        if any(call.is_running for call in state.calls.values()):
+            raise IllegalMoveError(
+                "turn", "running tools", "leave the `with` of each call of the answer first"
+            )
+        self._end_cancelled()
+        self._answer_unrun(NOT_TOLD)
+        if not state.exchange_is_open:
+            self._exchange_began = self.emitter.clock.monotonic()
+        self.tell(TurnStarted(index=state.turn_index + 1))
+
+    def note_answer(self, response_id: str | None) -> None:
+        """Tell the calls of the answer, and that they do not run where it was cut."""
+        state = self.state
+        if response_id is not None:
+            self._responses[response_id] = None
+            if len(self._responses) > _REMEMBERED:
+                del self._responses[next(iter(self._responses))]
+        self._request_calls()
+        if state.finish_reason in STOPPING_REASONS:
+            self._answer_unrun(NOT_RUN)
+
+    def _request_calls(self) -> None:
+        """Tell the calls of the answer that were not told."""
+        for call in list(self.state.calls.values()):
+            if not call.requested:
+                self.tell(ToolCallRequested(request_id=call.request_id, call=call.part))
+
+    def _answer_unrun(self, why: str) -> None:
+        """Tell of each open call of the answer that it did not run here."""
+        for call in self.state.open_calls:
+            if not call.is_own:
+                part = call.part
+                self.tell(
+                    ToolResultReceived(
+                        call_id=part.id, name=part.name, output=why, is_error=True, not_started=True
+                    )
+                )
+
+    def cut_request(self) -> None:
+        """Tell the end of a request that nobody will finish."""
+        texts = self.request.open_texts()
+        while (event := cut_request(self.state, texts, self._durations())) is not None:
+            self.tell(event)
+
+    def _refuse_open_request(self, move: str) -> None:
+        if self.state.request is not None:
+            raise IllegalMoveError(move, "streaming", "leave the `with` of the open model call first")
