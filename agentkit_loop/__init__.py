@@ -131,6 +131,9 @@ if TYPE_CHECKING:
     from agentkit_loop.models.replay import ReplayModel
     from agentkit_loop.previews import Preview, preview
     from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
+    from agentkit_loop.scope_calls import ToolCallScope, current_call
+    from agentkit_loop.scope_requests import ModelCallScope
+    from agentkit_loop.scopes import RunScope
 
 __all__ = [
     "EVENT_TYPES",
@@ -192,6 +195,7 @@ __all__ = [
     "LoopState",
     "MediaPart",
     "Model",
+    "ModelCallScope",
     "ModelError",
     "ModelRequest",
     "ModelRequestError",
@@ -228,6 +232,7 @@ __all__ = [
     "RunFailed",
     "RunFinished",
     "RunResult",
+    "RunScope",
     "RunStarted",
     "ScriptedCall",
     "ScriptedFailure",
@@ -241,6 +246,7 @@ __all__ = [
     "Tool",
     "ToolCallPart",
     "ToolCallRequested",
+    "ToolCallScope",
     "ToolCatalogChanged",
     "ToolContext",
     "ToolExecutionProgress",
@@ -260,6 +266,7 @@ __all__ = [
     "change_tools",
     "command_tool",
     "comparable",
+    "current_call",
     "file_tools",
     "new_id",
     "preview",
@@ -270,14 +277,18 @@ __all__ = [
 _LATER = {
     "AnthropicModel": "agentkit_loop.models.anthropic",
     "AsyncLoopDriver": "agentkit_loop.aio",
+    "ModelCallScope": "agentkit_loop.scope_requests",
     "Preview": "agentkit_loop.previews",
     "Reach": "agentkit_loop.file_reach",
     "ReplayModel": "agentkit_loop.models.replay",
     "ReplayResult": "agentkit_loop.replaying",
+    "RunScope": "agentkit_loop.scopes",
+    "ToolCallScope": "agentkit_loop.scope_calls",
     "areplay": "agentkit_loop.replaying",
     "change_tools": "agentkit_loop.file_writing",
     "command_tool": "agentkit_loop.commands",
     "comparable": "agentkit_loop.replaying",
+    "current_call": "agentkit_loop.scope_calls",
     "preview": "agentkit_loop.previews",
     "replay": "agentkit_loop.replaying",
 }

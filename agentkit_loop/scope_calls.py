@@ -17,7 +17,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.open_calls import Call
-from agentkit_loop.scope_records import arguments_of, began_at, error_of
+from agentkit_loop.scope_records import arguments_of, duration_of, error_of
 from agentkit_loop.sdk_values import call_of
 from agentkit_loop.streaming import since
 from agentkit_loop.usage import ErrorInfo
@@ -50,6 +50,7 @@ class ToolCallScope:
         self._call: Call | None = None
         self._token: Token[Call | None] | None = None
         self._started: float | None = 0.0
+        self._took_ms: float | None = None  # where somebody else measured it
 
     def __enter__(self) -> Self:
         run = self._run
@@ -113,8 +114,7 @@ class ToolCallScope:
         info = error_of(error)
         told = to_json(output if output is not None or info is None else info.message)
         with self._run.told_together():
-            if duration_ms is not None:
-                self._started = began_at(duration_ms, self._run.emitter.clock.monotonic())
+            self._took_ms = duration_of(duration_ms)
             self._tell(told, is_error=is_error or info is not None, error=info)
         return told
 
@@ -173,6 +173,7 @@ class ToolCallScope:
         call = self._call
         if call is None or call.answered:
             raise IllegalMoveError("result", "closed", "one call has one result, inside its `with`")
+        now = self._run.emitter.clock.monotonic()
         self._run.tell(
             ToolResultReceived(
                 call_id=call.part.id,
@@ -180,7 +181,7 @@ class ToolCallScope:
                 output=output,
                 is_error=is_error,
                 interrupted=interrupted,
-                duration_ms=since(self._started, self._run.emitter.clock.monotonic()),
+                duration_ms=since(self._started, now) if self._took_ms is None else self._took_ms,
                 error=error,
             )
         )

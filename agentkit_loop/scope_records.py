@@ -48,17 +48,17 @@ def finish_reason_of(stop_reason: object) -> str:
     return FINISH_REASONS.get(told, told)
 
 
-def began_at(duration_ms: object, now: float) -> float | None:
-    """Return when something began that is over now. duration_ms: how long it took; None, or no finite number: unknown.
+def duration_of(given: object) -> float | None:
+    """Return a duration in milliseconds; None, or no finite number, is unknown.
 
-    now: seconds, monotonic, as is what is returned. What is below zero, as of a clock that was set, took no time.
+    What is below zero, as of a clock that was set, took no time. Raises ConfigurationError for what is no number.
     """
-    if duration_ms is None:
+    if given is None:
         return None
-    if isinstance(duration_ms, bool) or not isinstance(duration_ms, (int, float, Decimal)):
-        raise ConfigurationError(f"duration_ms={safe_repr(duration_ms)} refused; give milliseconds, or None")
-    took = float(duration_ms)
-    return now - took / 1e3 if math.isfinite(took) else None
+    if isinstance(given, bool) or not isinstance(given, (int, float, Decimal)):
+        raise ConfigurationError(f"duration_ms={safe_repr(given)} refused; give milliseconds, or None")
+    took = float(given)
+    return max(0.0, took) if math.isfinite(took) else None
 
 
 def error_of(given: object) -> ErrorInfo | None:

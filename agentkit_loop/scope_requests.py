@@ -14,7 +14,7 @@ from agentkit_loop.models.anthropic_failures import request_error
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
 from agentkit_loop.pricing import cost_or_why
-from agentkit_loop.scope_records import began_at, cost_of, error_of, finish_reason_of, usage_of
+from agentkit_loop.scope_records import cost_of, duration_of, error_of, finish_reason_of, usage_of
 from agentkit_loop.sdk_values import answer_events, stream_event
 from agentkit_loop.signals import Answered, RequestFault, UsageReported
 from agentkit_loop.streaming import since
@@ -130,8 +130,7 @@ class ModelCallScope:
     def note_duration(self, duration_ms: float | None) -> None:
         """Take note how long the request takes, where that is not until its end is told; None: nobody knows."""
         request = self._run.request
-        request.started = began_at(duration_ms, self._run.emitter.clock.monotonic())
-        request.is_streamed = False
+        request.started, request.took_ms, request.is_streamed = None, duration_of(duration_ms), False
 
     def stream(self, events: Iterable[E]) -> Iterator[E]:
         """Yield the events of a stream as they come, each once it was told.

@@ -46,12 +46,14 @@ class OpenRequest:
         self.finish_reason = ""
         self.started: float | None = None
         self.first_content: float | None = None
+        self.took_ms: float | None = None  # where somebody else measured it
         self.is_streamed = True  # otherwise the answer came whole, and no content came first
 
     def begin(self, now: float) -> None:
         """Forget the last request; a new one is about to be told."""
         self.previews, self._text_parts, self.committed = {}, set(), []
-        self.started, self.first_content, self.is_streamed = now, None, True
+        self.started, self.first_content = now, None
+        self.took_ms, self.is_streamed = None, True
 
     @property
     def first_content_ms(self) -> float | None:
@@ -143,7 +145,7 @@ class OpenRequest:
             response_id=_clean(answer.response_id),
             response_model=_clean(answer.response_model),
             first_content_ms=self.first_content_ms,
-            duration_ms=since(self.started, now),
+            duration_ms=since(self.started, now) if self.took_ms is None else self.took_ms,
         )
         if answer.stop_details:
             yield _stop_details(answer.finish_reason, answer.stop_details)
@@ -162,7 +164,7 @@ class OpenRequest:
             error=fault.error,
             error_class=fault.error_class,
             retry_after_ms=fault.retry_after_ms,
-            duration_ms=since(self.started, now),
+            duration_ms=since(self.started, now) if self.took_ms is None else self.took_ms,
         )
 
     def _breach(self, what: str, now: float) -> ModelRequestFailed:

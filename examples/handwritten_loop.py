@@ -1,48 +1,49 @@
-"""A loop of one's own that tells the same events through EventEmitter, and so gets the same views and log."""
+"""A loop of one's own that tells its runs through EventEmitter, and so gets the same views and the same log."""
 
-from agentkit_loop import (
-    CommitPart,
-    ContentDelta,
-    EventEmitter,
-    InputAccepted,
-    Item,
-    ModelRequestFinished,
-    ModelRequestStarted,
-    RunFinished,
-    RunStarted,
-    TextPart,
-    TurnFinished,
-    TurnStarted,
-    Usage,
-    UsageUpdated,
-)
-from agentkit_loop.content import BeginPart
-from agentkit_reporting import StdoutReporter, TranscriptReporter
+from typing import Any
+
+from agentkit_loop import EventEmitter
+from agentkit_reporting import StdoutReporter, TranscriptReporter, UsageReporter
 
 
-def call_some_model(prompt: str) -> tuple[str, Usage]:
-    """Stand in for whatever client you use."""
-    return f"You said: {prompt}", Usage(input_tokens=7, output_tokens=5)
+def weather(city: str) -> str:
+    """Say the weather of a city."""
+    return f"rain in {city}"
 
 
-transcript = TranscriptReporter()
-with EventEmitter([StdoutReporter(), transcript]) as emitter:
-    emitter.emit(RunStarted(agent_name="by hand", model="some-model"))
-    prompt = Item(kind="user", parts=(TextPart(text="hello"),), id="item-1")
-    emitter.emit(InputAccepted(items=(prompt,)))
-    emitter.turn_id = "turn-1"
-    emitter.emit(TurnStarted(index=1))
-    emitter.emit(
-        ModelRequestStarted(
-            request_id="request-1", attempt=1, purpose="turn", model="some-model", message_count=1, digests={}
-        )
-    )
-    text, usage = call_some_model(prompt.text)
-    emitter.emit(ContentDelta(request_id="request-1", delta=BeginPart("0", "text")))
-    emitter.emit(ContentDelta(request_id="request-1", delta=CommitPart("0", TextPart(text=text))))
-    emitter.emit(UsageUpdated(request_id="request-1", model="some-model", usage=usage, final=True))
-    emitter.emit(ModelRequestFinished(request_id="request-1", finish_reason="completed"))
-    emitter.emit(TurnFinished(finish_reason="completed", usage=usage, item_count=2))
-    emitter.turn_id = None
-    emitter.emit(RunFinished(outcome="completed", usage=usage))
+def ask_model(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stand in for `client.messages.create(…)`: the SDK's Message, or a dict of its shape."""
+    usage = {"input_tokens": 20 * len(messages), "output_tokens": 5}
+    if len(messages) == 1:
+        call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Kiel"}}
+        return {"content": [call], "stop_reason": "tool_use", "usage": usage}
+    said = messages[-1]["content"][0]["content"]
+    return {
+        "content": [{"type": "text", "text": f"It is {said}."}],
+        "stop_reason": "end_turn",
+        "usage": usage,
+    }
+
+
+transcript, used = TranscriptReporter(), UsageReporter()
+messages: list[dict[str, Any]] = [{"role": "user", "content": "How is the weather in Kiel?"}]
+with (
+    EventEmitter([StdoutReporter(), transcript, used]) as emitter,
+    emitter.run(agent_name="by hand", model="some-model", tools=[weather], prices=None) as run,
+):
+    while messages[-1]["content"]:
+        with run.model_call(messages=messages) as call:
+            answer = ask_model(messages)
+            call.record(answer)  # a stream: for event in call.stream(client.messages.create(…, stream=True))
+        calls = [block for block in answer["content"] if block["type"] == "tool_use"]
+        results = []
+        for block in calls:
+            with run.tool_call(block) as body:
+                found = body.result(weather(**block["input"]))
+            results.append({"type": "tool_result", "tool_use_id": block["id"], "content": found})
+        messages += [
+            {"role": "assistant", "content": answer["content"]},
+            {"role": "user", "content": results},
+        ]
 print(transcript.text())
+print(used.total.usage.total_input_tokens, "tokens sent")

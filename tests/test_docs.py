@@ -119,7 +119,7 @@ EXPECTED = {
     "audit_logger.py": "TOOL_CALL {",
     "composite.py": "207 tokens",
     "control_points.py": "paid 90 to bob",
-    "handwritten_loop.py": "Assistant: You said: hello",
+    "handwritten_loop.py": "80 tokens sent",
     "production_log.py": "True · complete: 18 of 18 · complete: 18 of 18",
     "pipe_events.py": '"type":"run_finished"',
     "readme_agent.py": "It is an agent with one tool. 421",

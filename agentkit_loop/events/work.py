@@ -18,7 +18,8 @@ from agentkit_loop.values import JSON
 class ToolCallRequested(AgentEvent, category="Tools"):
     """The committed answer asks for a tool; told after ModelRequestFinished, once for each call.
 
-    request_id: the request that asked. call: id, name, input, and cut for an input that did not parse.
+    request_id: the request that asked; empty for a call that a hand-written loop made by itself, which is of no
+    round and in no transcript. call: id, name, input, and cut for an input that did not parse.
     """
 
     request_id: str
