@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def test_what_is_over_is_told_together_with_its_own_times_and_costs() -> None:
     assert {e.request_id for e in told(recorder, ToolCallRequested)} == {""}
     (decision,) = told(recorder, CustomEvent)
     assert decision.data == {
-        "step": 2,
+        "step": 1,
         "type": "final_response",
         "detail": "done",
         "metadata": {"sure": True},
@@ -192,13 +193,17 @@ def test_a_stream_that_the_host_stops_reading_ends_the_exchange_and_the_next_beg
 def test_a_session_goes_on_in_another_process_from_its_log(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     broken = EventEmitter([JsonlReporter(path)])
-    run = broken.run(tools=[SEARCH], prices=None)
-    run.__enter__()
-    run.input("Where?")
-    with run.model_call() as call:
-        call.record(message(ScriptedCall(name="search", id="a")))
-    run.tool_call({"id": "a", "name": "search", "input": {}}).__enter__()
-    run.tool_call("cleanup").__enter__()  # and then the process is gone
+
+    def killed() -> None:
+        run = broken.run(tools=[SEARCH], prices=None)
+        run.__enter__()
+        run.input("Where?")
+        with run.model_call() as call:
+            call.record(message(ScriptedCall(name="search", id="a")))
+        run.tool_call({"id": "a", "name": "search", "input": {}}).__enter__()
+        run.tool_call("cleanup").__enter__()  # and then the process is gone
+
+    contextvars.copy_context().run(killed)
     recorder = EventRecorder()
     with (
         EventEmitter([JsonlReporter(path), recorder]) as emitter,
