@@ -27,7 +27,9 @@ from agentkit_loop.events import (
     ModelRequestRetrying,
     ObserverFailed,
     RunStarted,
+    ToolCallRequested,
     ToolExecutionProgress,
+    ToolExecutionStarted,
     ToolResultReceived,
     UnknownEvent,
     UsageUpdated,
@@ -80,6 +82,12 @@ class Outside:
         """Whether an event is to be told as it was: nothing that is replayed leads to it."""
         calls, stand_ins = self._state.calls, self._stand_ins
         match recorded:
+            case ToolCallRequested(request_id=""):
+                return True  # a hand-written loop made it by itself, and what follows of it
+            case ToolExecutionStarted() | ToolExecutionProgress() | ToolResultReceived() if (
+                recorded.call_id in self._state.own_calls
+            ):
+                return True
             case ApprovalRequired(call_id=call_id):
                 return stand_ins.judges(calls.get(call_id))
             case ToolResultReceived(call_id=call_id, interrupted=False) if not self._runs(call_id):

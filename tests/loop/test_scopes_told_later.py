@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agentkit_loop import EventEmitter, current_call
+from agentkit_loop import EventEmitter, current_call, replay
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import (
     AgentEvent,
@@ -243,6 +243,23 @@ def test_the_call_that_runs_is_known_to_what_it_calls() -> None:
         ("inner", {}),
         ("outer", {"a": 1}),
     ]
+
+
+def test_the_log_of_a_hand_written_loop_can_be_replayed() -> None:
+    recorder = EventRecorder()
+    with EventEmitter([recorder]).run(tools=[SEARCH], prices=None) as run:
+        run.record_tool_call("warm_up", {"n": 1}, "warm", duration_ms=12)
+        run.input("Where?")
+        with run.model_call() as call:
+            call.record(message(ScriptedCall(name="search", id="a")))
+        with run.tool_call({"id": "a", "name": "search", "input": {}}) as body:
+            run.record_tool_call("look_up", error="")
+            body.progress("half", 0.5)
+            body.result("found")
+        with run.model_call() as call:
+            call.record(message(text="There.", number=2))
+    result = replay(None, recorder.events)
+    assert result.is_equal, result.mismatch
 
 
 def test_calls_of_the_hosts_own_may_last_longer_than_a_turn() -> None:
