@@ -20,7 +20,7 @@ from typing import Any, Self
 import attrs
 
 from agentkit_loop.endings import Ending, endings, unfinished
-from agentkit_loop.errors import InnerObserverError, ObserverError
+from agentkit_loop.errors import InnerObserverError, LogError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
     ContentDelta,
@@ -361,3 +361,26 @@ def bounded(ending: Ending, timeout_s: float | None) -> bool:
     except Exception as error:  # noqa: BLE001 - told; the others are ended as well
         ending.failed(error)
         return False
+
+
+def ended_within(timeout_s: float | None, owner: object, method: str, step: Callable[[], object]) -> bool:
+    """Do what a file needs within a bound, on a thread of its own where there is one; return whether it was done.
+
+    Raises LogError as `step` does, where that comes in time.
+    """
+    if timeout_s is None:
+        step()
+        return True
+    trouble: list[LogError] = []
+
+    def kept() -> bool:
+        try:
+            step()
+        except LogError as error:
+            trouble.append(error)
+        return not trouble
+
+    in_time = bounded(Ending(owner, type(owner).__name__, method, kept), timeout_s)
+    if trouble:
+        raise trouble[0]
+    return in_time

@@ -13,13 +13,12 @@ from typing import Any, Literal
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AppendBytes, AppendText
-from agentkit_loop.endings import Ending
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, ContentDelta, is_redacted
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.codec import encode_event
-from agentkit_reporting.inner import bounded
+from agentkit_reporting.inner import ended_within
 from agentkit_reporting.log.places import writable_path
 from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.segments import log_of
@@ -142,7 +141,7 @@ class JsonlReporter(LoopObserver):
 
         timeout_s: None waits for the disk without a bound. Raises LogError.
         """
-        return self._within(timeout_s, "flush", self._sink.flush) and not self.account().lost
+        return ended_within(timeout_s, self, "flush", self._sink.flush) and not self.account().lost
 
     def hand_over(self) -> bool:
         """Flush around the end of a run; that events were lost before is told with those. Raises LogError."""
@@ -154,26 +153,7 @@ class JsonlReporter(LoopObserver):
 
         timeout_s: None waits for the disk without a bound. Raises LogError.
         """
-        return self._within(timeout_s, "close", self._sink.close) and self.account().is_complete
-
-    def _within(self, timeout_s: float | None, method: str, step: Callable[[], None]) -> bool:
-        """Do it within a bound, on a thread of its own where there is one; whether it was done."""
-        if timeout_s is None:
-            step()
-            return True
-        trouble: list[LogError] = []
-
-        def kept() -> bool:
-            try:
-                step()
-            except LogError as error:
-                trouble.append(error)
-            return not trouble
-
-        in_time = bounded(Ending(self, type(self).__name__, method, kept), timeout_s)
-        if trouble:
-            raise trouble[0]
-        return in_time
+        return ended_within(timeout_s, self, "close", self._sink.close) and self.account().is_complete
 
 
 class _SessionFiles(Locked):

@@ -11,14 +11,17 @@ from agentkit_reporting.log.segments import PACKED_SUFFIXES
 
 
 def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
-    """Return the absolute path of a log, or of a directory of logs; raises LogError if it cannot work."""
+    """Return the absolute path of a log, or of a directory of logs; raises LogError if it cannot work.
+
+    A `~` at its beginning is the home directory, where there is one.
+    """
     try:
         name = os.fsdecode(path)
     except TypeError:
         raise ConfigurationError(f"{path!r} refused because it is no path; give one") from None
     if not name or "\0" in name:
         raise LogError("log refused because this names no file; give a path", path=repr(name))
-    place = Path(os.path.abspath(name))  # noqa: PTH100 - Path.absolute() keeps '..', resolve() follows links
+    place = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111 - Path.absolute() keeps '..', resolve() follows links, expanduser() raises
     try:
         is_directory = stat.S_ISDIR(place.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

@@ -80,13 +80,13 @@ def read_events(
         raise ConfigurationError("until_run_end=True refused without following; give follow=True as well")
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not poll_ms > 0:
         raise ConfigurationError(f"poll_ms={poll_ms!r} refused because it is no period; give more than 0")
-    bad = _BadLines(strict=strict)
+    bad = BadLines(strict=strict)
     clock = clock or Clock()
     reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep)
     sources = Sources(source, reading, waiting=follow)
     if not follow:
         inputs = sources.take_new()
-        return LogReader(_all_batches(inputs), bad, paths=tuple(each.name for each in inputs))
+        return LogReader(all_batches(inputs), bad, paths=tuple(each.name for each in inputs))
     watch = RunWatch() if until_run_end else None
     is_over = watch.is_over if watch is not None else lambda: False
     follower = Follower(sources, clock=clock, poll_ms=poll_ms, is_over=is_over)
@@ -102,7 +102,7 @@ class LogReader:
     def __init__(
         self,
         batches: Generator[Batch],
-        bad: _BadLines,
+        bad: BadLines,
         *,
         paths: tuple[str, ...],
         follower: Follower | None = None,
@@ -218,7 +218,7 @@ def _events(batches: Generator[Batch], at: _Position) -> Generator[AgentEvent]:
                     yield event
 
 
-class _BadLines:
+class BadLines:
     """The bad lines that were met; with `strict` the first one raises."""
 
     def __init__(self, *, strict: bool) -> None:
@@ -227,6 +227,7 @@ class _BadLines:
         self._strict = strict
 
     def note(self, path: str, line: int, reason: str) -> None:
+        """Take note of one."""
         if self._strict:
             raise LogError(reason, path=path, line=line)
         self.count += 1
@@ -234,7 +235,7 @@ class _BadLines:
             self.kept.append(BadLine(path, line, reason))
 
 
-def _all_batches(inputs: list[Input]) -> Generator[Batch]:
+def all_batches(inputs: list[Input]) -> Generator[Batch]:
     """Yield what is there, one input after another."""
     try:
         for each in inputs:

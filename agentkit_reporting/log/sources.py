@@ -216,7 +216,7 @@ def _kind(place: Path) -> str | None:
 def _flat(source: object) -> Iterator[str | Any]:
     """Yield paths as text, and streams."""
     if isinstance(source, (str, os.PathLike)):
-        yield os.fsdecode(source)
+        yield os.path.expanduser(os.fsdecode(source))  # noqa: PTH111 - Path.expanduser() raises for no such user
     elif callable(getattr(source, "read", None)):
         yield source
     elif not isinstance(source, Iterable) or isinstance(source, (bytes, bytearray)):

@@ -73,6 +73,16 @@ class LogTail:
         except OSError as error:
             raise unreadable(self.name, error) from error
 
+    def rest(self) -> Iterator[Batch]:
+        """Yield all that was not read yet; more may come later. Raises LogError."""
+        try:
+            self._wake()
+            if self._parts and self._parts[-1].number is None:
+                self._parts[-1].begins_anew()
+            yield from self._all(None)
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+
     def close(self) -> None:
         """Close what is open."""
         while self._parts:

@@ -17,7 +17,7 @@ import sys
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,7 @@ from agentkit_reporting.log.locks import is_at, open_shared
 from agentkit_reporting.log.places import make_directories, reason_of, writable_path
 from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
+from agentkit_reporting.log.turns import Turn
 
 LOOK_AGAIN_S = 1.0
 """How often a writer looks, when it writes, whether its file was rotated by another or removed."""
@@ -138,6 +139,9 @@ class LogWriter(LineWriter):
     the next line begins a new file; lines since the last look went with the old one. What goes wrong with
     rotating, packing and removing loses no line and is told by `flush` and `close`. So is a descriptor that
     other code of this process closed: the log is opened again, and what got its number gets no line.
+
+    header: the first line of each new file, of each segment therefore, without its newline. It is written with the
+    first line that comes, once, also where several processes open a file at the same time, if all give one.
     """
 
     def __init__(
@@ -148,6 +152,7 @@ class LogWriter(LineWriter):
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
         rotation: Rotation | None = None,
+        header: bytes | None = None,
     ) -> None:
         syncing = Syncing(fsync, fsync_interval_ms, clock)
         self.path = writable_path(path)
@@ -160,6 +165,8 @@ class LogWriter(LineWriter):
         self._opening: Opening | None = None  # of that descriptor
         self._look_at = math.inf  # by the monotonic clock: when to look at the file again
         self._room = math.inf  # how many bytes may be written before that
+        self._header = header
+        self._turn = Turn(self.path)
 
     def write(self, line: bytes) -> None:
         """Append a line, given without its newline; raises LogError where it did not get out whole."""
@@ -241,6 +248,40 @@ class LogWriter(LineWriter):
             if self._rotator is not None:
                 self._rotator.begin(status)
                 self._room = -1  # look before the first line: what is there may be old, or large
+        if is_new and self._header is not None:
+            self._begin(self._header)
+
+    def _begin(self, header: bytes) -> None:
+        """Write the first line of a file, unless another writer did meanwhile; raises OSError."""
+        with self._turn.taken():
+            if os.fstat(self._fd).st_size == 0:
+                self._put(self._write_some, header)
+                self.lines -= 1  # it is no line that was given
+
+    @contextlib.contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Have other writers that ask for their turn wait meanwhile, of all threads and processes; raises LogError.
+
+        The writer is in the file at the path by then. Between two looks it may be behind others who went on in a
+        new one.
+        """
+        with self._lock, contextlib.ExitStack() as turn:
+            try:
+                turn.enter_context(self._turn.taken())
+                self._opened()
+                self._look(self._syncing.monotonic(), 0)
+            except OSError as error:
+                raise self._failure(error) from error
+            yield
+
+    def mark(self) -> tuple[int, int, int]:
+        """Return which file is written to (device, inode) and how long it is; raises LogError."""
+        with self._lock:
+            try:
+                status = os.fstat(self._fd)
+            except OSError as error:
+                raise self._failure(error) from error
+            return status.st_dev, status.st_ino, status.st_size
 
     def _let_go(self) -> None:
         """Close the descriptor, unless its number is somebody else's by now; raises OSError."""
@@ -342,6 +383,7 @@ class LogWriter(LineWriter):
             if self._fd >= 0:
                 self._syncing.flush(self._fd)
         finally:
+            self._turn.close()
             self._let_go()
 
     def after_fork(self) -> None:
@@ -350,6 +392,7 @@ class LogWriter(LineWriter):
         It would hold the parent's lock on a segment as long as it lives, so that nobody could pack that.
         """
         super().after_fork()
+        self._turn.begin_anew()
         if self._rotator is not None:
             self._rotator.upkeep.renew()
             with contextlib.suppress(OSError):
