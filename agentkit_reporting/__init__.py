@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from agentkit_reporting.jsonl import JsonlReporter
     from agentkit_reporting.ledger import CostComponent, CostLedger, LedgerEntry, LedgerGroup
     from agentkit_reporting.log.read import BadLine, LogReader, read_events
+    from agentkit_reporting.log.remote import Uploads
     from agentkit_reporting.log.rotate import Rotation
     from agentkit_reporting.logging import LoggingReporter
     from agentkit_reporting.policy import PolicyReporter
+    from agentkit_reporting.records.reading import RecordReader, read_records
+    from agentkit_reporting.records.store import RecordStore
     from agentkit_reporting.redaction.own_patterns import OwnPattern
     from agentkit_reporting.redaction.redactor import Redactor
     from agentkit_reporting.redaction.reporter import RedactingReporter
@@ -49,6 +52,8 @@ __all__ = [
     "Overflow",
     "OwnPattern",
     "PolicyReporter",
+    "RecordReader",
+    "RecordStore",
     "RedactingReporter",
     "Redactor",
     "RequestUsage",
@@ -56,6 +61,7 @@ __all__ = [
     "SessionCheck",
     "StdoutReporter",
     "TranscriptReporter",
+    "Uploads",
     "UsageReporter",
     "UsageTotals",
     "account_of",
@@ -64,6 +70,7 @@ __all__ = [
     "encode_event",
     "event_schema",
     "read_events",
+    "read_records",
 ]
 
 _HOMES = {
@@ -87,6 +94,8 @@ _HOMES = {
     "Overflow": "event_queue",
     "PolicyReporter": "policy",
     "OwnPattern": "redaction.own_patterns",
+    "RecordReader": "records.reading",
+    "RecordStore": "records.store",
     "RedactingReporter": "redaction.reporter",
     "Redactor": "redaction.redactor",
     "RequestUsage": "usage",
@@ -94,6 +103,7 @@ _HOMES = {
     "SessionCheck": "conformance.findings",
     "StdoutReporter": "stdout",
     "TranscriptReporter": "transcript",
+    "Uploads": "log.remote",
     "UsageReporter": "usage",
     "UsageTotals": "usage",
     "account_of": "accounting",
@@ -102,6 +112,7 @@ _HOMES = {
     "encode_event": "codec",
     "event_schema": "schema",
     "read_events": "log.read",
+    "read_records": "records.reading",
 }
 """Name: the module of this package that it lives in."""
 

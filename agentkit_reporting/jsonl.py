@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,14 @@ from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.inner import ended_within
+from agentkit_reporting.log.forks import Locked
 from agentkit_reporting.log.places import writable_path
+from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
 from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.segments import log_of
 from agentkit_reporting.log.stream import StreamWriter
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
-from agentkit_reporting.log.write import LineWriter, Locked, LogWriter
+from agentkit_reporting.log.write import LineWriter, LogWriter
 from agentkit_reporting.process_ends import watch
 from agentkit_reporting.redaction.redactor import Redaction, redactor_of
 
@@ -41,7 +44,9 @@ class JsonlReporter(LoopObserver):
     or binary, which stays open; "-" for standard output. deltas: "none" leaves out the appended text and
     bytes, which are previews: the begin and the whole content of each part stay. rotation: when a file is
     begun anew, packed and removed (`Rotation`). redact: secrets are masked in what is written: True, the secret
-    rules; rules of one's own (`["secrets", "email"]`); a Redactor; False, none. fsync, fsync_interval_ms, clock:
+    rules; rules of one's own (`["secrets", "email"]`); a Redactor; False, none. remote: where the files are
+    uploaded to, such as "s3://bucket/prefix", each segment when it is rotated, the rest on `close`; see
+    `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock:
     see `agentkit_reporting.log.write.LogWriter`.
 
     Raises LogError for a path that cannot work, at once, and from `handle_event` for an event that could
@@ -60,6 +65,7 @@ class JsonlReporter(LoopObserver):
         clock: Clock | None = None,
         rotation: Rotation | None = None,
         redact: Redaction = True,
+        remote: str | None = None,
     ) -> None:
         if deltas not in ("all", "none"):
             raise ConfigurationError(
@@ -68,6 +74,7 @@ class JsonlReporter(LoopObserver):
         if per not in (None, "session"):
             raise ConfigurationError(f"per={per!r} refused because it is no choice; use 'session' or None")
         sync: dict[str, Any] = {"fsync": fsync, "fsync_interval_ms": fsync_interval_ms, "clock": clock}
+        self._remote = None if remote is None else Remote(remote)
         self.path: Path | None = None
         """The file, or the directory of files; None for a stream."""
         self._without_previews = deltas == "none"
@@ -77,12 +84,14 @@ class JsonlReporter(LoopObserver):
         self._files: _SessionFiles | None = None
         self._sink: LineWriter | _SessionFiles
         if per == "session":
-            self._sink = self._files = _SessionFiles(target, sync, rotation)
+            self._sink = self._files = _SessionFiles(target, sync, rotation, self._remote)
             self.path = self._files.directory
         elif isinstance(target, (str, os.PathLike)) and target != "-":
-            self._sink = writer = LogWriter(target, rotation=rotation, **sync)
+            self._sink = writer = LogWriter(target, rotation=rotation, remote=self._remote, **sync)
             self.path = writer.path
         else:
+            if remote is not None:
+                raise ConfigurationError("remote refused because a stream has no files; give a path")
             if rotation is not None:
                 raise ConfigurationError("rotation refused because a stream has no segments; give a path")
             self._sink = StreamWriter(sys.stdout if target == "-" else target, **sync)
@@ -151,20 +160,32 @@ class JsonlReporter(LoopObserver):
     def close(self, timeout_s: float | None = None) -> bool:
         """Flush and close what was opened here; return whether every event was written. Twice is harmless.
 
-        timeout_s: None waits for the disk without a bound. Raises LogError.
+        With remote storage, whether everything arrived there as well; that it did not is logged, and the next reporter
+        on the same file tries again. timeout_s: None waits for the disk without a bound, 30 s for remote storage.
+        Raises LogError.
         """
-        return ended_within(timeout_s, self, "close", self._sink.close) and self.account().is_complete
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        went_well = ended_within(timeout_s, self, "close", self._sink.close)
+        return uploaded_by(self._remote, until) and went_well and self.account().is_complete
+
+    def uploads(self) -> Uploads | None:
+        """Return what became of the files in remote storage; None without one."""
+        return None if self._remote is None else self._remote.uploads()
 
 
 class _SessionFiles(Locked):
     """One file a session in a directory; of very many sessions the last 64 stay open."""
 
     def __init__(
-        self, directory: str | os.PathLike[str], sync: dict[str, Any], rotation: Rotation | None
+        self,
+        directory: str | os.PathLike[str],
+        sync: dict[str, Any],
+        rotation: Rotation | None,
+        remote: Remote | None,
     ) -> None:
         super().__init__()
         self.directory = writable_path(directory, directory=True)
-        self._options = {**sync, "rotation": rotation}
+        self._options = {**sync, "rotation": rotation, "remote": remote}
         Syncing(**sync)  # a wrong option is refused now, not at the first event
         if rotation is not None:
             Rotator(self.directory / "any.jsonl", rotation, sync["clock"] or Clock())

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_reporting.log.segments import PACKED_SUFFIXES
+
+_ADDRESS = re.compile(r"(s3|gs|az|file)://")
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is the address of remote storage, and no path."""
+    return _ADDRESS.match(name) is not None
 
 
 def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> Path:
@@ -21,6 +29,11 @@ def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> P
         raise ConfigurationError(f"{path!r} refused because it is no path; give one") from None
     if not name or "\0" in name:
         raise LogError("log refused because this names no file; give a path", path=repr(name))
+    if is_address(name):
+        raise LogError(
+            "log refused because this is the address of remote storage; give a local file, and the address as remote=…",
+            path=name,
+        )
     place = Path(os.path.abspath(os.path.expanduser(name)))  # noqa: PTH100, PTH111 - Path.absolute() keeps '..', resolve() follows links, expanduser() raises
     try:
         is_directory = stat.S_ISDIR(place.stat().st_mode)

@@ -113,6 +113,8 @@ class Rotator:
         self._due_at = math.inf  # by time, in seconds since 1970
         kept = Retention(count=rotation.keep, age_s=rotation.keep_age_s, total_bytes=rotation.keep_bytes)
         self.upkeep = Upkeep(path, packing, kept, clock)
+        self.packed_suffix = "" if packing is None else packing.suffix
+        """What a packed segment has at the end of its name."""
 
     def begin(self, status: os.stat_result) -> None:
         """Take note of the file that was opened."""
@@ -175,6 +177,10 @@ class Rotator:
             os.close(open_shared(self._path))
             self._write_note(lock, now, number)
         return True
+
+    def next_number(self) -> int:
+        """Return the number that the file at the path gets when it is rotated; raises OSError."""
+        return free_number(self._path, self._noted()[1])
 
     def _is_due(self, size: int, length: int) -> bool:
         if size == 0:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeAlias
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_reporting.log.inputs import Input, StreamInput, stream_input, unreadable
 from agentkit_reporting.log.lines import Reading
+from agentkit_reporting.log.places import is_address
 from agentkit_reporting.log.segments import PACKED_SUFFIXES, Shelf, log_of
 from agentkit_reporting.log.tail import LogTail
 
@@ -94,6 +95,11 @@ class Sources:
                 "log not found because this is a line of a log and no path; give lines as an open file, such as "
                 "io.StringIO(text)",
                 path=repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…"),
+            )
+        if is_address(name):
+            raise LogError(
+                "log not read because it is in remote storage; copy it to a directory first and give that",
+                path=name,
             )
         place = Path(self._home, name)
         if place.is_dir():

@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -29,6 +29,7 @@ from agentkit_reporting.log.segments import (
     segments_of,
     unfinished_path,
 )
+from agentkit_reporting.log.uploaded import uploaded_numbers
 
 _TRIES = 5
 _BETWEEN_TRIES_S = 0.01  # a following reader holds a segment's lock for some microseconds, now and then
@@ -51,8 +52,10 @@ class Retention:
 class Upkeep:
     """Packs and removes the segments of one log. Safe for threads and processes.
 
-    packing: None leaves segments as they are.
+    packing: None leaves segments as they are. after: called by its thread when something was done.
     """
+
+    after: Callable[[], object] | None = None
 
     def __init__(self, path: Path, packing: Packing | None, kept: Retention, clock: Clock) -> None:
         self._path = path
@@ -108,6 +111,8 @@ class Upkeep:
                 self.do()
             except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; it is told by flush
                 self._trouble = f"rotated segments could not be packed or removed: {reason_of(error)}"
+            if self.after is not None:
+                self.after()
 
     def do(self) -> None:
         """Pack what nobody writes to any more and remove what need not be kept.
@@ -161,8 +166,11 @@ class Upkeep:
                 ends[segment.number] = max(status.st_mtime, ends.get(segment.number, 0.0))
         now = self._clock.now().timestamp()
         count, total = len(numbers), sum(sizes.values())
+        uploaded = uploaded_numbers(self._path)
         for number in numbers[:-1]:
             if self._keeps(count, total, now - ends.get(number, now)):
+                continue
+            if uploaded is not None and number not in uploaded:
                 continue
             files = [each.path for each in segments if each.number == number]
             with _collected(failures):

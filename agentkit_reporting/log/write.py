@@ -13,9 +13,6 @@ import errno
 import math
 import os
 import stat
-import sys
-import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +22,11 @@ from typing import Any, Self
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import LogError
 from agentkit_reporting.log.descriptors import MARK, MARK_OF, Opening, claim, read_mark, set_apart
+from agentkit_reporting.log.forks import Locked
 from agentkit_reporting.log.locks import is_at, open_shared
 from agentkit_reporting.log.places import make_directories, reason_of, writable_path
+from agentkit_reporting.log.remote import Remote
+from agentkit_reporting.log.remote_log import RemoteLog
 from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 from agentkit_reporting.log.turns import Turn
@@ -35,18 +35,6 @@ LOOK_AGAIN_S = 1.0
 """How often a writer looks, when it writes, whether its file was rotated by another or removed."""
 
 _os_write = os.write
-
-
-class Locked:
-    """Something with a lock that a child gets anew after a fork, when nobody may be left to release it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # re-entrant: a signal handler may flush what it interrupted
-        _survive_fork(self)
-
-    def after_fork(self) -> None:
-        """Begin anew in the child of a fork; the interpreter calls it there."""
-        self._lock = threading.RLock()
 
 
 class LineWriter(Locked, ABC):
@@ -142,6 +130,8 @@ class LogWriter(LineWriter):
 
     header: the first line of each new file, of each segment therefore, without its newline. It is written with the
     first line that comes, once, also where several processes open a file at the same time, if all give one.
+
+    remote: where segments are uploaded to as they are rotated, and the rest when this is closed.
     """
 
     def __init__(
@@ -153,12 +143,14 @@ class LogWriter(LineWriter):
         clock: Clock | None = None,
         rotation: Rotation | None = None,
         header: bytes | None = None,
+        remote: Remote | None = None,
     ) -> None:
         syncing = Syncing(fsync, fsync_interval_ms, clock)
         self.path = writable_path(path)
         self._rotator: Rotator | None = None
-        if rotation is not None:
+        if rotation is not None or remote is not None:
             self.path = self.path.resolve()
+        if rotation is not None:
             self._rotator = Rotator(self.path, rotation, Clock() if clock is None else clock)
         super().__init__(str(self.path), syncing)
         self._fd = -1
@@ -167,6 +159,9 @@ class LogWriter(LineWriter):
         self._room = math.inf  # how many bytes may be written before that
         self._header = header
         self._turn = Turn(self.path)
+        self._remote: RemoteLog | None = None
+        if remote is not None:
+            self._remote = remote.log(self.path, self._rotator)
 
     def write(self, line: bytes) -> None:
         """Append a line, given without its newline; raises LogError where it did not get out whole."""
@@ -216,6 +211,8 @@ class LogWriter(LineWriter):
             self.lose(self._fd)
         self._refuse_closed()
         make_directories(self.path.parent)
+        if self._remote is not None:
+            self._remote.begin()  # before anything may be removed
         if self._rotator is not None:
             self._rotator.upkeep.start_if_rotated()  # a crash may have left something
         self._take(set_apart(open_shared(self.path)))
@@ -354,6 +351,8 @@ class LogWriter(LineWriter):
         trouble, self._trouble = self._trouble, None
         if trouble is None and of_segments and self._rotator is not None:
             trouble = self._rotator.upkeep.take_trouble()
+        if trouble is None and self._remote is not None and not self._closed:
+            trouble = self._remote.remote.take_trouble()
         if trouble is not None:
             raise LogError(trouble, path=self.name)
 
@@ -373,6 +372,8 @@ class LogWriter(LineWriter):
                     self._rotator.upkeep.start_if_rotated()  # this may have been the last to hold an old segment
         if self._rotator is not None and wait:
             self._rotator.upkeep.finish()
+        if self._remote is not None:
+            self._remote.end()
         self._tell_trouble(of_segments=wait)
 
     def _end(self) -> None:
@@ -406,26 +407,3 @@ def _ends_torn(path: Path) -> bool:
             return file.read(1) != b"\n"
     except OSError:  # may be written, not read: a newline too many is a blank line, which readers skip
         return True
-
-
-# --- fork: a lock that another thread held at that moment would stay locked in the child for ever
-
-_locked: weakref.WeakSet[Locked] = weakref.WeakSet()
-_watching = threading.Lock()
-_watched = False
-
-
-def _survive_fork(holder: Locked) -> None:
-    global _watched  # noqa: PLW0603 - the interpreter's fork hooks are global and cannot be taken back
-    with _watching:
-        _locked.add(holder)
-        if not _watched and sys.platform != "win32":
-            os.register_at_fork(after_in_child=_after_fork)
-            _watched = True
-
-
-def _after_fork() -> None:
-    global _watching  # noqa: PLW0603 - it may have been held at the fork as well
-    _watching = threading.Lock()
-    for holder in list(_locked):
-        holder.after_fork()

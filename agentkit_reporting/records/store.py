@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -22,7 +23,10 @@ from agentkit_loop.errors import ConfigurationError, RedactionError
 from agentkit_loop.values import JSON, clean_text, scrub_json
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.inner import ended_within
+from agentkit_reporting.log.places import is_address
+from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
 from agentkit_reporting.log.rotate import Rotation
+from agentkit_reporting.log.spool import SPOOL_ROTATION, spooled
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
 from agentkit_reporting.log.write import LogWriter
 from agentkit_reporting.process_ends import watch
@@ -55,12 +59,16 @@ _encode = msgspec.json.Encoder().encode
 class RecordStore:
     """Appends records to a file, several threads and processes at a time: each is there once, whole, or not at all.
 
-    path: the file, made with its directories (0600, 0700) at the first record; `~` is the home directory.
+    path: the file, made with its directories (0600, 0700) at the first record; `~` is the home directory. Or an
+    address such as "s3://bucket/logs/steps.jsonl": `log/spool.py` says where the file is until it is uploaded, rotated
+    every 16 MiB and every 5 minutes unless `rotation` says else.
     header: the first line of each new file, and so of each segment, since segments are read one by one and removed
     too; written once, also where several processes that give one begin a file at the same time. rotation: when the
     file is begun anew, packed and removed. redact: secrets are masked before anything is stored: True, the secret
     rules; rules of one's own; a Redactor; False, none. Names and times of the record itself (its type, ids, numbers,
-    `ts`) stay. fsync, fsync_interval_ms, clock: see `agentkit_reporting.log.write.LogWriter`.
+    `ts`) stay. remote: where the files are uploaded to, such as "s3://bucket/prefix": each segment when it is
+    rotated, the rest on `close`; see `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock: see
+    `agentkit_reporting.log.write.LogWriter`.
 
     Fields keep their order. Values that are no JSON are converted in the form that `agentkit_loop.values` documents;
     what is JSON, as all values of events are, stays as it is, `$` forms too. Raises LogError for a path that cannot
@@ -77,10 +85,15 @@ class RecordStore:
         fsync: FsyncPolicy = "interval",
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
+        remote: str | None = None,
     ) -> None:
         self.redactor: Redactor | None = redactor_of(redact)
         """What scrubs each record before it is stored; None for none."""
         first_line = None if header is None else _encode(self._scrubbed(fields_of(header))[0])
+        if isinstance(path, str) and is_address(path):
+            path, remote = spooled(path, remote)
+            rotation = SPOOL_ROTATION if rotation is None else rotation
+        self._remote = None if remote is None else Remote(remote)
         self._writer = LogWriter(
             path,
             fsync=fsync,
@@ -88,6 +101,7 @@ class RecordStore:
             clock=clock,
             rotation=rotation,
             header=first_line,
+            remote=self._remote,
         )
         self.path = self._writer.path
         self._numberings: dict[tuple[str, str], Numbering] = {}
@@ -191,9 +205,17 @@ class RecordStore:
     def close(self, timeout_s: float | None = None) -> bool:
         """Flush and close; return whether every record was written. Twice is harmless.
 
-        timeout_s: None waits for the disk without a bound. Raises LogError.
+        With remote storage, whether everything arrived there as well; that it did not is logged, and the next store
+        on the same file tries again. timeout_s: None waits for the disk without a bound, 30 s for remote storage.
+        Raises LogError.
         """
-        return ended_within(timeout_s, self, "close", self._close) and self.account().is_complete
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        went_well = ended_within(timeout_s, self, "close", self._close)
+        return uploaded_by(self._remote, until) and went_well and self.account().is_complete
+
+    def uploads(self) -> Uploads | None:
+        """Return what became of the files in remote storage; None without one."""
+        return None if self._remote is None else self._remote.uploads()
 
     def _close(self) -> None:
         try:

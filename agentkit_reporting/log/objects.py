@@ -1,0 +1,148 @@
+"""Where objects are put: a bucket (`s3://`, `gs://`, `az://`), through obstore, or a directory (`file://`)."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import importlib
+import importlib.util
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.log.locks import make_private, sync_directory
+from agentkit_reporting.log.places import make_directories, reason_of
+
+SCHEMES = ("s3", "gs", "az", "file")
+"""Of the addresses that are taken."""
+
+_spoken_in: int | None = None  # the process that was the first to use obstore
+
+_RETRIES: dict[str, Any] = {"max_retries": 2, "retry_timeout": dt.timedelta(seconds=15)}
+_STATUS = re.compile(r"\b(?:status(?: code)?:? ?|error: ?)?([45]\d\d) [A-Z]")
+_MISSING = re.compile(r"\A[^\n]*\b(Missing \w+|must be specified)")
+_REASONS = {
+    "PermissionDeniedError": "the credentials do not allow it",
+    "UnauthenticatedError": "the credentials are missing or refused",
+    "NotFoundError": "there is no such bucket",
+    "FileNotFoundError": "there is no such bucket",
+    "ImportError": "obstore is not installed; install agentkit-loop[s3]",
+}
+
+
+class Objects(Protocol):
+    """Where objects are put. Whatever goes wrong raises."""
+
+    def put(self, key: str, file: BinaryIO) -> None:
+        """Store what the file holds under that key, in place of what was there; whole or not at all."""
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+
+
+def checked_url(url: object) -> str:
+    """Return the address of remote storage without the slashes at its end; raises ConfigurationError."""
+    if not isinstance(url, str):
+        raise ConfigurationError(
+            f"remote={url!r} refused because it is no address; give 's3://bucket/prefix'"
+        )
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(
+            "remote refused because it is no address; give 's3://bucket/prefix'"
+        ) from None
+    if "@" in parts.netloc or parts.query or parts.fragment:  # not quoted: it may be a secret
+        raise ConfigurationError(
+            "remote refused because its address holds a user, a query or a fragment; "
+            "give the bucket and a prefix, and credentials in the environment"
+        )
+    is_file = parts.scheme == "file"
+    if parts.scheme not in SCHEMES or (bool(parts.netloc) is is_file) or (is_file and len(parts.path) < 2):  # noqa: PLR2004 - "/"
+        raise ConfigurationError(
+            f"remote={url!r} refused because it is no address of a bucket or directory; "
+            "give 's3://bucket/prefix', 'gs://…', 'az://…' or 'file:///directory'"
+        )
+    if not is_file and importlib.util.find_spec("obstore") is None:
+        raise ConfigurationError(
+            f"remote={url!r} refused because obstore is not installed; install agentkit-loop[s3]"
+        )
+    return url.rstrip("/")
+
+
+def objects_at(url: str) -> Objects:
+    """Return what puts objects under an address, with credentials from the environment as obstore takes them."""
+    parts = urlsplit(url)
+    return Directory(Path(unquote(parts.path))) if parts.scheme == "file" else _Bucket(url)
+
+
+def can_put_to(url: str) -> bool:
+    """Whether objects can be put from this process.
+
+    Not into a bucket in the child of a fork whose parent has done that: obstore's threads are not there, and a call
+    would never return.
+    """
+    return url.startswith("file:") or _spoken_in in (None, os.getpid())
+
+
+def reason_of_failure(error: Exception) -> str:
+    """Return why something went wrong, without what may hold a credential: no text of the server's or of ours."""
+    if isinstance(error, OSError) and error.strerror:
+        return reason_of(error)
+    kind, text = type(error).__name__, str(error)[:2_000]
+    if _MISSING.search(text) is not None:
+        return "credentials or an account are missing in the environment"
+    found = _STATUS.search(text)
+    said = f" (status {found[1]})" if found else ""
+    return _REASONS.get(kind, f"it cannot be reached or refuses ({kind})") + said
+
+
+class _Bucket:
+    """A bucket behind obstore."""
+
+    def __init__(self, url: str) -> None:
+        global _spoken_in  # noqa: PLW0603 - what obstore has started is the process' as well
+        _spoken_in = _spoken_in or os.getpid()
+        # An extra, and heavy; its types need not be here to check ours.
+        self._obstore: Any = importlib.import_module("obstore")
+        self._store: Any = importlib.import_module("obstore.store").from_url(url, retry_config=_RETRIES)
+
+    def put(self, key: str, file: BinaryIO) -> None:
+        self._obstore.put(self._store, key, file)
+
+    def remove(self, key: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._obstore.delete(self._store, key)
+
+
+class Directory:
+    """A directory, such as one of another machine that is mounted here; its files are private."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def put(self, key: str, file: BinaryIO) -> None:
+        """Copy a file there, under another name first; raises OSError."""
+        make_directories(self._directory)
+        unfinished = self._directory / f".{key}.tmp"  # of a crash: nobody else uploads this log now
+        unfinished.unlink(missing_ok=True)
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as target:
+                make_private(fd)
+                shutil.copyfileobj(file, target)
+                target.flush()
+                os.fsync(fd)
+            unfinished.rename(self._directory / key)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        sync_directory(self._directory)
+
+    def remove(self, key: str) -> None:
+        """Remove a file, if it is there; raises OSError."""
+        (self._directory / key).unlink(missing_ok=True)

@@ -1,0 +1,234 @@
+"""One log whose files are uploaded: which of them are to come, and under which names.
+
+An object is called as its segment is, with the log's id in front of the number: `run.HOST-ID.000001.jsonl.gz`. The
+active file is uploaded under the name that it has as a segment later, which then takes its place. So whoever copies
+the objects to a directory reads them there as one log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from agentkit_reporting.log.locks import is_at, is_held, lock_alone, open_private, unlock
+from agentkit_reporting.log.objects import Objects
+from agentkit_reporting.log.packing import packing_of
+from agentkit_reporting.log.rotate import Rotator
+from agentkit_reporting.log.segments import free_number, has_segment, segment_path, segments_of
+from agentkit_reporting.log.uploaded import (
+    Active,
+    Uploaded,
+    begin_uploaded,
+    new_uploaded,
+    note_path,
+    uploaded_numbers,
+    write_uploaded,
+)
+
+_BLOCK_BYTES = 256 * 1024
+_TAIL_BYTES = 64 * 1024  # of a file's end, in which its last newline is looked for
+_HEAD_BYTES = 512  # of a file's beginning, by which it is known again
+_STRANGE = re.compile(r"[^A-Za-z0-9._=-]+")  # what is written in several ways in the names of objects
+
+
+class Uploader(Protocol):
+    """What uploads the files of logs; see `agentkit_reporting.log.remote.Remote`."""
+
+    def begun(self, log: RemoteLog) -> None:
+        """Take note of a log that is written to."""
+
+    def want(self, log: RemoteLog) -> None:
+        """Have what is there of a log uploaded; waits for nothing."""
+
+    def take_trouble(self) -> str | None:
+        """Return what goes wrong, once until it went well again; None if nothing does."""
+
+
+class RemoteLog:
+    """One log whose files are uploaded. left: how many are still to come, as it was when that was last looked at."""
+
+    def __init__(self, path: Path, remote: Uploader, rotator: Rotator | None) -> None:
+        self.remote = remote
+        self.left = 0
+        self._path = path
+        self._rotator = rotator
+        self._with_active = False
+        if rotator is not None:
+            rotator.upkeep.after = self._packed
+
+    def begin(self) -> None:
+        """Have it noted that this log is uploaded, and uploaded what another process left; raises OSError."""
+        known = begin_uploaded(self._path)
+        if self._is_another(known):
+            write_uploaded(self._path, new_uploaded())
+        self.remote.begun(self)
+        if segments_of(self._path):
+            self.remote.want(self)
+
+    def _is_another(self, known: Uploaded) -> bool:
+        """Whether somebody removed the files that were uploaded, and what follows would take their names there."""
+        last = max(known.numbers, default=0)  # the newest one stays, as long as retention removes them
+        newest = max((each.number for each in segments_of(self._path)), default=0)
+        if newest < last and not has_segment(self._path, last):
+            return True
+        active = known.active
+        if active is None or active.number != newest + 1:
+            return False
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                if size >= active.size and _head(file.fileno(), active.size) == active.head:
+                    return False
+        except FileNotFoundError:
+            pass
+        return not has_segment(self._path, active.number)  # else it was rotated just now
+
+    def end(self) -> None:
+        """Have all of it uploaded, since its writer is closed."""
+        if note_path(self._path).exists():
+            self._with_active = True
+            self.remote.want(self)
+
+    def _packed(self) -> None:
+        """Have segments uploaded that were packed, unless there is none."""
+        with contextlib.suppress(OSError):
+            if {each.number for each in segments_of(self._path)} <= (uploaded_numbers(self._path) or set()):
+                return
+        self.remote.want(self)
+
+    def upload(self, objects: Objects, stored: Callable[[], object]) -> bool:
+        """Upload what is to be uploaded; return whether all is. stored: called for each object. Raises what goes wrong.
+
+        False where another process uploads just now, or where a segment has to be packed first.
+        """
+        with self._alone() as is_ours:
+            if not is_ours:
+                return False
+            known = begin_uploaded(self._path)
+            numbers = sorted({each.number for each in segments_of(self._path)})
+            missing = [number for number in numbers if number not in known.numbers]
+            self.left = len(missing) + self._with_active
+            for number in missing:
+                if self._upload_segment(objects, number):
+                    stored()
+                    self.left -= 1
+            if len(missing) + self._with_active > self.left and self._rotator is not None:
+                self._rotator.upkeep.start()  # what was kept for this may go
+            if self._with_active:
+                if not self._upload_active(objects, stored):
+                    return False
+                self.left -= 1
+            return self.left <= 0
+
+    def _upload_segment(self, objects: Objects, number: int) -> bool:
+        """Upload a segment; False where nobody can say yet what it is going to be."""
+        for suffix in (".gz", ".zst", ""):
+            path = segment_path(self._path, number, suffix)
+            plain = segment_path(self._path, number)
+            with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
+                if suffix and plain.exists():
+                    return False  # it is being packed
+                if not suffix and (self._packs or is_held(file.fileno())):
+                    return False
+                known = begin_uploaded(self._path)
+                objects.put(self._key(known, number, suffix), file)
+                self._note(objects, known, number, suffix)
+                return True
+        return True  # it is gone
+
+    @property
+    def _packs(self) -> bool:
+        return self._rotator is not None and bool(self._rotator.packed_suffix)
+
+    def _note(self, objects: Objects, known: Uploaded, number: int, suffix: str) -> None:
+        """Note that a whole segment is there, in place of what the active file was when it was uploaded."""
+        active = known.active
+        if active is not None and active.number == number:
+            if active.suffix != suffix:
+                objects.remove(self._key(known, number, active.suffix))
+            active = None
+        there = {each.number for each in segments_of(self._path)}
+        numbers = frozenset(each for each in known.numbers if each in there) | {number}
+        write_uploaded(self._path, Uploaded(known.id, numbers, active), is_alone=True)
+
+    def _upload_active(self, objects: Objects, stored: Callable[[], object]) -> bool:
+        """Upload the file that is at the path; False where it is rotated just now."""
+        number = self._next_number()
+        suffix = "" if self._rotator is None else self._rotator.packed_suffix
+        try:
+            file = self._path.open("rb", buffering=0)
+        except FileNotFoundError:
+            return True
+        with file:
+            if self._next_number() != number or not is_at(os.fstat(file.fileno()), self._path):
+                return False
+            known = begin_uploaded(self._path)
+            size = _whole_lines(file.fileno())
+            active = Active(number, suffix, size, _head(file.fileno(), size))
+            if not size or known.active == active:
+                return True
+            with _copied(file.fileno(), size, suffix) as copy:
+                objects.put(self._key(known, number, suffix), copy)
+            stored()
+            before = known.active
+            if before is not None and before.number == number and before.suffix != suffix:
+                objects.remove(self._key(known, number, before.suffix))
+            write_uploaded(self._path, Uploaded(known.id, known.numbers, active), is_alone=True)
+        return True
+
+    def _next_number(self) -> int:
+        return free_number(self._path) if self._rotator is None else self._rotator.next_number()
+
+    def _key(self, known: Uploaded, number: int, suffix: str) -> str:
+        name = segment_path(
+            self._path.with_name(f"{self._path.stem}.{known.id}{self._path.suffix}"), number, suffix
+        )
+        return _STRANGE.sub("_", name.name)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Hold the lock of the uploading of this log; gives False where another process does."""
+        fd = open_private(self._path.with_name(f".{self._path.name}.upload"), os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            is_ours = lock_alone(fd)
+            try:
+                yield is_ours
+            finally:
+                if is_ours:
+                    unlock(fd)
+        finally:
+            os.close(fd)
+
+
+def _head(fd: int, size: int) -> str:
+    """Return by what a file of that size is known again."""
+    return hashlib.sha256(os.pread(fd, min(size, _HEAD_BYTES), 0)).hexdigest()[:32]
+
+
+def _whole_lines(fd: int) -> int:
+    """Return how many bytes of a file are whole lines, of which a writer may be in the middle of another."""
+    size = os.fstat(fd).st_size
+    start = max(0, size - _TAIL_BYTES)
+    end = os.pread(fd, size - start, start).rfind(b"\n")
+    return size if end < 0 else start + end + 1
+
+
+@contextlib.contextmanager
+def _copied(fd: int, size: int, suffix: str) -> Iterator[BinaryIO]:
+    """Give the first bytes of a file, packed where there is a suffix, as a file that nobody else sees."""
+    with tempfile.TemporaryFile() as copy:
+        packer = packing_of(suffix, wanted_by="the upload").packer() if suffix else None
+        offset = 0
+        while offset < size and (block := os.pread(fd, min(_BLOCK_BYTES, size - offset), offset)):
+            offset += len(block)
+            copy.write(block if packer is None else packer.compress(block))
+        if packer is not None:
+            copy.write(packer.flush())
+        copy.seek(0)
+        yield copy

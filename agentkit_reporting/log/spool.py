@@ -1,0 +1,66 @@
+"""The spool: where the file of records is whose path is an address in remote storage, until it is uploaded.
+
+It is a directory of the user's own, by the address: `$XDG_CACHE_HOME/agentkit/spool/…`, that is `~/.cache/…`; where
+there is no home, `agentkit-UID/spool/…` in the directory for temporary files. It outlives a crash: the next process
+with the same address goes on in the same file, and uploads what the other one left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from agentkit_loop.errors import ConfigurationError, LogError
+from agentkit_reporting.log.objects import checked_url
+from agentkit_reporting.log.places import make_directories, reason_of
+from agentkit_reporting.log.rotate import Rotation
+
+SPOOL_ROTATION = Rotation(max_bytes=16 * 2**20, max_age_s=300, keep=1)
+"""How a spooled file is rotated: what was uploaded goes, but for the newest segment."""
+
+_NAME = "records.jsonl"
+
+
+def spooled(url: str, remote: str | None = None) -> tuple[Path, str]:
+    """Return the local file for an address, and where it is uploaded to; raises ConfigurationError, LogError.
+
+    url: of a file, `s3://bucket/logs/steps.jsonl`, or of a directory, in which the file is called `records.jsonl`.
+    """
+    if remote is not None:
+        raise ConfigurationError(
+            f"remote={remote!r} refused because the path is an address already; give one of them"
+        )
+    whole = checked_url(url)
+    above, _, name = whole.rpartition("/")
+    if not name.endswith(".jsonl") or above.endswith("/"):
+        above, name = whole, _NAME
+    return _home() / hashlib.sha256(above.encode()).hexdigest()[:16] / name, checked_url(above)
+
+
+def _home() -> Path:
+    """Return the directory of all spools, which nobody else may enter."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - raises where there is no home
+    place = Path(cache, "agentkit", "spool")
+    if Path(cache).is_absolute():
+        try:
+            make_directories(place)
+        except OSError:
+            pass
+        else:
+            if os.access(place, os.W_OK | os.X_OK):
+                return place
+    own = Path(tempfile.gettempdir(), f"agentkit-{os.getuid()}")
+    place = own / "spool"
+    try:
+        make_directories(place)
+        status = own.lstat()
+    except OSError as error:
+        raise LogError(
+            f"spool refused because of: {reason_of(error)}; set XDG_CACHE_HOME", path=str(own)
+        ) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise LogError("spool refused because others may write to it; set XDG_CACHE_HOME", path=str(own))
+    return place
