@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from agentkit_reporting.policy import PolicyReporter
     from agentkit_reporting.records.reading import RecordReader, read_records
     from agentkit_reporting.records.store import RecordStore
+    from agentkit_reporting.records.bridges import forward_topics
+    from agentkit_reporting.records.dispatcher import EventDispatcher
+    from agentkit_reporting.records.prometheus_metrics import PrometheusMetrics
+    from agentkit_reporting.records.subscriptions import DispatchFailure, Subscription
+    from agentkit_reporting.records.topics import PayloadError, TopicPayload
+    from agentkit_reporting.records.webhook import WebhookSink
+    from agentkit_reporting.records.webhook_templates import (
+        PAGERDUTY_URL,
+        WebhookTemplate,
+        pagerduty_template,
+        slack_template,
+    )
     from agentkit_reporting.redaction.own_patterns import OwnPattern
     from agentkit_reporting.redaction.redactor import Redactor
     from agentkit_reporting.redaction.reporter import RedactingReporter
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
     from agentkit_reporting.usage import RequestUsage, UsageReporter, UsageTotals
 
 __all__ = [
+    "PAGERDUTY_URL",
     "Account",
     "BadLine",
     "BufferedReporter",
@@ -43,6 +56,8 @@ __all__ = [
     "CostComponent",
     "CostLedger",
     "DecodeError",
+    "DispatchFailure",
+    "EventDispatcher",
     "Fault",
     "JsonlReporter",
     "LedgerEntry",
@@ -51,26 +66,35 @@ __all__ = [
     "LoggingReporter",
     "Overflow",
     "OwnPattern",
+    "PayloadError",
     "PolicyReporter",
     "RecordReader",
     "RecordStore",
+    "PrometheusMetrics",
     "RedactingReporter",
     "Redactor",
     "RequestUsage",
     "Rotation",
     "SessionCheck",
     "StdoutReporter",
+    "Subscription",
+    "TopicPayload",
     "TranscriptReporter",
     "Uploads",
     "UsageReporter",
     "UsageTotals",
+    "WebhookSink",
+    "WebhookTemplate",
     "account_of",
     "check_log",
     "decode_event",
     "encode_event",
     "event_schema",
+    "forward_topics",
+    "pagerduty_template",
     "read_events",
     "read_records",
+    "slack_template",
 ]
 
 _HOMES = {
@@ -113,6 +137,18 @@ _HOMES = {
     "event_schema": "schema",
     "read_events": "log.read",
     "read_records": "records.reading",
+    "DispatchFailure": "records.subscriptions",
+    "EventDispatcher": "records.dispatcher",
+    "PAGERDUTY_URL": "records.webhook_templates",
+    "PayloadError": "records.topics",
+    "PrometheusMetrics": "records.prometheus_metrics",
+    "Subscription": "records.subscriptions",
+    "TopicPayload": "records.topics",
+    "WebhookSink": "records.webhook",
+    "WebhookTemplate": "records.webhook_templates",
+    "forward_topics": "records.bridges",
+    "pagerduty_template": "records.webhook_templates",
+    "slack_template": "records.webhook_templates",
 }
 """Name: the module of this package that it lives in."""
 

@@ -152,6 +152,12 @@ class EventQueue:
                 with self._lock:
                     self._look_around()
 
+    def begin(self) -> None:
+        """Have the consumer begin before there is an event, for what else it does."""
+        with self._lock:
+            if not (self.is_started or self.is_closed) and self._start is not None:
+                self._begin(self._start)
+
     def _begin(self, start: Callable[[], object]) -> None:
         self.is_started = True
         self._look_around()

@@ -67,6 +67,10 @@ REPORTING_FLOORS = (
         "log.locks",
         "accounting",
         "process_ends",
+        "records",
+        "records.patterns",
+        "records.settled_requests",
+        "records.topics",
         "conformance",
         "conformance.book",
         "conformance.fingerprints",
@@ -105,9 +109,25 @@ REPORTING_FLOORS = (
     },
     {"straight"},
     {"schema", "log.lines", "log.upkeep", "wording", "composite", "policy", "buffered", "event_queue"},
-    {"log.inputs", "log.rotate", "log.turns", "delivery"},
-    {"log.part", "log.remote_log", "log.spool", "channel"},
-    {"log.remote", "log.tail"},
+    {
+        "log.inputs",
+        "log.rotate",
+        "log.turns",
+        "delivery",
+        "records.bridges",
+        "records.subscriptions",
+        "records.webhook_templates",
+    },
+    {
+        "log.part",
+        "log.remote_log",
+        "log.spool",
+        "channel",
+        "records.courier",
+        "records.run_metrics",
+        "records.webhook",
+    },
+    {"log.remote", "log.tail", "records.dispatcher", "records.prometheus_metrics"},
     {"log.write"},
     {"log.sources", "log.stream", "redaction.redactor"},
     {"log.follow", "jsonl", "redaction.reporter"},
@@ -203,6 +223,9 @@ HEAVY = (
     "http",
     "opentelemetry",
     "obstore",
+    "urllib.request",
+    "stamina",
+    "prometheus_client",
 )
 
 
@@ -214,6 +237,7 @@ HEAVY = (
         "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
         "from agentkit_reporting import ChannelReporter, CompositeReporter, LoggingReporter, PolicyReporter",
         "import agentkit_reporting.cli.show, agentkit_reporting.cli.schema",
+        "from agentkit_reporting import EventDispatcher, PrometheusMetrics, WebhookSink, forward_topics",
     ],
 )
 def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:

@@ -1,1 +1,1 @@
-"""Records: what is folded from the events of a run and kept, one JSON object a line."""
+"""Records of what agents do: views of the one stream of events, each also usable directly in a hand-written loop."""

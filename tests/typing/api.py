@@ -35,18 +35,25 @@ from agentkit_reporting import (
     ChannelReporter,
     CompositeReporter,
     Conformance,
+    EventDispatcher,
     JsonlReporter,
     LoggingReporter,
     OwnPattern,
     PolicyReporter,
+    PrometheusMetrics,
     RedactingReporter,
     Redactor,
     Rotation,
     StdoutReporter,
+    Subscription,
+    TopicPayload,
     TranscriptReporter,
     UsageReporter,
+    WebhookSink,
     check_log,
+    forward_topics,
     read_events,
+    slack_template,
 )
 
 
@@ -143,6 +150,28 @@ def use_reporters() -> None:
     with read_events("run.jsonl", follow=True, until_run_end=True) as reader:
         for event in reader:
             assert_type(event, AgentEvent)
+
+
+def use_dispatcher() -> None:
+    """Use the dispatcher and its sinks."""
+    with EventDispatcher(async_dispatch=True, overflow="block", on_error=print, replay=10) as dispatcher:
+
+        @dispatcher.on("agent.*")
+        def one(payload: TopicPayload) -> str:
+            return payload.topic
+
+        @dispatcher.on("agent.**", once=True)
+        async def other(payload: dict[str, object]) -> None:
+            del payload
+
+        assert_type(one(TopicPayload({})), str)
+        assert_type(
+            dispatcher.subscribe("a", WebhookSink("https://x/", template=slack_template())), Subscription
+        )
+        assert_type(dispatcher.subscribe("**", PrometheusMetrics(), replay=3), Subscription)
+        assert_type(forward_topics(dispatcher, EventEmitter([dispatcher])), Subscription)
+        dispatcher.emit("a.b", {"session_id": "s", "timestamp": 0.0})
+        assert_type(dispatcher.account(), Account)
 
 
 async def take_later(event: AgentEvent) -> None:

@@ -1,0 +1,66 @@
+"""Requests as they count: each once, when it has ended, by its last report of usage.
+
+A report before the end is provisional and replaced by the next; a failed request keeps its last one. Who adds up
+what is returned here, and nothing else, counts no token twice and none too few.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from agentkit_loop.events import (
+    AgentEvent,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    ModelRequestStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    UsageUpdated,
+)
+from agentkit_loop.usage import Cost, Usage, can_be_added
+
+RUN_ENDS = (RunFinished, RunFailed, RunCancelled)
+"""The events of which exactly one ends each run."""
+
+
+@attrs.frozen(kw_only=True)
+class SettledRequest:
+    """A request that has ended.
+
+    model: the one that was billed, where it reported usage, else the one asked for. usage, cost: None where it
+    reported none. end: the event; None where its run ended and it did not, as a log that was cut tells.
+    """
+
+    model: str
+    usage: Usage | None = None
+    cost: Cost | None = None
+    end: ModelRequestFinished | ModelRequestFailed | None = None
+
+
+class OpenRequests:
+    """The requests that have not ended, of any number of sessions; not safe for threads by itself."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, dict[str, SettledRequest]] = {}  # by session, by request
+
+    def take(self, event: AgentEvent) -> list[SettledRequest]:
+        """Take an event; return the requests that it ends."""
+        if isinstance(event, ModelRequestStarted):
+            self._of(event)[event.request_id] = SettledRequest(model=event.model)
+        elif isinstance(event, UsageUpdated):
+            cost = event.cost
+            if cost is not None and not can_be_added(cost.amount):
+                cost = None
+            self._of(event)[event.request_id] = SettledRequest(
+                model=event.model, usage=event.usage, cost=cost
+            )
+        elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)):
+            ended = self._of(event).pop(event.request_id, None)
+            return [attrs.evolve(ended or SettledRequest(model=""), end=event)]
+        elif isinstance(event, RUN_ENDS):
+            return list(self._open.pop(event.session_id, {}).values())
+        return []
+
+    def _of(self, event: AgentEvent) -> dict[str, SettledRequest]:
+        return self._open.setdefault(event.session_id, {})

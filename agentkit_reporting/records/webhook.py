@@ -1,0 +1,305 @@
+"""WebhookSink: payloads posted to a URL, as JSON, from a thread of its own; nobody who emits ever waits for it.
+
+What fails in passing (no connection, a timeout, 408, 425, 429 and 5xx) is tried again by stamina, which waits longer
+each time, or as long as the server's Retry-After says; everything else is given up at once. So a payload may arrive
+twice, where an answer was lost. The HTTP client is the standard library's: one POST after the other needs no pool, no
+HTTP/2 and no event loop, and a log shipper should not bring a client of its own that can break with another's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import threading
+import weakref
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from agentkit_loop.clock import Clock
+from agentkit_loop.errors import AgentKitError, ConfigurationError
+from agentkit_loop.events import AgentEvent, CustomEvent
+from agentkit_loop.observers import LoopObserver, is_unheard
+from agentkit_loop.values import JSON
+from agentkit_reporting.accounting import Account
+from agentkit_reporting.delivery import ThreadDelivery
+from agentkit_reporting.event_queue import Overflow
+from agentkit_reporting.process_ends import watch
+from agentkit_reporting.records.webhook_templates import WHOLE_PAYLOAD, WebhookTemplate
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from urllib.request import OpenerDirector
+
+logger = logging.getLogger(__name__)
+
+_PASSING = frozenset({408, 425, 429})  # beside 5xx: answers that another attempt may mend
+_LOOPBACK = ("localhost", "::1")
+
+
+class WebhookError(AgentKitError):
+    """A payload was not taken; the text names the host and the reason, never the URL or what was sent.
+
+    retry_after_s: how long to wait before another attempt, None where the server did not say. is_passing: whether
+    another attempt may help.
+    """
+
+    def __init__(self, text: str, *, is_passing: bool, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.is_passing = is_passing
+        self.retry_after_s = retry_after_s
+
+
+class WebhookSink:
+    """Posts payloads; subscribe it: `dispatcher.subscribe("agent.session_complete", WebhookSink(url))`.
+
+    url: `https://…` or `http://…`; it may hold a token and is never shown. template: of the body, by default
+    `{"topic": …, "payload": …}`; a WebhookTemplate, or what makes one. headers: further ones, such as
+    Authorization. timeout_s: for each wait for the server. attempts: at most, for each payload. backoff_s: the first
+    pause between two, doubled each time up to 30 s, with as much chance on top. max_retry_after_s: the longest
+    Retry-After that is honoured; a longer one counts as this. max_queue, overflow: how many payloads wait, and what
+    happens beyond that: drop_newest, as the first of many alerts say how it began, drop_oldest or error.
+    close_timeout_s: how long `flush` and `close` wait where nobody says.
+
+    No redirect is followed. Proxies of the environment are used, for loopback none. Needs the extra `webhook`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        template: WebhookTemplate | JSON = WHOLE_PAYLOAD,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
+        attempts: int = 4,
+        backoff_s: float = 0.5,
+        max_retry_after_s: float = 60.0,
+        max_queue: int = 1_000,
+        overflow: Overflow = "drop_newest",
+        close_timeout_s: float = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if overflow not in ("drop_newest", "drop_oldest", "error"):
+            raise ConfigurationError(
+                f"overflow={overflow!r} refused because a webhook keeps nobody waiting; "
+                "use drop_newest, drop_oldest or error"
+            )
+        if type(attempts) is not int or attempts < 1:
+            raise ConfigurationError(f"attempts={attempts!r} refused; give 1 or more")
+        self._template = template if isinstance(template, WebhookTemplate) else WebhookTemplate(template)
+        self._poster = _Poster(
+            url,
+            headers or {},
+            timeout_s=timeout_s,
+            attempts=attempts,
+            backoff_s=backoff_s,
+            max_retry_after_s=max_retry_after_s,
+            clock=clock or Clock(),
+        )
+        self._close_timeout_s = close_timeout_s
+        self._numbers = itertools.count(1)
+        self._delivery = ThreadDelivery(self._poster, maxsize=max_queue, overflow=overflow)
+        self._delivery.queue.name = f"the webhook to {self._poster.host}"
+        weakref.finalize(self, self._delivery.queue.close).atexit = False  # at exit it is flushed, not ended
+
+    def __repr__(self) -> str:
+        return f"<WebhookSink {self._poster.host}>"
+
+    def __call__(self, payload: Mapping[str, JSON]) -> None:
+        """Have a payload posted; returns at once. Raises IllegalMoveError after `close`."""
+        topic = str(getattr(payload, "topic", ""))
+        body = self._template.filled(topic, payload)
+        session_id = str(payload.get("session_id", ""))
+        self._delivery.send(
+            CustomEvent(session_id=session_id, seq=next(self._numbers), name=topic, data=body)
+        )
+
+    @property
+    def last_error(self) -> str | None:
+        """What the last payload that was given up failed on; None where none was."""
+        return self._poster.last_error
+
+    def account(self) -> Account:
+        """Return what became of the payloads: delivered ones were answered with 2xx."""
+        queue, failed = self._delivery.queue, self._poster.failed
+        (received, dropped, done), refused = queue.counts(), queue.refused
+        return Account(
+            name="WebhookSink",
+            received=received + refused,
+            delivered=done - failed,
+            dropped=dropped,
+            failed=failed + refused,
+            pending=received - dropped - done,
+        )
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until what is held was posted or given up, at most so long; whether everything so far arrived."""
+        in_time = self._delivery.flush(self._close_timeout_s if timeout_s is None else timeout_s)
+        return in_time and not self.account().lost
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Take no more, post what is held, at most for so long; whether everything arrived. Twice is harmless.
+
+        What is not posted by then is dropped, and counted; a request that is on its way is not tried again.
+        """
+        if not self._delivery.close(self._close_timeout_s if timeout_s is None else timeout_s):
+            self._poster.cut.set()
+            self._delivery.queue.abandon()
+        return self.account().is_complete
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Poster(LoopObserver):
+    """Posts one body after the other, on the sink's thread."""
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float,
+        attempts: int,
+        backoff_s: float,
+        max_retry_after_s: float,
+        clock: Clock,
+    ) -> None:
+        try:
+            import stamina  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ConfigurationError(
+                "a webhook refused because stamina is not installed; install agentkit-loop[webhook]"
+            ) from None
+        self.host = _host(url)
+        self._url = url
+        self._headers = {"User-Agent": "agentkit", **headers, "Content-Type": "application/json"}
+        self._timeout_s = timeout_s
+        self._retrying: Any = stamina.RetryingCaller(
+            attempts=attempts, timeout=None, wait_initial=backoff_s, wait_max=30.0, wait_jitter=backoff_s
+        ).on(self._again)
+        self._max_retry_after_s = max_retry_after_s
+        self._clock = clock
+        self._opener: OpenerDirector | None = None
+        self.last_error: str | None = None
+        self.begin_anew()
+        watch(self, at_exit=False)
+
+    def begin_anew(self) -> None:
+        """Count nothing: at first, and in a forked child."""
+        self.failed = 0
+        self.cut = threading.Event()
+
+    def handle_event(self, event: AgentEvent) -> None:
+        """Post one body, as often as it takes; raises nothing."""
+        assert isinstance(event, CustomEvent)  # noqa: S101 - an envelope, see WebhookSink
+        if self.cut.is_set():
+            self.failed += 1
+            return
+        try:
+            self._retrying(self._post, _Body(event.data))
+        except WebhookError as error:
+            self.failed += 1
+            self.last_error = str(error)
+            if is_unheard(self, self.last_error):
+                logger.error("a webhook was given up: %s", self.last_error)  # noqa: TRY400 - a trace would say no more
+
+    def _again(self, error: Exception) -> bool | float:
+        """Say to stamina whether to try again, and after how long where the server said."""
+        if self.cut.is_set() or not isinstance(error, WebhookError) or not error.is_passing:
+            return False
+        if error.retry_after_s is None:
+            return True
+        return min(max(0.0, error.retry_after_s), self._max_retry_after_s)
+
+    def _post(self, body: _Body) -> None:
+        from urllib.error import HTTPError  # noqa: PLC0415 - loads http and ssl
+        from urllib.request import Request  # noqa: PLC0415 - as above
+
+        if self.cut.is_set():
+            raise WebhookError(f"{self.host} was given up as the sink was closed", is_passing=False)
+        failure: WebhookError
+        try:
+            request = Request(self._url, data=body.content, headers=self._headers, method="POST")  # noqa: S310 - its scheme is checked
+            with self._opened().open(request, timeout=self._timeout_s):
+                return
+        except HTTPError as error:
+            with contextlib.closing(error):
+                failure = WebhookError(
+                    f"{self.host} answered {error.code}",
+                    is_passing=error.code in _PASSING or error.code >= 500,  # noqa: PLR2004 - the class of errors
+                    retry_after_s=self._retry_after_s(error.headers),
+                )
+        except Exception as error:  # noqa: BLE001 - a connection fails in many ways; their texts may quote the URL
+            reason = getattr(error, "reason", None)
+            kind = type(reason if isinstance(reason, Exception) else error).__name__
+            failure = WebhookError(
+                f"{self.host} was not reached ({kind})", is_passing=not isinstance(error, ValueError)
+            )
+        raise failure
+
+    def _opened(self) -> OpenerDirector:
+        if self._opener is None:
+            from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener  # noqa: PLC0415 - as above
+
+            class NoRedirect(HTTPRedirectHandler):
+                def redirect_request(self, *_: Any, **__: Any) -> None:
+                    """Follow none: the token in the URL or a header is for this host alone."""
+
+            name = urlsplit(self._url).hostname or ""
+            local = name in _LOOPBACK or name.startswith("127.")
+            self._opener = build_opener(NoRedirect, *([ProxyHandler({})] if local else []))
+        return self._opener
+
+    def _retry_after_s(self, headers: Message | None) -> float | None:
+        """Return what Retry-After says, seconds or a date (RFC 9110, 10.2.3); None where it says nothing."""
+        text = (headers.get("Retry-After") or "").strip() if headers is not None else ""
+        if text.isascii() and text.isdigit() and len(text) < 10:  # noqa: PLR2004 - as many seconds are three years
+            return float(text)
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - rare
+
+        try:
+            moment = parsedate_to_datetime(text)
+            return (moment - self._clock.now()).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+
+class _Body:
+    """What is posted; stamina's hooks are given a call's arguments, and this shows nothing."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def __repr__(self) -> str:
+        return f"<{len(self.content)} bytes>"
+
+
+def _host(url: object) -> str:
+    """Return the host of a URL, which is what is shown of it; raises ConfigurationError for what is none."""
+    refused = (
+        "a webhook's URL refused because {}; give https://host/path (it is not shown, as it may hold a token)"
+    )
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigurationError(refused.format("it is no text of a URL"))
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(refused.format("its host or port is none")) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(refused.format("it is neither http nor https"))
+    if parts.username is not None or parts.password is not None:
+        raise ConfigurationError(
+            refused.format("it names a user, for whom the header Authorization is meant (headers=)")
+        )
+    return host if port is None else f"{host}:{port}"

@@ -1,0 +1,143 @@
+"""Bodies of webhooks: a JSON value in which `${name}` stands for what the payload has there.
+
+A string that is a placeholder and nothing else becomes the value itself, of whatever kind; inside other text it
+becomes text. The body is encoded after that, so that no value can leave its place. `${a.b}` looks into objects;
+`${topic}`, `${payload}` (all of it) and `${time}` (the timestamp as ISO text, UTC) are always there; what is not there
+is null, in text a `?`; `$$` is a dollar.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.values import JSON, compact_json, to_json
+from agentkit_reporting.records.topics import time_text
+
+PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
+"""Where PagerDuty takes events of its Events API v2."""
+
+_PLACE = re.compile(r"\$(?:\$|\{([^{}$]+)\})")
+_MISSING = object()
+
+_SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})  # Slack: "Escaping text"
+
+
+class WebhookTemplate:
+    """A body to be filled in.
+
+    body: a JSON value, or the text of one. escape: what text goes through before it is put inside other text.
+    max_chars: of what is put inside other text; the rest is cut, with `…`.
+    Raises ConfigurationError for text that is no JSON. Never shown: a routing key may stand in it.
+    """
+
+    def __init__(
+        self, body: JSON, *, escape: Callable[[str], str] | None = None, max_chars: int = 1_000
+    ) -> None:
+        if isinstance(body, str):
+            try:
+                body = msgspec.json.decode(body)
+            except msgspec.DecodeError:
+                raise ConfigurationError(
+                    "a template that is no JSON refused; give a JSON value, or its text with every "
+                    "placeholder inside a string"
+                ) from None
+        self._body = body
+        self._escape = escape
+        self._max_chars = max_chars
+
+    def __repr__(self) -> str:
+        return "<WebhookTemplate>"
+
+    def filled(self, topic: str, payload: Mapping[str, JSON]) -> bytes:
+        """Return the body for a payload, as UTF-8."""
+        plain = dict(payload)
+        always = {"topic": topic, "payload": plain, "time": time_text(plain.get("timestamp"))}
+        try:
+            return msgspec.json.encode(self._fill(self._body, {**plain, **always}))
+        except (TypeError, ValueError, UnicodeError):  # a payload that did not come from a dispatcher
+            converted: Any = to_json({**plain, **always})
+            return msgspec.json.encode(self._fill(self._body, converted))
+
+    def _fill(self, value: JSON, names: dict[str, JSON]) -> JSON:
+        if isinstance(value, dict):
+            return {key: self._fill(item, names) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._fill(item, names) for item in value]
+        if not isinstance(value, str):
+            return value
+        whole = _PLACE.fullmatch(value)
+        if whole is not None and whole[1] is not None:
+            found = _found(whole[1], names)
+            return None if found is _MISSING else found
+        return _PLACE.sub(lambda match: self._text(match[1], names), value)
+
+    def _text(self, name: str | None, names: dict[str, JSON]) -> str:
+        if name is None:
+            return "$"
+        found = _found(name, names)
+        if found is _MISSING or found is None:
+            return "?"
+        text = found if isinstance(found, str) else compact_json(found)
+        if len(text) > self._max_chars:
+            text = text[: self._max_chars - 1] + "…"
+        return text if self._escape is None else self._escape(text)
+
+
+def _found(path: str, names: JSON) -> Any:
+    for key in path.split("."):
+        if not isinstance(names, dict) or key not in names:
+            return _MISSING
+        names = names[key]
+    return names
+
+
+WHOLE_PAYLOAD = WebhookTemplate({"topic": "${topic}", "payload": "${payload}"})
+"""The template where none is given."""
+
+
+def slack_template(text: str = "*${topic}* in session ${session_id}") -> WebhookTemplate:
+    """Return the body of a Slack message, for an incoming webhook; what is filled in is text, never markup."""
+    return WebhookTemplate({"text": text}, escape=lambda value: value.translate(_SLACK))
+
+
+def pagerduty_template(
+    routing_key: str,
+    *,
+    summary: str = "${topic} in session ${session_id}",
+    severity: str = "error",
+    dedup_key: str = "agentkit:${session_id}",
+) -> WebhookTemplate:
+    """Return the body of a trigger of PagerDuty's Events API v2, to be sent to PAGERDUTY_URL.
+
+    severity: critical, error, warning or info. dedup_key: what makes two triggers one incident.
+    """
+    if severity not in ("critical", "error", "warning", "info"):
+        raise ConfigurationError(
+            f"severity={severity!r} refused; PagerDuty knows critical, error, warning and info"
+        )
+    if not routing_key:
+        raise ConfigurationError(
+            "an empty routing key refused; give that of the service's Events API v2 integration"
+        )
+    return WebhookTemplate(
+        {
+            "routing_key": routing_key.replace("$", "$$"),
+            "event_action": "trigger",
+            "dedup_key": dedup_key,
+            "client": "agentkit",
+            "payload": {
+                "summary": summary,
+                "source": "${session_id}",
+                "severity": severity,
+                "timestamp": "${time}",
+                "component": "${topic}",
+                "custom_details": "${payload}",
+            },
+        },
+        max_chars=200,  # of the 1,024 of a summary; a dedup key has 255
+    )

@@ -1,0 +1,105 @@
+"""Bodies of webhooks: values in their places, whatever is in them; nothing leaves its place."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting import WebhookTemplate, pagerduty_template, slack_template
+from tests.reporting.topics import AT, payload
+from tests.strategies import json_objects, json_values
+
+
+def filled(template: Any, given: dict[str, Any], topic: str = "a.b") -> Any:
+    template = template if isinstance(template, WebhookTemplate) else WebhookTemplate(template)
+    return msgspec.json.decode(template.filled(topic, given))
+
+
+@given(json_values(), json_objects())
+def test_a_value_is_itself_in_its_place_and_moves_nothing_else(value: Any, others: dict[str, Any]) -> None:
+    given = {**others, "value": value}
+    body = {"whole": "${value}", "all": "${payload}", "text": "<${value}>", "fixed": [1, {"x": "y"}]}
+    got = filled(body, given)
+    assert got["whole"] == value
+    assert got["all"] == given
+    assert got["fixed"] == [1, {"x": "y"}]
+    assert got.keys() == body.keys()
+    assert got["text"].startswith("<")
+    assert got["text"].endswith(">")
+
+
+def test_a_template_may_be_the_text_of_json() -> None:
+    assert filled(
+        '{"t": "${topic}", "n": "${number}", "d": "$$5 ${args.q.r} ${args.z}"}',
+        payload(3, args={"q": {"r": 1}}),
+    ) == {
+        "t": "a.b",
+        "n": 3,
+        "d": "$5 1 ?",
+    }
+
+
+def test_what_is_not_there_is_null_and_in_text_a_question_mark() -> None:
+    assert filled(["${nothing}", "${number.x}", "a ${nothing}", "$ ${"], payload()) == [
+        None,
+        None,
+        "a ?",
+        "$ ${",
+    ]
+
+
+def test_a_placeholder_in_a_value_is_not_filled_again() -> None:
+    assert filled({"a": "${x}", "b": "- ${x}"}, {"x": "${y}", "y": "secret"}) == {"a": "${y}", "b": "- ${y}"}
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": ${x}}', "no"], ids=repr)
+def test_text_that_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="no JSON refused; give a JSON value"):
+        WebhookTemplate(text)
+
+
+def test_text_of_a_payload_is_no_markup_in_slack() -> None:
+    got = filled(slack_template("<https://x|run> ${who}"), {"who": "<!channel> & <@U1>"})
+    assert got == {"text": "<https://x|run> &lt;!channel&gt; &amp; &lt;@U1&gt;"}
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        (AT, AT),
+        (1_779_648_000, "2026-05-24T18:40:00Z"),
+        ("2026-05-24T20:40:00+02:00", AT),
+        (10**30, None),
+        (None, None),
+    ],
+    ids=repr,
+)
+def test_pagerduty_gets_the_time_as_text(moment: Any, text: str | None) -> None:
+    got = filled(pagerduty_template("key$${x}"), {"session_id": "s" * 2_000, "timestamp": moment})
+    assert got["payload"]["timestamp"] == text
+    assert got["routing_key"] == "key$${x}"
+    assert len(got["payload"]["summary"]) <= 1_024
+    assert len(got["dedup_key"]) <= 255
+
+
+def test_a_template_shows_nothing_of_itself() -> None:
+    assert repr(pagerduty_template("R0UT1NG")) == "<WebhookTemplate>"
+
+
+@pytest.mark.parametrize("given", [{"routing_key": ""}, {"routing_key": "k", "severity": "bad"}], ids=repr)
+def test_what_pagerduty_refuses_is_refused_here(given: dict[str, str]) -> None:
+    with pytest.raises(ConfigurationError, match=r"refused; (give|PagerDuty)"):
+        pagerduty_template(**given)
+
+
+def test_a_payload_of_any_values_is_converted() -> None:
+    moment = dt.datetime(2026, 5, 24, tzinfo=dt.UTC)
+    assert filled({"at": "${at}", "x": "${x}"}, {"at": moment, "x": {1}, "y": object()})["x"] in (
+        [1],
+        {"$set": [1]},
+    )
