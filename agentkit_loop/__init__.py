@@ -107,6 +107,7 @@ from agentkit_loop.permissions import Approve, Deny, Permission, Permissions
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import PriceTable, Pricing, Rates
 from agentkit_loop.retry import Retry
+from agentkit_loop.run_context import RunContext, RunContextFilter, add_run_context
 from agentkit_loop.state import LoopState
 from agentkit_loop.steps import (
     AfterToolResult,
@@ -229,6 +230,8 @@ __all__ = [
     "ResumeError",
     "Retry",
     "RunCancelled",
+    "RunContext",
+    "RunContextFilter",
     "RunFailed",
     "RunFinished",
     "RunResult",
@@ -262,6 +265,7 @@ __all__ = [
     "UsageReport",
     "UsageUpdated",
     "Warning",
+    "add_run_context",
     "areplay",
     "change_tools",
     "command_tool",

@@ -81,7 +81,8 @@ class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
 class EventEmitter:
     """Stamps events and tells them to observers; the loop has one, and a hand-written loop may.
 
-    session_id, run_id: made up where not given; `run_id` and `turn_id` may be set between events.
+    session_id, run_id: made up where not given (a run context gives its own run an id, run_context.py); `run_id` and
+    `turn_id` may be set between events.
     `emit` may be called from any thread and from inside an observer.
     """
 
@@ -98,6 +99,7 @@ class EventEmitter:
     ) -> None:
         self.session_id = new_id("ses") if session_id is None else _checked_id("session_id", session_id)
         self.run_id = new_id("run") if run_id is None else _checked_id("run_id", run_id)
+        self.made_run_id = self.run_id if run_id is None else None  # which a run context may replace
         self.turn_id: str | None = None
         self.seq = seq
         self.policy = checked_policy(policy)

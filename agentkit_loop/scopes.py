@@ -42,9 +42,9 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
 )
-from agentkit_loop.ids import new_id
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import Pricing
+from agentkit_loop.run_context import RunContext
 from agentkit_loop.scope_calls import ToolCallScope
 from agentkit_loop.scope_requests import ModelCallScope
 from agentkit_loop.sdk_values import input_items, last_message, tool_specs
@@ -131,17 +131,21 @@ class RunScope:
                     "run", "open", "close it first; another session has an emitter of its own"
                 )
             self._started = self.emitter.clock.monotonic()
+            emitter, start = self.emitter, self._start
             if self.state.exchange_is_open:
-                self.emitter.turn_id = f"turn-{self.state.turns}"
+                emitter.turn_id = f"turn-{self.state.turns}"
             while (event := recovery_event(self.state, ())) is not None:
                 self.tell(event)
-            start = self._start
+            kept: str | None = emitter.run_id
             if self.state.run_id:  # the session goes on after an earlier run
                 start = attrs.evolve(start, resumed_run=self.state.run_id, resumed_after=self.state.seq)
-                self.emitter.run_id = new_id("run")
-            self.tell(start)
+                kept = None
+            elif RunContext.current() is not None and kept == emitter.made_run_id:
+                kept = None
+            emitter.run_id, metadata = RunContext.join(start.metadata, kept)
+            self.tell(attrs.evolve(start, metadata=metadata))
             self._request_calls()
-            self.emitter.open_run = self
+            emitter.open_run = self
         return self
 
     def __exit__(

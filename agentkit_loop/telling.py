@@ -40,6 +40,7 @@ from agentkit_loop.models.protocol import Answer, UsageReport
 from agentkit_loop.moves import Ended
 from agentkit_loop.observers import Slot
 from agentkit_loop.pricing import cost_or_why
+from agentkit_loop.run_context import RunContext
 from agentkit_loop.signals import (
     Answered,
     AuthWanted,
@@ -74,6 +75,8 @@ class Teller:
         tap: Callable[[AgentEvent], None] | None = None,
         resumed: Resumed | None = None,
     ) -> None:
+        run_id, metadata = RunContext.join(settings.loop.metadata)
+        settings = attrs.evolve(settings, loop=attrs.evolve(settings.loop, metadata=metadata))
         self._settings = settings
         self._clock = settings.clock
         self._resumed = resumed
@@ -82,6 +85,7 @@ class Teller:
         self._emitter = EventEmitter(
             settings.observers,
             session_id=session_id if resumed is None else resumed.state.session_id,
+            run_id=run_id,
             policy=settings.failure_policy,
             clock=settings.clock,
             fold=self._state.apply,

@@ -16,7 +16,7 @@ LOOP_FLOORS = (
     {"errors", "ids", "interrupts"},
     {"steering"},
     {"values", "file_reach", "body_threads", "line_diff"},
-    {"content", "usage", "clock", "credentials", "differences"},
+    {"content", "usage", "clock", "credentials", "differences", "run_context"},
     {"pricing", "call_patterns"},
     {"price_list", "retry", "models", "models.protocol", "events.base"},
     {"events.run", "events.work", "price_book"},
