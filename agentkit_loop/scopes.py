@@ -350,7 +350,7 @@ class RunScope:
 
     def custom(self, name: str, data: object = None) -> None:
         """Tell a fact of the host's own."""
-        self.emitter.emit(CustomEvent(name=name, data=to_json(data)))
+        self.emitter.emit(CustomEvent(name=name, data=data))
 
     # --- for the scopes inside
 

@@ -134,7 +134,9 @@ REPORTING_FLOORS = (
     {"log.read"},
     {"records", "records.reading", "records.direct"},
     {"records.numbering"},
-    {"records.store"},
+    {"records.store", "records.invocation_metric", "records.parallelism"},
+    {"records.aggregate", "records.ended_runs"},
+    {"records.invocations", "records.report"},
     {"stdout", "conformance.check", "redaction.findings"},
     {"cli"},
     {
@@ -145,12 +147,14 @@ REPORTING_FLOORS = (
         "cli.question_screen",
         "cli.reading",
         "cli.redaction_options",
+        "cli.report_json",
+        "cli.report_tables",
         "cli.retries",
         "cli.run_log",
     },
     {"cli.approvals", "cli.file_agent"},
     {"cli.answering", "cli.replay"},
-    {"cli.check", "cli.cost", "cli.demo", "cli.run", "cli.scan", "cli.schema", "cli.scrub", "cli.show"},
+    {"cli.check", "cli.cost", "cli.demo", "cli.report", "cli.run", "cli.scan", "cli.schema", "cli.scrub", "cli.show"},
     {"cli.resume", "cli.__main__"},
 )
 PACKAGE_ITSELF = "__init__"

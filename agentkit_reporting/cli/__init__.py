@@ -23,6 +23,7 @@ _COMMANDS = {
         "cost",
         "demo",
         "replay",
+        "report",
         "resume",
         "run",
         "scan",

@@ -1,0 +1,356 @@
+"""A report in words and tables: for people, and as Markdown."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from agentkit_reporting.page import colour_wanted
+from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
+from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
+from agentkit_reporting.records.report import (
+    SHARES,
+    Money,
+    RunFigures,
+    RunReport,
+    chart_bucket_ms,
+    in_order,
+    percentile,
+)
+from agentkit_reporting.terminal import columns_of, counted, duration_text, one_line
+
+_WIDTH = 80
+_NAME_COLUMNS = 60
+_LEAST_NAME = 8
+_LEAVES = ("p50", "tokens", "p99", "infra", "retried", "p95", "retries", "failed", "runs")
+"""Columns that a narrow terminal goes without, in this order."""
+_BARS = " ▁▂▃▄▅▆▇█"
+_PLAIN_BARS = " .:-=+*#@"
+_MINUTE_MS = 59_950  # as it is rounded
+_MOST_SLOW = 3  # agents that are named as the slowest
+
+
+@attrs.frozen
+class Table:
+    """Rows of text; the first `names` columns are names."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    names: int
+
+
+# --- what is told
+
+
+def _facts(report: RunReport) -> list[tuple[str, str]]:
+    """Return what the whole comes to, each with its heading."""
+    metrics = report.metrics()
+    figures = report.runs(()).get((), RunFigures())
+    found = compute_aggregate(metrics, bucket_ms=chart_bucket_ms(metrics))
+    facts = [("Invocations", _invocations(report, metrics, found))]
+    if metrics:
+        first, last = metrics[0].started_us, max(metric.ended_us for metric in metrics)
+        facts.append(("Time", f"{_clock(first)} to {_clock(last)} UTC"))
+        facts.append(
+            ("Duration", f"{_percentiles(figures.durations_ms)}, {_ms(found.total_duration_ms)} in all")
+        )
+        facts.append(("Slowest", _slowest(found)))
+    money = Money(dict(figures.money.amounts), figures.money.unknown)
+    facts += [
+        ("Parallel", f"{found.peak_parallel_invocations} at the peak"),
+        ("Retries", _retries(found)),
+        ("Requests retried", _by_class(report.retried_for)),
+        ("Failures", _by_class(report.failures())),
+        ("Escalations", f"{found.escalation_count:,}"),
+        ("Tokens", f"{found.total_tokens:,}, {found.total_cached_tokens:,} of them from the cache"),
+        ("Cost", _money(money, "run")),
+    ]
+    if report.open_runs:
+        facts.append(
+            (
+                "Without an end",
+                f"{counted(report.open_runs, 'run')}, {_money(report.open_money(), 'request')}",
+            )
+        )
+    return facts
+
+
+def _invocations(report: RunReport, metrics: list[InvocationMetric], found: MetricsAggregate) -> str:
+    del report
+    succeeded = sum(metric.success for metric in metrics)
+    return f"{found.total_invocations:,}, {succeeded:,} succeeded ({found.success_rate:.1%})"
+
+
+def _slowest(found: MetricsAggregate) -> str:
+    slow = sorted(found.avg_duration_by_agent.items(), key=lambda each: (-each[1], each[0]))[:_MOST_SLOW]
+    return ", ".join(f"{_name(agent, 24)} {_ms(average)}" for agent, average in slow) + " on average"
+
+
+def _retries(found: MetricsAggregate) -> str:
+    code = found.total_retries - found.infra_retries
+    return f"{found.total_retries:,}: {found.infra_retries:,} for infrastructure, {code:,} for code"
+
+
+def _by_class(classes: Mapping[str, int]) -> str:
+    total = sum(classes.values())
+    named = ", ".join(f"{number:,} {_name(each, 20)}" for each, number in sorted(classes.items()))
+    return f"{total:,}: {named}" if named else "0"
+
+
+def _tables(report: RunReport, by: Sequence[str]) -> list[Table]:
+    if "tool" in by:
+        return [_tool_table(report, by)]
+    if "model" in by:
+        return [_request_table(report, by)]
+    if by:
+        return [_run_table(report, by)]
+    tables = [_run_table(report, ("agent",)), _run_table(report, ("phase",))]
+    return [
+        each
+        for each in (*tables, _request_table(report, ("model",)), _tool_table(report, ("tool",)))
+        if each.rows
+    ]
+
+
+def _run_table(report: RunReport, by: Sequence[str]) -> Table:
+    rows = [
+        (
+            *_names(key),
+            f"{each.runs:,}",
+            f"{each.failed:,}",
+            f"{each.retries:,}",
+            f"{each.infra_retries:,}",
+            *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
+            _short(each.tokens),
+            _money(each.money),
+        )
+        for key, each in report.runs(by).items()
+    ]
+    head = (*by, "runs", "failed", "retries", "infra", "p50", "p95", "tokens", "cost")
+    return Table(f"Runs by {' and '.join(by)}", head, rows, len(by))
+
+
+def _request_table(report: RunReport, by: Sequence[str]) -> Table:
+    rows = [
+        (
+            *_names(key),
+            f"{each.calls:,}",
+            f"{each.failed:,}",
+            f"{each.retried:,}",
+            *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
+            _short(each.usage.total_tokens),
+            _money(each.money),
+        )
+        for key, each in in_order(report.requests)
+    ]
+    head = (*by, "requests", "failed", "retried", "p50", "p95", "tokens", "cost")
+    return Table(f"Requests by {' and '.join(by)}", head, rows, len(by))
+
+
+def _tool_table(report: RunReport, by: Sequence[str]) -> Table:
+    rows = [
+        (
+            *_names(key),
+            f"{each.calls:,}",
+            f"{each.failed:,}",
+            *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES),
+        )
+        for key, each in in_order(report.tools)
+    ]
+    return Table(f"Tools by {' and '.join(by)}", (*by, "calls", "errors", "p50", "p95", "p99"), rows, len(by))
+
+
+# --- for people
+
+
+def as_text(report: RunReport, by: Sequence[str]) -> str:
+    """Return the report as people read it on a terminal."""
+    from rich.console import Console  # noqa: PLC0415 - only where something is printed
+
+    is_terminal = sys.stdout.isatty()
+    colour = colour_wanted(None, os.environ, is_terminal=is_terminal)
+    console = Console(
+        file=sys.stdout,
+        width=None if is_terminal or os.environ.get("COLUMNS") else _WIDTH,
+        color_system="standard" if colour else None,
+        force_terminal=colour,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    with console.capture() as captured:
+        if not by:
+            console.print(_facts_grid(report))
+            chart = _chart(report.metrics(), plain=not _can_draw())
+            if chart:
+                console.print(f"\n{chart}")
+        for place, table in enumerate(_tables(report, by)):
+            if place or not by:
+                console.print()
+            console.print(_grid(table, console.width))
+    return "\n".join(line.rstrip() for line in captured.get().split("\n"))
+
+
+def _facts_grid(report: RunReport) -> Any:
+    from rich.table import Table as Grid  # noqa: PLC0415 - only where something is printed
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    grid = Grid(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, told in _facts(report):
+        grid.add_row(Text(name, style="bold"), Text(told))
+    return grid
+
+
+def _grid(table: Table, columns: int) -> Any:
+    """Return a table that fits: a narrow terminal goes without some figures, and has shorter names; never less cost."""
+    from rich.table import Table as Grid  # noqa: PLC0415 - only where something is printed
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    cells = [[cell.replace(" + ", "\n+ ") for cell in row] for row in (table.head, *table.rows)]
+    places = list(range(len(table.head)))
+    widths = [max(columns_of(line) for row in cells for line in row[place].split("\n")) for place in places]
+    least = [min(width, _LEAST_NAME) if place < table.names else width for place, width in enumerate(widths)]
+    for name in _LEAVES:
+        if sum(least[place] + 2 for place in places) - 2 > columns and name in table.head:
+            places.remove(table.head.index(name))
+    while sum(widths[place] + 2 for place in places) - 2 > columns:
+        widest = max(range(table.names), key=lambda place: widths[place])
+        if widths[widest] <= _LEAST_NAME:
+            break
+        widths[widest] -= 1
+    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for place in places:
+        is_name = place < table.names
+        grid.add_column(
+            Text(table.head[place]),
+            justify="left" if is_name else "right",
+            no_wrap=True,
+            overflow="ellipsis",
+            width=widths[place],
+        )
+    for row in cells[1:]:
+        grid.add_row(*(Text(row[place]) for place in places))
+    return grid
+
+
+def _chart(metrics: list[InvocationMetric], *, plain: bool) -> str:
+    """Return how many ran at once over time, as a row of bars."""
+    if not metrics:
+        return ""
+    bucket_ms = chart_bucket_ms(metrics)
+    bars = _PLAIN_BARS if plain else _BARS
+    buckets = compute_aggregate(metrics, bucket_ms=bucket_ms).parallelism_over_time
+    peak = max(bucket["concurrent"] for bucket in buckets)
+    drawn = "".join(bars[-(-bucket["concurrent"] * (len(bars) - 1) // peak)] for bucket in buckets)
+    return f"In parallel, a bar for each {duration_text(bucket_ms)}, up to {peak}:\n|{drawn}|"
+
+
+def _can_draw() -> bool:
+    try:
+        _BARS.encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        return False
+    return True
+
+
+# --- Markdown
+
+_MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~&@$]|:(?=/)|\.(?=[A-Za-z]))")
+
+
+def as_markdown(report: RunReport, by: Sequence[str]) -> str:
+    """Return the report as Markdown; what names hold of its signs is escaped."""
+    parts = []
+    if not by:
+        facts = [(name, told) for name, told in _facts(report)]
+        parts.append("# Report\n\n" + "\n".join(f"- **{name}**: {_escaped(told)}" for name, told in facts))
+        chart = _chart(report.metrics(), plain=False)
+        if chart:
+            parts.append(f"```text\n{chart}\n```")
+    for table in _tables(report, by):
+        lines = [f"## {table.title}", "", _line(table.head)]
+        lines.append(_line("---" if place < table.names else "--:" for place in range(len(table.head))))
+        lines += [_line(map(_escaped, row)) for row in table.rows]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    return _MARKDOWN_SIGNS.sub(r"\\\1", text)
+
+
+# --- words
+
+
+def _names(key: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_name(each, _NAME_COLUMNS) for each in key)
+
+
+def _name(text: str, columns: int) -> str:
+    return one_line(text, columns) or "-"
+
+
+def _percentiles(durations_ms: Sequence[float]) -> str:
+    return ", ".join(f"{name} {_ms(percentile(durations_ms, share))}" for name, share in SHARES)
+
+
+def _ms(duration_ms: float | None) -> str:
+    return duration_text(duration_ms) or "-"
+
+
+def _brief_ms(duration_ms: float | None) -> str:
+    """Return a duration in at most seven characters: `12 ms`, `4.2 s`, `2m 05s`, `3h 07m`."""
+    if duration_ms is None or duration_ms < _MINUTE_MS:
+        return _ms(duration_ms)
+    minutes, seconds = divmod(round(duration_ms / 1_000), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,}h {minutes:02}m" if hours else f"{minutes}m {seconds:02}s"
+
+
+def _short(number: int | None) -> str:
+    """Return a count in at most six characters: 9,999, 101k, 2.3M."""
+    if number is None:
+        return "?"
+    for limit, unit, name in (
+        (10_000, 1, ""),
+        (1_000_000, 1_000, "k"),
+        (10**9, 10**6, "M"),
+        (10**12, 10**9, "G"),
+    ):
+        if number < limit:
+            return f"{number / unit:,.0f}{name}" if unit < 10**6 else f"{number / unit:,.1f}{name}"
+    return f"{number:.1e}"
+
+
+def _money(money: Money, noun: str = "") -> str:
+    """Return amounts, and how many are not known: never as zero."""
+    texts = [_amount(amount, currency) for currency, amount in sorted(money.amounts.items())]
+    if money.unknown:
+        texts.append(
+            f"{counted(money.unknown, noun)} of unknown cost" if noun else f"{money.unknown:,} unknown"
+        )
+    return " + ".join(texts) or _amount(Decimal(0), "USD")
+
+
+def _amount(amount: Decimal, currency: str) -> str:
+    figure = f"{abs(amount):,.6f}" if abs(amount) < 1_000 else f"{abs(amount):,.2f}"  # noqa: PLR2004 - room
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${figure}" if currency == "USD" else f"{sign}{figure} {one_line(currency, 8, '~')}"
+
+
+def _clock(moment_us: int) -> str:
+    moment = moment_of("1970-01-01") + dt.timedelta(microseconds=moment_us)
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,331 @@
+"""RunFold: from the events of runs to one record for each run that ended. Every figure is the events' own.
+
+How a run becomes an InvocationMetric:
+
+- invocation_id is the run's id; agent, model and timestamp are RunStarted's; phase, task_id, tier, premium_requests
+  and attempt are read from its metadata, where they fit.
+- attempt, where the metadata do not say it: one more than the last attempt of the same agent, phase and task_id; a
+  run that goes on with a session counts on from the run before, but one that was suspended goes on as the same
+  attempt. Otherwise 1.
+- tokens and cost: each request by its last report, those of failed requests too; of the session's own requests alone
+  (a sub-agent's run is an invocation of its own). cost is the sum of the known costs in USD, None where the run made
+  requests and none of them has one.
+- exit_code: 0 for RunFinished, 1 for RunFailed, 130 for RunCancelled. success: RunFinished, and the last exchange was
+  not ended by an error, a limit, a cut, a refusal or a cancel. A suspended run is an invocation that did well; the
+  run that goes on is the next one, so that the time between counts for neither.
+- output_parsed: it was a success, and no call's input was cut.
+- error_class, of a run that failed: that of its last request, where that failed by the infrastructure;
+  `process_ended` where a resume closed it.
+- duration_ms: the closing event's; where nobody was there to measure, up to the last event that told of work.
+
+A run that only carried `metric_recorded` events is no invocation. One whose beginning is in no log has no agent, and
+began as long before its end as it lasted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+from collections.abc import Hashable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.events import (
+    AgentEvent,
+    CustomEvent,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    ModelRequestStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    ToolCallRequested,
+    ToolExecutionStarted,
+    ToolResultReceived,
+    TurnFinished,
+    UsageUpdated,
+)
+from agentkit_loop.usage import Usage, can_be_added
+from agentkit_loop.values import JSON
+from agentkit_reporting.ledger import LedgerEntry
+from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, InvocationMetric, iso_time
+
+METRIC_RECORDED = "metric_recorded"
+"""The name of the CustomEvent that carries a metric of the host's, as `{"metric": {…}}`."""
+
+FOLDED: tuple[type[AgentEvent], ...] = (
+    RunStarted,
+    ModelRequestStarted,
+    UsageUpdated,
+    ModelRequestFinished,
+    ModelRequestFailed,
+    ToolCallRequested,
+    ToolExecutionStarted,
+    ToolResultReceived,
+    TurnFinished,
+    CustomEvent,
+    RunFinished,
+    RunFailed,
+    RunCancelled,
+)
+"""The events that the fold looks at."""
+
+_UNDONE = frozenset(
+    {"error", "limit", "max_tokens", "refusal", "cancelled", "context_window_exceeded"}
+)  # finish reasons
+_PROCESS_ENDED = "ProcessEnded"  # the type of the error by which a resume closes a run
+_INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
+_EXACT = decimal.Context(prec=200)
+
+_Place = tuple[str, str]
+
+
+@attrs.frozen(kw_only=True)
+class EndedRun:
+    """A run that ended. metric: what it comes to. requests: each by its last report, in order of the first."""
+
+    session_id: str
+    metric: InvocationMetric
+    requests: tuple[LedgerEntry, ...]
+
+
+@attrs.define(kw_only=True)
+class _OpenRun:
+    """What is known of a run that has not ended."""
+
+    agent: str = ""
+    model: str = ""
+    metadata: dict[str, JSON] = attrs.field(factory=dict)
+    started: dt.datetime | None = None
+    attempt: int | None = None
+    worked_until: dt.datetime
+    reports: dict[str, UsageUpdated] = attrs.field(factory=dict)
+    requests: int = 0
+    calls: int = 0
+    carried: int = 0
+    failed_by: str | None = None
+    finish_reason: str = ""
+    was_cut: bool = False
+
+
+class RunFold:
+    """Takes events, returns each run as it ends. Not for several threads at once.
+
+    Keeps about 1 kB for each request of the runs that are open, and for the rest a number for each task and session.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[_Place, _OpenRun] = {}
+        self._ended: set[_Place] = set()
+        self._attempts: dict[Hashable, int] = {}  # of tasks: the last
+        self._runs: dict[
+            str, tuple[str, int, bool]
+        ] = {}  # of sessions: last run, its attempt, whether suspended
+
+    def take(self, event: AgentEvent) -> EndedRun | None:
+        """Take one event; return the run that it ended."""
+        place = (event.session_id, event.run_id)
+        if place in self._ended or not event.run_id:
+            return None
+        run = self._open.get(place)
+        if run is None:
+            if isinstance(event, CustomEvent):
+                return None  # told outside of any run
+            run = self._open[place] = _OpenRun(worked_until=event.timestamp)
+        if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+            return self._end(run, place, event)
+        self._note(run, event)
+        return None
+
+    def count_on(self, metric: InvocationMetric) -> None:
+        """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""
+        if metric.task_id is not None:
+            task = (metric.agent, metric.phase, metric.task_id)
+            self._attempts[task] = max(metric.attempt, self._attempts.get(task, 0))
+
+    @property
+    def open_runs(self) -> int:
+        """How many runs have no end so far."""
+        return len(self._open)
+
+    def open_requests(self) -> Iterator[LedgerEntry]:
+        """Yield the requests of the runs that have no end so far."""
+        for (session_id, run_id), run in self._open.items():
+            for report in run.reports.values():
+                yield _entry(session_id, run_id, run, report)
+
+    def _note(self, run: _OpenRun, event: AgentEvent) -> None:
+        match event:
+            case RunStarted():
+                run.agent, run.model, run.metadata = event.agent_name, event.model, event.metadata
+                run.started = event.timestamp
+                run.attempt = self._attempt(event)
+            case ModelRequestStarted():
+                run.requests += 1
+                run.failed_by = None
+            case UsageUpdated():
+                run.reports[event.request_id] = event
+            case ModelRequestFailed():
+                run.failed_by = event.error_class
+            case ToolCallRequested(call=call):
+                run.calls += 1
+                run.was_cut |= call.cut is not None
+            case TurnFinished():
+                run.finish_reason = event.finish_reason
+            case CustomEvent(name=name):
+                run.carried += name == METRIC_RECORDED
+            case _:
+                pass
+        is_of_recovery = (
+            isinstance(event, (ToolResultReceived, ModelRequestFailed)) and event.duration_ms is None
+        )
+        if not is_of_recovery:
+            run.worked_until = max(run.worked_until, event.timestamp)
+
+    def _attempt(self, event: RunStarted) -> int:
+        """Return the number of a run's attempt, and count it."""
+        task = self._task(event.agent_name, event.metadata)
+        given = event.metadata.get("attempt")
+        if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
+            attempt = given
+        else:
+            attempt = 1
+            last = self._runs.get(event.session_id)
+            if last is not None and event.resumed_run == last[0]:
+                attempt = last[1] + (not last[2])
+            elif task is not None:
+                attempt = self._attempts.get(task, 0) + 1
+        if task is not None:
+            self._attempts[task] = max(attempt, self._attempts.get(task, 0))
+        return attempt
+
+    def _task(self, agent: str, metadata: dict[str, JSON]) -> Hashable:
+        task_id = _text(metadata.get("task_id"))
+        return None if task_id is None else (agent, _phase(metadata), task_id)
+
+    def _end(
+        self, run: _OpenRun, place: _Place, event: RunFinished | RunFailed | RunCancelled
+    ) -> EndedRun | None:
+        del self._open[place]
+        self._ended.add(place)
+        suspended = isinstance(event, RunFinished) and event.outcome == "suspended"
+        self._runs[event.session_id] = (event.run_id, run.attempt or 1, suspended)
+        if run.carried and not run.requests and not run.calls:
+            return None
+        session_id, run_id = place
+        entries = tuple(_entry(session_id, run_id, run, report) for report in run.reports.values())
+        try:
+            metric = _metric(run, run_id, event, entries)
+        except ConfigurationError:  # a log may say that a run took minus a day
+            return None
+        return EndedRun(session_id=session_id, metric=metric, requests=entries)
+
+
+def _metric(
+    run: _OpenRun,
+    run_id: str,
+    event: RunFinished | RunFailed | RunCancelled,
+    entries: tuple[LedgerEntry, ...],
+) -> InvocationMetric:
+    usage = Usage.total(entry.usage for entry in entries)
+    duration_ms = event.duration_ms
+    if duration_ms is None:
+        began = run.started or run.worked_until
+        duration_ms = max(0.0, (run.worked_until - began) / dt.timedelta(milliseconds=1))
+    started = run.started or event.timestamp - dt.timedelta(milliseconds=duration_ms)
+    success = isinstance(event, RunFinished) and run.finish_reason not in _UNDONE
+    premium = run.metadata.get("premium_requests")
+    return InvocationMetric(
+        invocation_id=run_id,
+        agent=run.agent,
+        phase=_phase(run.metadata),
+        task_id=_text(run.metadata.get("task_id")),
+        duration_ms=duration_ms,
+        tokens=usage.total_tokens if entries or run.requests else 0,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_input_tokens,
+        cost=_cost(run, entries),
+        exit_code=_exit_code(event),
+        success=success,
+        attempt=run.attempt or 1,
+        output_parsed=success and not run.was_cut,
+        model=run.model or next((entry.model for entry in entries), None),
+        tier=_text(run.metadata.get("tier")),
+        timestamp=iso_time(started),
+        error_class=_error_class(run, event),
+        premium_requests=premium if _is_count(premium) else None,
+        cache_write_tokens=usage.cache_write_input_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        derived=True,
+    )
+
+
+def _exit_code(event: RunFinished | RunFailed | RunCancelled) -> int:
+    if isinstance(event, RunFinished):
+        return 0
+    return 1 if isinstance(event, RunFailed) else _INTERRUPTED
+
+
+def _error_class(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled) -> str | None:
+    if not isinstance(event, RunFailed):
+        return None
+    if event.error.type == _PROCESS_ENDED:
+        return "process_ended"
+    return run.failed_by if run.failed_by in INFRASTRUCTURE_ERRORS else None
+
+
+def _cost(run: _OpenRun, entries: tuple[LedgerEntry, ...]) -> Decimal | None:
+    known = [
+        entry.cost.amount for entry in entries if entry.cost is not None and entry.cost.currency == "USD"
+    ]
+    if not known and (entries or run.requests):
+        return None
+    total = Decimal(0)
+    for amount in known:
+        total = _EXACT.add(total, amount)
+    return total
+
+
+def _entry(session_id: str, run_id: str, run: _OpenRun, report: UsageUpdated) -> LedgerEntry:
+    cost = report.cost
+    if cost is not None and not all(map(can_be_added, (cost.amount, *cost.components.values()))):
+        cost = None
+    return LedgerEntry(
+        session_id=session_id,
+        run_id=run_id,
+        turn_id=report.turn_id,
+        request_id=report.request_id,
+        model=report.model,
+        agent=run.agent,
+        metadata=run.metadata,
+        seq=report.seq,
+        timestamp=report.timestamp,
+        usage=report.usage,
+        cost=cost,
+        final=report.final,
+    )
+
+
+def _text(value: JSON) -> str | None:
+    """Return a name of the metadata's; a number is one as well."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(value) if is_number else None
+
+
+def _phase(metadata: dict[str, JSON]) -> Any:
+    phase = metadata.get("phase")
+    return phase if isinstance(phase, (int, float, str)) and not isinstance(phase, bool) else None
+
+
+def _is_count(value: JSON) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+__all__ = ["FOLDED", "METRIC_RECORDED", "EndedRun", "RunFold"]

@@ -1,0 +1,334 @@
+"""RunReport: what runs came to, from events and metrics, in tables by agent, phase, model, tool and so on.
+
+Keeps a metric for each run (about 1 kB) and eight bytes for each request and call of a tool; no events.
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.events import (
+    AgentEvent,
+    CustomEvent,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    ModelRequestRetrying,
+    ModelRequestStarted,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    ToolResultReceived,
+)
+from agentkit_loop.usage import Usage
+from agentkit_reporting.ledger import LedgerEntry
+from agentkit_reporting.records.aggregate import is_infrastructure, phase_key, retry_causes
+from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
+from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
+
+DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
+"""What a table can be by. With `tool` it is of calls of tools, with `model` of requests, else of runs."""
+
+SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+"""The percentiles that are told, by their names."""
+
+_WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
+_MOST_BUCKETS = 60
+_EXACT = decimal.Context(prec=200)
+_Key = tuple[str, ...]
+
+
+@attrs.define
+class Money:
+    """Amounts by currency, exact. unknown: how many runs, or requests, have no known cost."""
+
+    amounts: dict[str, Decimal] = attrs.field(factory=dict)
+    unknown: int = 0
+
+    def add(self, amounts: dict[str, Decimal], unknown: int = 0) -> None:
+        """Add amounts, and a number of unknown ones."""
+        self.unknown += unknown
+        for currency, amount in amounts.items():
+            self.amounts[currency] = _EXACT.add(self.amounts.get(currency, Decimal(0)), amount)
+
+
+@attrs.define
+class CallFigures:
+    """Requests to a model, or calls of a tool, that belong together. failed: those that ended in an error."""
+
+    calls: int = 0
+    failed: int = 0
+    retried: int = 0
+    durations_ms: array[float] = attrs.field(factory=lambda: array("d"))
+    usage: Usage = attrs.field(factory=Usage)
+    money: Money = attrs.field(factory=Money)
+
+    def note(self, duration_ms: float | None, *, failed: bool) -> None:
+        """Count one that ended."""
+        self.calls += 1
+        self.failed += failed
+        if duration_ms is not None and math.isfinite(duration_ms):
+            self.durations_ms.append(duration_ms)
+
+    def bill(self, entry: LedgerEntry) -> None:
+        """Add what a request used and cost."""
+        self.usage += entry.usage
+        if entry.cost is None:
+            self.money.add({}, unknown=1)
+        else:
+            self.money.add({entry.cost.currency: entry.cost.amount})
+
+
+@attrs.define
+class RunFigures:
+    """Runs that belong together. retries: those that are no first attempt; infra_retries: for infrastructure's sake."""
+
+    runs: int = 0
+    failed: int = 0
+    retries: int = 0
+    infra_retries: int = 0
+    durations_ms: list[float] = attrs.field(factory=list)
+    tokens: int = 0
+    money: Money = attrs.field(factory=Money)
+
+
+@attrs.define
+class _Run:
+    """What is known of an open run: its dimensions, and which model each of its requests asked for."""
+
+    run: str
+    agent: str = ""
+    phase: str = ""
+    day: str = ""
+    asked: dict[str, str] = attrs.field(factory=dict)
+
+    def key(self, by: Sequence[str], name: str) -> _Key:
+        return tuple(name if each in ("model", "tool") else str(getattr(self, each)) for each in by)
+
+
+class RunReport:
+    """Takes events and metrics in any order; then ask. by: the dimensions of a table of requests or calls of tools."""
+
+    def __init__(self, by: Sequence[str] = ()) -> None:
+        check_dimensions(by)
+        self.requests: dict[_Key, CallFigures] = {}
+        self.tools: dict[_Key, CallFigures] = {}
+        self.retried_for: Counter[str] = Counter()
+        """Requests that were made again, by the class of the error before."""
+        self.events = 0
+        self._requests_by = tuple(by) if "model" in by else ("model",)
+        self._tools_by = tuple(by) if "tool" in by else ("tool",)
+        self._fold = RunFold()
+        self._runs: dict[tuple[str, str], _Run] = {}
+        self._classes: dict[tuple[str, str], str] = {}  # of the last failed request of an open run
+        self._told: dict[str, list[InvocationMetric]] = {}  # by id
+        self._derived: dict[str, InvocationMetric] = {}
+        self._money: dict[str, Money] = {}  # of runs that did not cost known USD alone
+
+    # --- taking
+
+    def add(self, metric: InvocationMetric) -> None:
+        """Take a metric: of a file of metrics, or told by an event."""
+        if metric.derived:
+            self._derived.setdefault(metric.invocation_id, metric)
+        else:
+            self._told.setdefault(metric.invocation_id, []).append(metric)
+
+    def take(self, event: AgentEvent) -> None:
+        """Take an event."""
+        self.events += 1
+        if isinstance(event, CustomEvent) and event.name == METRIC_RECORDED:
+            self._take_metric(event.data)
+        place = (event.session_id, event.run_id)
+        run = self._runs.get(place)
+        if run is None:
+            run = self._runs[place] = _Run(event.run_id, day=event.timestamp.date().isoformat())
+        match event:
+            case RunStarted():
+                phase = event.metadata.get("phase")
+                is_phase = isinstance(phase, (str, int, float)) and not isinstance(phase, bool)
+                run.agent, run.phase = event.agent_name, str(phase_key(phase)) if is_phase else ""
+            case ModelRequestStarted():
+                run.asked[event.request_id] = event.model
+            case ModelRequestFinished() | ModelRequestFailed():
+                self._note_request(place, run, event)
+            case ModelRequestRetrying():
+                self.retried_for[self._classes.get(place, "other")] += 1
+                self._of_request(run, event.request_id).retried += 1
+            case ToolResultReceived():
+                self.tools.setdefault(run.key(self._tools_by, event.name), CallFigures()).note(
+                    event.duration_ms, failed=event.is_error
+                )
+            case _:
+                pass
+        ended = self._fold.take(event)
+        if ended is not None:
+            self._note_end(ended, run)
+        if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+            del self._runs[place]
+            self._classes.pop(place, None)
+
+    def _take_metric(self, data: Any) -> None:
+        try:
+            self.add(InvocationMetric.of_record(data.get("metric") if isinstance(data, dict) else data))
+        except ConfigurationError:
+            return  # whoever told it was refused when it did
+
+    def _note_request(
+        self, place: tuple[str, str], run: _Run, event: ModelRequestFinished | ModelRequestFailed
+    ) -> None:
+        failed = isinstance(event, ModelRequestFailed)
+        if isinstance(event, ModelRequestFailed):
+            self._classes[place] = event.error_class
+        self._of_request(run, event.request_id).note(event.duration_ms, failed=failed)
+
+    def _of_request(self, run: _Run, request_id: str) -> CallFigures:
+        key = run.key(self._requests_by, run.asked.get(request_id, ""))
+        return self.requests.setdefault(key, CallFigures())
+
+    def _note_end(self, ended: EndedRun, run: _Run) -> None:
+        metric, money = ended.metric, Money()
+        for entry in ended.requests:
+            self._of_request(run, entry.request_id).bill(entry)
+            if entry.cost is None:
+                money.add({}, unknown=1)
+            else:
+                money.add({entry.cost.currency: entry.cost.amount})
+        self._derived.setdefault(metric.invocation_id, metric)
+        if money.unknown or any(currency != "USD" for currency in money.amounts):
+            money.unknown = min(1, money.unknown)  # one run
+            self._money.setdefault(metric.invocation_id, money)
+
+    # --- asking
+
+    def metrics(self) -> list[InvocationMetric]:
+        """Return the metrics in order of their beginning; one told by the host in place of one made of its run."""
+        metrics = [each for told in self._told.values() for each in told]
+        metrics += [each for name, each in self._derived.items() if name not in self._told]
+        return sorted(metrics, key=lambda metric: (metric.started_us, metric.invocation_id))
+
+    @property
+    def open_runs(self) -> int:
+        """How many runs have no end."""
+        return self._fold.open_runs
+
+    def open_money(self) -> Money:
+        """Return what the runs without an end cost so far, which is in no table of runs."""
+        money = Money()
+        for entry in self._fold.open_requests():
+            if entry.cost is None:
+                money.add({}, unknown=1)
+            else:
+                money.add({entry.cost.currency: entry.cost.amount})
+        return money
+
+    def cost_of(self, metric: InvocationMetric) -> Money:
+        """Return what an invocation cost, by currency."""
+        if metric.derived and metric.invocation_id in self._money:
+            return self._money[metric.invocation_id]
+        return Money(unknown=1) if metric.cost is None else Money({"USD": metric.cost})
+
+    def runs(self, by: Sequence[str]) -> dict[_Key, RunFigures]:
+        """Return the figures of runs by run, agent, phase and day, in order of their keys; () for all together."""
+        metrics = self.metrics()
+        causes = retry_causes(metrics)
+        groups: dict[_Key, RunFigures] = {}
+        for place, metric in enumerate(metrics):
+            figures = groups.setdefault(tuple(_value(metric, each) for each in by), RunFigures())
+            figures.runs += 1
+            figures.failed += not metric.success
+            figures.retries += place in causes
+            figures.infra_retries += causes.get(place) == "infrastructure"
+            figures.durations_ms.append(metric.duration_ms)
+            figures.tokens += metric.tokens or 0
+            cost = self.cost_of(metric)
+            figures.money.add(cost.amounts, cost.unknown)
+        return dict(sorted(groups.items(), key=lambda group: sort_key(group[0])))
+
+    def failures(self) -> dict[str, int]:
+        """Return how many invocations failed by each class of the infrastructure's errors, and by `code`."""
+        classes = Counter(
+            str(metric.error_class) if is_infrastructure(metric) else "code"
+            for metric in self.metrics()
+            if not metric.success
+        )
+        return dict(sorted(classes.items()))
+
+
+def sort_key(key: _Key) -> tuple[tuple[int, int, str], ...]:
+    """Order keys: numbers by their value, before text."""
+    return tuple(
+        (0, int(each), "") if each.isascii() and each.isdecimal() and len(each) < 16 else (1, 0, each)  # noqa: PLR2004 - no id of digits
+        for each in key
+    )
+
+
+def chart_bucket_ms(metrics: list[InvocationMetric]) -> float:
+    """Return the width of buckets that makes few enough bars."""
+    if not metrics:
+        return _WIDTHS_MS[0]
+    span_ms = (max(each.ended_us for each in metrics) - min(each.started_us for each in metrics)) / 1_000
+    width = next(
+        (width for width in _WIDTHS_MS if span_ms / width < _MOST_BUCKETS - 1), float(_WIDTHS_MS[-1])
+    )
+    while span_ms / width >= _MOST_BUCKETS - 1:
+        width *= 2
+    return width
+
+
+def in_order(figures: Mapping[tuple[str, ...], CallFigures]) -> Iterable[tuple[tuple[str, ...], CallFigures]]:
+    """Return figures in order of their keys."""
+    return sorted(figures.items(), key=lambda each: sort_key(each[0]))
+
+
+def percentile(durations: Iterable[float], share: float) -> float | None:
+    """Return the nearest-rank percentile: the least value that at least this share does not exceed; None of none."""
+    ordered = sorted(durations)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def check_dimensions(by: Sequence[str]) -> None:
+    """Raise ConfigurationError for what a table cannot be by."""
+    for each in by:
+        if each not in DIMENSIONS:
+            raise ConfigurationError(f"dimension {each!r} refused; give one of {', '.join(DIMENSIONS)}")
+    if {"model", "tool"} <= {*by}:
+        raise ConfigurationError(
+            "dimensions 'model' and 'tool' together refused; ask for one of them at a time"
+        )
+
+
+def _value(metric: InvocationMetric, dimension: str) -> str:
+    match dimension:
+        case "run":
+            return metric.invocation_id
+        case "agent":
+            return metric.agent
+        case "phase":
+            return str(phase_key(metric.phase))
+        case _:
+            return moment_of(metric.timestamp).date().isoformat()
+
+
+__all__ = [
+    "DIMENSIONS",
+    "SHARES",
+    "CallFigures",
+    "Money",
+    "RunFigures",
+    "RunReport",
+    "chart_bucket_ms",
+    "check_dimensions",
+    "in_order",
+    "percentile",
+    "sort_key",
+]
