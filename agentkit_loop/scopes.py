@@ -51,7 +51,7 @@ from agentkit_loop.sdk_values import input_items, last_message, tool_specs
 from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
 from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import clean_text, to_json
+from agentkit_loop.values import clean_text
 
 if TYPE_CHECKING:
     from agentkit_loop.emitter import EventEmitter
@@ -179,12 +179,9 @@ class RunScope:
             texts = self.request.open_texts()
             while (event := closing_event(self.state, ending, texts, self._durations())) is not None:
                 if isinstance(event, RunFinished):
-                    event = self._with_statistics(event)
+                    event = attrs.evolve(event, observers=self.emitter.stats())
                 self.tell(event)
             self.emitter.turn_id = self.emitter.open_run = None
-
-    def _with_statistics(self, event: RunFinished) -> RunFinished:
-        return attrs.evolve(event, observers=self.emitter.stats())
 
     def _is_answered(self) -> bool:
         """Whether the open exchange has come to its end: the last answer asks for nothing more."""

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from agentkit_reporting.log.rotate import Rotation
     from agentkit_reporting.logging import LoggingReporter
     from agentkit_reporting.policy import PolicyReporter
-    from agentkit_reporting.records.reading import RecordReader, read_records
-    from agentkit_reporting.records.store import RecordStore
+    from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
     from agentkit_reporting.records.bridges import forward_topics
     from agentkit_reporting.records.dispatcher import EventDispatcher
+    from agentkit_reporting.records.invocation_metric import InvocationMetric
+    from agentkit_reporting.records.invocations import InvocationMetricsCollector
     from agentkit_reporting.records.prometheus_metrics import PrometheusMetrics
+    from agentkit_reporting.records.reading import RecordReader, read_records
+    from agentkit_reporting.records.store import RecordStore
     from agentkit_reporting.records.subscriptions import DispatchFailure, Subscription
     from agentkit_reporting.records.topics import PayloadError, TopicPayload
     from agentkit_reporting.records.webhook import WebhookSink
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
         pagerduty_template,
         slack_template,
     )
-    from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
-    from agentkit_reporting.records.invocation_metric import InvocationMetric
-    from agentkit_reporting.records.invocations import InvocationMetricsCollector
     from agentkit_reporting.redaction.own_patterns import OwnPattern
     from agentkit_reporting.redaction.redactor import Redactor
     from agentkit_reporting.redaction.reporter import RedactingReporter
@@ -74,9 +74,9 @@ __all__ = [
     "OwnPattern",
     "PayloadError",
     "PolicyReporter",
+    "PrometheusMetrics",
     "RecordReader",
     "RecordStore",
-    "PrometheusMetrics",
     "RedactingReporter",
     "Redactor",
     "RequestUsage",

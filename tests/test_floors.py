@@ -154,7 +154,17 @@ REPORTING_FLOORS = (
     },
     {"cli.approvals", "cli.file_agent"},
     {"cli.answering", "cli.replay"},
-    {"cli.check", "cli.cost", "cli.demo", "cli.report", "cli.run", "cli.scan", "cli.schema", "cli.scrub", "cli.show"},
+    {
+        "cli.check",
+        "cli.cost",
+        "cli.demo",
+        "cli.report",
+        "cli.run",
+        "cli.scan",
+        "cli.schema",
+        "cli.scrub",
+        "cli.show",
+    },
     {"cli.resume", "cli.__main__"},
 )
 PACKAGE_ITSELF = "__init__"
