@@ -228,10 +228,11 @@ class EventEmitter:
 
     # --- telling
 
-    def emit(self, event: AgentEvent) -> None:
+    def emit(self, event: AgentEvent, *, is_json: bool = False) -> None:
         """Convert, stamp and tell an event of the host's; from inside an observer: after the current one.
 
-        Raises ConfigurationError for an event that was told before, ObserverError under FAIL_FAST.
+        is_json: its values are converted already. Raises ConfigurationError for an event that was told before,
+        ObserverError under FAIL_FAST.
         """
         with self._lock:
             if not is_emittable(event) or any(event is queued for queued in self._queued):
@@ -239,7 +240,7 @@ class EventEmitter:
                     f"{type(event).__name__} seq {getattr(event, 'seq', '?')} cannot be emitted; "
                     "make a new event"
                 )
-            convert_payload(event)
+            convert_payload(event, is_json=is_json)
             self._queued.append(event)
             if self.telling is None:  # otherwise this thread tells an event right now, and then the queue
                 self._tell_queued()

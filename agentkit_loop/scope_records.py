@@ -18,6 +18,8 @@ from agentkit_loop.values import clean_text, safe_repr, to_json
 HOST = "host"
 """The source of a cost that the host computed itself."""
 
+_ANY_TIME = dt.datetime.min.replace(tzinfo=dt.UTC)
+
 
 def usage_of(given: object) -> Usage:
     """Return counts: a Usage, the SDK's usage, or a mapping with the API's names; None is all unknown."""
@@ -78,3 +80,11 @@ def arguments_of(given: object) -> dict[str, Any]:
         return {}
     told = to_json(given)
     return told if isinstance(given, Mapping) and isinstance(told, dict) else {"value": told}
+
+
+def check_facts(usage: object, cost: object, error: object, duration_ms: object) -> None:
+    """Refuse what cannot be told, before anything is; raises ConfigurationError."""
+    usage_of(usage)
+    cost_of(cost, _ANY_TIME)
+    error_of(error)
+    duration_of(duration_ms)

@@ -38,6 +38,7 @@ from agentkit_loop.events import (
     RunFinished,
     RunStarted,
     ToolCallRequested,
+    ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
     TurnStarted,
@@ -46,6 +47,7 @@ from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import Pricing
 from agentkit_loop.run_context import RunContext
 from agentkit_loop.scope_calls import ToolCallScope
+from agentkit_loop.scope_records import check_facts
 from agentkit_loop.scope_requests import ModelCallScope
 from agentkit_loop.sdk_values import input_items, last_message, tool_specs
 from agentkit_loop.state import LoopState
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from agentkit_loop.emitter import EventEmitter
 
 _REMEMBERED = 1_000
+_CONVERTED = (ToolExecutionStarted, ToolResultReceived)  # by the call's scope, which shows it to the model
 
 NOT_TOLD = "The call has no result: nobody told one."
 """What is told of a call of which the loop goes on without a word."""
@@ -127,9 +130,7 @@ class RunScope:
     def __enter__(self) -> Self:
         with self.told_together():
             if self.emitter.open_run is not None or self._started is not None:
-                raise IllegalMoveError(
-                    "run", "open", "close it first; another session has an emitter of its own"
-                )
+                raise IllegalMoveError("run", "open", "close it first; another session has its own emitter")
             self._started = self.emitter.clock.monotonic()
             emitter, start = self.emitter, self._start
             if self.state.exchange_is_open:
@@ -300,6 +301,7 @@ class RunScope:
         or a mapping with the API's names) and stop_reason (as the API says it) say what is known. cost: an amount in
         USD or a Cost, where the host knows it. error: it failed. duration_ms: how long it took, if anybody measured.
         """
+        check_facts(usage, cost, error, duration_ms)
         with self.told_together():
             found = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
             if found in self._responses:
@@ -328,6 +330,7 @@ class RunScope:
         call, arguments: as of `tool_call`. error: what went wrong, be its text empty. duration_ms: how long it took,
         where somebody measured.
         """
+        check_facts(None, None, error, duration_ms)
         with self.told_together(), ToolCallScope(self, call, arguments) as body:
             if duration_ms is None:
                 body.note_unmeasured()
@@ -338,8 +341,7 @@ class RunScope:
     ) -> None:
         """Tell what was decided, and why, as CustomEvent `decision`.
 
-        kind: `tool_selection`, `reasoning`, `final_response`, or a word of the host's own. step: which one it was; by
-        default the number of turns before this one.
+        kind: `tool_selection`, `reasoning`, `final_response`, or a word of one's own. step: by default turns before this.
         """
         with self.told_together():
             told = max(self.state.turn_index - 1, 0) if step is None else step
@@ -359,7 +361,7 @@ class RunScope:
         """Tell one event."""
         if isinstance(event, TurnStarted):
             self.emitter.turn_id = f"turn-{self.state.turns + 1}"
-        self.emitter.emit(event)
+        self.emitter.emit(event, is_json=isinstance(event, _CONVERTED))
         if isinstance(event, TurnFinished):
             self.emitter.turn_id = self._exchange_began = None
 

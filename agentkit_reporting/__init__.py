@@ -22,12 +22,23 @@ if TYPE_CHECKING:
     from agentkit_reporting.logging import LoggingReporter
     from agentkit_reporting.policy import PolicyReporter
     from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
+    from agentkit_reporting.records.audit import AuditLedger, DecisionEntry, DecisionTrail
     from agentkit_reporting.records.bridges import forward_topics
     from agentkit_reporting.records.dispatcher import EventDispatcher
     from agentkit_reporting.records.invocation_metric import InvocationMetric
     from agentkit_reporting.records.invocations import InvocationMetricsCollector
     from agentkit_reporting.records.prometheus_metrics import PrometheusMetrics
     from agentkit_reporting.records.reading import RecordReader, read_records
+    from agentkit_reporting.records.step_log import (
+        LlmCallStep,
+        Percentiles,
+        RunSteps,
+        StepHeader,
+        StepLog,
+        StepRuns,
+        StepSummary,
+        ToolCallStep,
+    )
     from agentkit_reporting.records.store import RecordStore
     from agentkit_reporting.records.subscriptions import DispatchFailure, Subscription
     from agentkit_reporting.records.topics import PayloadError, TopicPayload
@@ -49,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PAGERDUTY_URL",
     "Account",
+    "AuditLedger",
     "BadLine",
     "BufferedReporter",
     "ChannelFullError",
@@ -58,6 +70,8 @@ __all__ = [
     "Conformance",
     "CostComponent",
     "CostLedger",
+    "DecisionEntry",
+    "DecisionTrail",
     "DecodeError",
     "DispatchFailure",
     "EventDispatcher",
@@ -67,12 +81,14 @@ __all__ = [
     "JsonlReporter",
     "LedgerEntry",
     "LedgerGroup",
+    "LlmCallStep",
     "LogReader",
     "LoggingReporter",
     "MetricsAggregate",
     "Overflow",
     "OwnPattern",
     "PayloadError",
+    "Percentiles",
     "PolicyReporter",
     "PrometheusMetrics",
     "RecordReader",
@@ -81,9 +97,15 @@ __all__ = [
     "Redactor",
     "RequestUsage",
     "Rotation",
+    "RunSteps",
     "SessionCheck",
     "StdoutReporter",
+    "StepHeader",
+    "StepLog",
+    "StepRuns",
+    "StepSummary",
     "Subscription",
+    "ToolCallStep",
     "TopicPayload",
     "TranscriptReporter",
     "Uploads",
@@ -106,6 +128,7 @@ __all__ = [
 
 _HOMES = {
     "Account": "accounting",
+    "AuditLedger": "records.audit",
     "BadLine": "log.read",
     "BufferedReporter": "buffered",
     "ChannelFullError": "event_queue",
@@ -115,6 +138,8 @@ _HOMES = {
     "Conformance": "conformance.findings",
     "CostComponent": "ledger",
     "CostLedger": "ledger",
+    "DecisionEntry": "records.audit",
+    "DecisionTrail": "records.audit",
     "DecodeError": "codec",
     "DispatchFailure": "records.subscriptions",
     "EventDispatcher": "records.dispatcher",
@@ -124,6 +149,7 @@ _HOMES = {
     "JsonlReporter": "jsonl",
     "LedgerEntry": "ledger",
     "LedgerGroup": "ledger",
+    "LlmCallStep": "records.step_log",
     "LogReader": "log.read",
     "LoggingReporter": "logging",
     "MetricsAggregate": "records.aggregate",
@@ -131,6 +157,7 @@ _HOMES = {
     "OwnPattern": "redaction.own_patterns",
     "PAGERDUTY_URL": "records.webhook_templates",
     "PayloadError": "records.topics",
+    "Percentiles": "records.step_log",
     "PolicyReporter": "policy",
     "PrometheusMetrics": "records.prometheus_metrics",
     "RecordReader": "records.reading",
@@ -139,9 +166,15 @@ _HOMES = {
     "Redactor": "redaction.redactor",
     "RequestUsage": "usage",
     "Rotation": "log.rotate",
+    "RunSteps": "records.step_log",
     "SessionCheck": "conformance.findings",
     "StdoutReporter": "stdout",
+    "StepHeader": "records.step_log",
+    "StepLog": "records.step_log",
+    "StepRuns": "records.step_log",
+    "StepSummary": "records.step_log",
     "Subscription": "records.subscriptions",
+    "ToolCallStep": "records.step_log",
     "TopicPayload": "records.topics",
     "TranscriptReporter": "transcript",
     "Uploads": "log.remote",

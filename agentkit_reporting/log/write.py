@@ -157,7 +157,8 @@ class LogWriter(LineWriter):
         self._opening: Opening | None = None  # of that descriptor
         self._look_at = math.inf  # by the monotonic clock: when to look at the file again
         self._room = math.inf  # how many bytes may be written before that
-        self._header = header
+        self.header = header
+        """The first line of each file that begins from here on."""
         self._turn = Turn(self.path)
         self._remote: RemoteLog | None = None
         if remote is not None:
@@ -245,8 +246,8 @@ class LogWriter(LineWriter):
             if self._rotator is not None:
                 self._rotator.begin(status)
                 self._room = -1  # look before the first line: what is there may be old, or large
-        if is_new and self._header is not None:
-            self._begin(self._header)
+        if is_new and self.header is not None:
+            self._begin(self.header)
 
     def _begin(self, header: bytes) -> None:
         """Write the first line of a file, unless another writer did meanwhile; raises OSError."""

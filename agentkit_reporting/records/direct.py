@@ -104,12 +104,13 @@ class DirectView(LoopObserver):
         if run is not None and run.is_open:
             run.__exit__(None if error is None else type(error), error, None)
 
-    def close(self) -> None:
+    def close(self) -> bool | None:
         """Tell the end of every run that was opened here; twice is harmless."""
         with self._runs_lock:
             open_here = list(self._runs)
         for session_id in open_here:
             self.end_run(session_id)
+        return None
 
     def __enter__(self) -> Self:
         return self

@@ -17,6 +17,7 @@ from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import (
     AgentEvent,
     ContentDelta,
+    CustomEvent,
     InputAccepted,
     ModelRequestFailed,
     ModelRequestFinished,
@@ -25,6 +26,8 @@ from agentkit_loop.events import (
     RunFailed,
     RunFinished,
     RunStarted,
+    ToolCallRequested,
+    ToolExecutionStarted,
     ToolResultReceived,
     TurnFinished,
     UsageUpdated,
@@ -411,3 +414,22 @@ def test_deltas_are_told_as_they_come() -> None:
                 assert len(told(recorder, ContentDelta)) <= number
     chunks = [getattr(event.delta, "chunk", "") for event in told(recorder, ContentDelta)]
     assert "".join(chunks) == "Hello there"
+
+
+def test_what_a_host_hands_over_is_converted_once() -> None:
+    recorder = EventRecorder()
+    call = ScriptedCall(name="search_web", input={"query": "x"})
+    with EventEmitter([recorder]) as emitter, emitter.run() as run:
+        with run.tool_call("own", {"ids": {1, 2}}) as body:
+            assert body.result({3}, duration_ms=240) == {"$set": [3]}
+        run.record_model_call(answer := _message(call), duration_ms=0.1)
+        (block,) = (each for each in answer["content"] if each["type"] == "tool_use")
+        with run.tool_call(block, {"$top": b"x"}) as body:
+            body.result("")
+        run.custom("note", {"$all": {4}})
+    results = told(recorder, ToolResultReceived)
+    assert (results[0].output, results[0].duration_ms) == ({"$set": [3]}, 240)
+    assert told(recorder, ToolCallRequested)[0].call.input == {"ids": {"$set": [1, 2]}}
+    assert told(recorder, ToolExecutionStarted)[1].input == {"$$top": {"$bytes": "eA=="}}
+    assert told(recorder, CustomEvent)[0].data == {"$$all": {"$set": [4]}}
+    assert told(recorder, ModelRequestFinished)[0].duration_ms == 0.1

@@ -1,0 +1,190 @@
+"""What the steps of a run come to: counts, tokens, costs, latencies. A pure function of the records."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import decimal
+import math
+from collections.abc import Collection, Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import attrs
+
+from agentkit_loop.usage import can_be_added
+from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeader, ToolCallStep
+
+__all__ = ["Percentiles", "StepSummary", "matching", "summary_of"]
+
+_EXACT = decimal.Context(prec=200)
+
+
+@attrs.frozen(kw_only=True)
+class Percentiles:
+    """How long something took, in ms. count: how many were measured; without any the rest is None.
+
+    A percentile lies between the two nearest values, in proportion (linear interpolation, the lowest value being p0 and
+    the highest p100): what `statistics.quantiles(…, method="inclusive")` and numpy's default give.
+    """
+
+    count: int = 0
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    maximum: float | None = None
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Percentiles:
+        """Return those of the values that are known."""
+        known = sorted(float(value) for value in values if value is not None and math.isfinite(value))
+        if not known:
+            return cls()
+        return cls(
+            count=len(known),
+            p50=_percentile(known, 50),
+            p95=_percentile(known, 95),
+            p99=_percentile(known, 99),
+            maximum=known[-1],
+        )
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    whole, part = divmod((len(ordered) - 1) * percent, 100)
+    if not part:
+        return ordered[whole]
+    return (ordered[whole] * (100 - part) + ordered[whole + 1] * part) / 100
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSummary:
+    """The figures of one run; `__dict__` holds them, and only them, as plain values for `logger.info(…, **it)`.
+
+    run_id. total_steps, llm_call_count, tool_call_count: records, failed ones too. total_tokens: all that are known,
+    those read from and written to the cache among them; then each kind by itself (input_tokens: the fresh ones;
+    reasoning_tokens: a part of output_tokens), 0 where none is known. error_count: steps that have an error, be its
+    text empty. duration_ms: from the run's beginning to the end of its last step, pauses included. costs: exact amounts
+    as text, by currency. unpriced_llm_calls: those with tokens and no cost. tool_latency_*_ms: see `Percentiles`, None
+    where nothing was measured. stop_reasons: how many answers ended so. tools: by name `calls`, `errors`, `p50_ms`,
+    `p95_ms`, `p99_ms`.
+    """
+
+    run_id: str
+    total_steps: int
+    llm_call_count: int
+    tool_call_count: int
+    total_tokens: int
+    error_count: int
+    duration_ms: float
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    costs: dict[str, str]
+    unpriced_llm_calls: int
+    tool_latency_p50_ms: float | None
+    tool_latency_p95_ms: float | None
+    tool_latency_p99_ms: float | None
+    stop_reasons: dict[str, int]
+    tools: dict[str, dict[str, Any]]
+
+
+def summary_of(run_id: str, steps: Iterable[Step], headers: Iterable[StepHeader] = ()) -> StepSummary:
+    """Return the figures of one run's steps."""
+    steps = tuple(steps)
+    asked = [step for step in steps if isinstance(step, LlmCallStep)]
+    called = [step for step in steps if isinstance(step, ToolCallStep)]
+    kinds = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens")
+    tokens = {kind: sum(getattr(step, kind) or 0 for step in asked) for kind in kinds}
+    latency = Percentiles.of(step.duration_ms for step in called)
+    return StepSummary(
+        run_id=run_id,
+        total_steps=len(steps),
+        llm_call_count=len(asked),
+        tool_call_count=len(called),
+        total_tokens=sum(tokens.values()),
+        error_count=sum(step.error is not None for step in steps),
+        duration_ms=_duration_ms(steps, headers),
+        **tokens,
+        reasoning_tokens=sum(step.reasoning_tokens or 0 for step in asked),
+        costs={currency: str(amount) for currency, amount in _costs(asked).items()},
+        unpriced_llm_calls=sum(step.cost is None and _has_tokens(step) for step in asked),
+        tool_latency_p50_ms=latency.p50,
+        tool_latency_p95_ms=latency.p95,
+        tool_latency_p99_ms=latency.p99,
+        stop_reasons=dict(collections.Counter(step.stop_reason for step in asked if step.stop_reason)),
+        tools=_tools(called),
+    )
+
+
+def _duration_ms(steps: Sequence[Step], headers: Iterable[StepHeader]) -> float:
+    """Return how long the run took so far; a step that was told later began before it was told."""
+    began = [header.ts for header in headers]
+    began += [step.ts - (step.duration_ms or 0.0) / 1e3 for step in steps]
+    if not steps:
+        return 0.0
+    return round(max(0.0, max(step.ts for step in steps) - min(began)) * 1e3, 3)
+
+
+def _has_tokens(step: LlmCallStep) -> bool:
+    return step.input_tokens is not None or step.output_tokens is not None
+
+
+def _costs(steps: Iterable[LlmCallStep]) -> dict[str, Decimal]:
+    costs: dict[str, Decimal] = {}
+    for step in steps:
+        if step.cost is None or step.currency is None:
+            continue
+        try:
+            amount = Decimal(step.cost)
+        except decimal.InvalidOperation:  # a record that somebody else wrote
+            continue
+        if can_be_added(amount):
+            costs[step.currency] = _EXACT.add(costs.get(step.currency, Decimal(0)), amount)
+    return costs
+
+
+def _tools(steps: Iterable[ToolCallStep]) -> dict[str, dict[str, Any]]:
+    by_name: dict[str, list[ToolCallStep]] = {}
+    for step in steps:
+        by_name.setdefault(step.tool, []).append(step)
+    tools: dict[str, dict[str, Any]] = {}
+    for name, calls in by_name.items():
+        latency = Percentiles.of(step.duration_ms for step in calls)
+        tools[name] = {
+            "calls": len(calls),
+            "errors": sum(step.error is not None for step in calls),
+            "p50_ms": latency.p50,
+            "p95_ms": latency.p95,
+            "p99_ms": latency.p99,
+        }
+    return tools
+
+
+def matching(
+    steps: Iterable[Step],
+    *,
+    run_id: str | None = None,
+    type: Literal["llm_call", "tool_call"] | None = None,  # noqa: A002 - the record's field
+    tool: str | Collection[str] | None = None,
+    model: str | Collection[str] | None = None,
+    stop_reason: str | Collection[str] | None = None,
+    errors: bool | None = None,
+) -> tuple[Step, ...]:
+    """Return the steps that are as each argument says, in order; None says nothing.
+
+    tool, model, stop_reason: one, or any of several. errors: those with an error, or those without.
+    """
+    wanted: dict[str, Any] = {
+        "run_id": run_id, "type": type, "tool": tool, "model": model, "stop_reason": stop_reason
+    }  # fmt: skip
+    asked = {
+        name: (each,) if isinstance(each, str) else each for name, each in wanted.items() if each is not None
+    }
+    return tuple(
+        step
+        for step in steps
+        if all(getattr(step, name, None) in values for name, values in asked.items())
+        and (errors is None or (step.error is not None) is errors)
+    )
