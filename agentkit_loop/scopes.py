@@ -341,7 +341,7 @@ class RunScope:
     ) -> None:
         """Tell what was decided, and why, as CustomEvent `decision`.
 
-        kind: `tool_selection`, `reasoning`, `final_response`, or a word of one's own. step: by default turns before this.
+        kind: `tool_selection`, `reasoning`, `final_response`, or a word of one's own. step: default: turns before this.
         """
         with self.told_together():
             told = max(self.state.turn_index - 1, 0) if step is None else step

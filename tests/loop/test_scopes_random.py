@@ -124,7 +124,9 @@ class Program:
                 run.decision("reasoning", "because")
             case _:
                 while self.blocks and self.draw(st.booleans()):
-                    with run.tool_call(self.blocks.pop()) as body:
+                    with run.tool_call(
+                        self.blocks.pop(), self.draw(st.sampled_from([None, {"$n": 9}]))
+                    ) as body:
                         leave(way_out)
                         body.result("found")
 
