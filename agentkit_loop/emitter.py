@@ -231,7 +231,7 @@ class EventEmitter:
     def emit(self, event: AgentEvent, *, is_json: bool = False) -> None:
         """Convert, stamp and tell an event of the host's; from inside an observer: after the current one.
 
-        is_json: its values are converted already. Raises ConfigurationError for an event that was told before,
+        is_json: all of it is converted already. Raises ConfigurationError for an event that was told before,
         ObserverError under FAIL_FAST.
         """
         with self._lock:
@@ -240,7 +240,8 @@ class EventEmitter:
                     f"{type(event).__name__} seq {getattr(event, 'seq', '?')} cannot be emitted; "
                     "make a new event"
                 )
-            convert_payload(event, is_json=is_json)
+            if not is_json:
+                convert_payload(event)
             self._queued.append(event)
             if self.telling is None:  # otherwise this thread tells an event right now, and then the queue
                 self._tell_queued()

@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from agentkit_loop.clock import Clock
 from agentkit_loop.closing import INTERRUPTED
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError
@@ -17,9 +18,10 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.open_calls import Call
-from agentkit_loop.scope_records import arguments_of, duration_of, error_of
+from agentkit_loop.scope_records import AsJson, arguments_of, duration_of, error_of
 from agentkit_loop.sdk_values import call_of
 from agentkit_loop.streaming import since
+from agentkit_loop.tool_context import RunningCall, running
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, clean_text, to_json
 
@@ -49,6 +51,7 @@ class ToolCallScope:
         self._arguments: dict[str, JSON] | None = None if arguments is None else arguments_of(arguments)
         self._call: Call | None = None
         self._token: Token[Call | None] | None = None
+        self._running: Token[RunningCall | None] | None = None
         self._started: float | None = 0.0
         self._took_ms: float | None = None  # where somebody else measured it
 
@@ -68,15 +71,13 @@ class ToolCallScope:
                 )
             )
         self._token = _current.set(call)
+        self._running = running.set(RunningCall(run.session_id, run.run_id, call.part.id, call.part.name))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            with contextlib.suppress(ValueError):  # left in another context than it was entered in
-                _current.reset(token)
+        self.leave_context()
         with self._run.told_together():
             if not self._is_open:
                 return
@@ -93,6 +94,26 @@ class ToolCallScope:
     ) -> None:
         self.__exit__(kind, error, trace)
 
+    def leave_context(self) -> None:
+        """Let the caller be outside of the call again; what is told of it may come later."""
+        token, self._token = self._token, None
+        running_token, self._running = self._running, None
+        with contextlib.suppress(ValueError):  # left in another context than it was entered in
+            if token is not None:
+                _current.reset(token)
+            if running_token is not None:
+                running.reset(running_token)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The ids of its session, run and call."""
+        return (self._run.session_id, self._run.run_id, self.call_id)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which it is measured."""
+        return self._run.emitter.clock
+
     @property
     def call_id(self) -> str:
         """The call's id in the events."""
@@ -103,19 +124,22 @@ class ToolCallScope:
         output: object,
         *,
         is_error: bool = False,
+        interrupted: bool = False,
         error: BaseException | ErrorInfo | str | None = None,
         duration_ms: float | None = None,
     ) -> JSON:
         """Tell what the model is shown of it; return that, as JSON.
 
         error: what went wrong; then it is an error, also where the text is empty, and without an output the model is
-        shown that text. duration_ms: how long it took, where that is not since the `with`.
+        shown that text. interrupted: it did not come to its end. duration_ms: how long it took, where that is not
+        since the `with`.
         """
         info = error_of(error)
-        told = to_json(output if output is not None or info is None else info.message)
+        given = output if output is not None or info is None else info.message
+        told = given.value if isinstance(given, AsJson) else to_json(given)
         with self._run.told_together():
             self._took_ms = duration_of(duration_ms)
-            self._tell(told, is_error=is_error or info is not None, error=info)
+            self._tell(told, is_error=is_error or info is not None, error=info, interrupted=interrupted)
         return told
 
     def note_unmeasured(self) -> None:

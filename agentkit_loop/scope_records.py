@@ -8,17 +8,27 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import attrs
+
+from agentkit_loop.content import clean_record
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.models.anthropic_stream import FINISH_REASONS
 from agentkit_loop.models.anthropic_usage import read_usage
 from agentkit_loop.sdk_values import as_dict
 from agentkit_loop.usage import Cost, ErrorInfo, Usage
-from agentkit_loop.values import clean_text, safe_repr, to_json
+from agentkit_loop.values import JSON, clean_text, safe_repr, to_json
 
 HOST = "host"
 """The source of a cost that the host computed itself."""
 
 _ANY_TIME = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
+@attrs.frozen
+class AsJson:
+    """A value that is JSON already, `$` forms too, and is told as it is."""
+
+    value: JSON
 
 
 def usage_of(given: object) -> Usage:
@@ -65,8 +75,10 @@ def duration_of(given: object) -> float | None:
 
 def error_of(given: object) -> ErrorInfo | None:
     """Return an error as data: an exception, an ErrorInfo, or its text, which may be empty; None is none."""
-    if given is None or isinstance(given, ErrorInfo):
-        return given
+    if given is None:
+        return None
+    if isinstance(given, ErrorInfo):
+        return clean_record(given)
     if isinstance(given, BaseException):
         return ErrorInfo.of(given)
     if not isinstance(given, str):
@@ -78,6 +90,8 @@ def arguments_of(given: object) -> dict[str, Any]:
     """Return a call's arguments by name, as JSON; what is no mapping stands under `value`."""
     if given is None:
         return {}
+    if isinstance(given, AsJson):
+        return dict(given.value)
     told = to_json(given)
     return told if isinstance(given, Mapping) and isinstance(told, dict) else {"value": told}
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from agentkit_loop.emitter import EventEmitter
 
 _REMEMBERED = 1_000
-_CONVERTED = (ToolExecutionStarted, ToolResultReceived)  # by the call's scope, which shows it to the model
+_CONVERTED = (ToolCallRequested, ToolExecutionStarted, ToolResultReceived)  # twice would change them (`$`)
 
 NOT_TOLD = "The call has no result: nobody told one."
 """What is told of a call of which the loop goes on without a word."""

@@ -96,16 +96,13 @@ def make_event(cls: type[AgentEvent], header: tuple[Any, ...], payload: tuple[An
     return event  # type: ignore[no-any-return]
 
 
-def convert_payload(event: AgentEvent, *, is_json: bool = False) -> None:
-    """Convert what a host put into an event to JSON, in place; once, before it is stamped.
-
-    is_json: its values are converted already, which twice would change (`$`).
-    """
+def convert_payload(event: AgentEvent) -> None:
+    """Convert what a host put into an event to JSON, in place; once, before it is stamped."""
     cls = type(event)
     for name in PAYLOAD_FIELDS[cls]:
         value = getattr(event, name)
         if name in _VALUE_FIELDS:
-            converted = value if value is None or is_json else to_json(value)
+            converted = value if value is None else to_json(value)
         elif isinstance(value, str):
             converted = clean_text(value)
         elif isinstance(value, Cost):

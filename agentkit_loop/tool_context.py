@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from contextvars import ContextVar
+from typing import NamedTuple, TypeAlias
 
 import attrs
 
@@ -32,6 +33,19 @@ class CustomFact:
 
 ToolSignal: TypeAlias = ToolProgressed | CustomFact
 """What a context sends to the driver."""
+
+
+class RunningCall(NamedTuple):
+    """The call whose body runs, as the events of its run name it."""
+
+    session_id: str
+    run_id: str
+    call_id: str
+    name: str
+
+
+running: ContextVar[RunningCall | None] = ContextVar("agentkit_running_call", default=None)
+"""Set around each body: by our loop on the tool's thread or task, by a hand-written one's `run.tool_call`."""
 
 
 class ToolContext:

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from agentkit_reporting.records.dispatcher import EventDispatcher
     from agentkit_reporting.records.invocation_metric import InvocationMetric
     from agentkit_reporting.records.invocations import InvocationMetricsCollector
+    from agentkit_reporting.records.profiler import SessionProfiler
     from agentkit_reporting.records.prometheus_metrics import PrometheusMetrics
     from agentkit_reporting.records.reading import RecordReader, read_records
+    from agentkit_reporting.records.session_budget import BudgetNotice, SessionBudget
+    from agentkit_reporting.records.session_context import current_session
+    from agentkit_reporting.records.session_span import SessionSpan
+    from agentkit_reporting.records.session_summary import SessionSummary
     from agentkit_reporting.records.step_log import (
         LlmCallStep,
         Percentiles,
@@ -41,7 +46,11 @@ if TYPE_CHECKING:
     )
     from agentkit_reporting.records.store import RecordStore
     from agentkit_reporting.records.subscriptions import DispatchFailure, Subscription
+    from agentkit_reporting.records.tool_recorder import ToolRecorder
+    from agentkit_reporting.records.tool_records import ToolRecord
     from agentkit_reporting.records.topics import PayloadError, TopicPayload
+    from agentkit_reporting.records.usage_entries import UsageEntry, UsageView
+    from agentkit_reporting.records.usage_store import UsageStore
     from agentkit_reporting.records.webhook import WebhookSink
     from agentkit_reporting.records.webhook_templates import (
         PAGERDUTY_URL,
@@ -62,6 +71,7 @@ __all__ = [
     "Account",
     "AuditLedger",
     "BadLine",
+    "BudgetNotice",
     "BufferedReporter",
     "ChannelFullError",
     "ChannelReceiver",
@@ -98,7 +108,11 @@ __all__ = [
     "RequestUsage",
     "Rotation",
     "RunSteps",
+    "SessionBudget",
     "SessionCheck",
+    "SessionProfiler",
+    "SessionSpan",
+    "SessionSummary",
     "StdoutReporter",
     "StepHeader",
     "StepLog",
@@ -106,16 +120,22 @@ __all__ = [
     "StepSummary",
     "Subscription",
     "ToolCallStep",
+    "ToolRecord",
+    "ToolRecorder",
     "TopicPayload",
     "TranscriptReporter",
     "Uploads",
+    "UsageEntry",
     "UsageReporter",
+    "UsageStore",
     "UsageTotals",
+    "UsageView",
     "WebhookSink",
     "WebhookTemplate",
     "account_of",
     "check_log",
     "compute_aggregate",
+    "current_session",
     "decode_event",
     "encode_event",
     "event_schema",
@@ -130,6 +150,7 @@ _HOMES = {
     "Account": "accounting",
     "AuditLedger": "records.audit",
     "BadLine": "log.read",
+    "BudgetNotice": "records.session_budget",
     "BufferedReporter": "buffered",
     "ChannelFullError": "event_queue",
     "ChannelReceiver": "channel",
@@ -167,7 +188,11 @@ _HOMES = {
     "RequestUsage": "usage",
     "Rotation": "log.rotate",
     "RunSteps": "records.step_log",
+    "SessionBudget": "records.session_budget",
     "SessionCheck": "conformance.findings",
+    "SessionProfiler": "records.profiler",
+    "SessionSpan": "records.session_span",
+    "SessionSummary": "records.session_summary",
     "StdoutReporter": "stdout",
     "StepHeader": "records.step_log",
     "StepLog": "records.step_log",
@@ -175,16 +200,22 @@ _HOMES = {
     "StepSummary": "records.step_log",
     "Subscription": "records.subscriptions",
     "ToolCallStep": "records.step_log",
+    "ToolRecord": "records.tool_records",
+    "ToolRecorder": "records.tool_recorder",
     "TopicPayload": "records.topics",
     "TranscriptReporter": "transcript",
     "Uploads": "log.remote",
+    "UsageEntry": "records.usage_entries",
     "UsageReporter": "usage",
+    "UsageStore": "records.usage_store",
     "UsageTotals": "usage",
+    "UsageView": "records.usage_entries",
     "WebhookSink": "records.webhook",
     "WebhookTemplate": "records.webhook_templates",
     "account_of": "accounting",
     "check_log": "conformance.check",
     "compute_aggregate": "records.aggregate",
+    "current_session": "records.session_context",
     "decode_event": "codec",
     "encode_event": "codec",
     "event_schema": "schema",

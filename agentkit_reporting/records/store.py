@@ -116,14 +116,15 @@ class RecordStore:
     ) -> None:
         self.close()
 
-    def append(self, record: Record) -> None:
+    def append(self, record: Record, *, is_json: bool = False) -> None:
         """Write one record; it has left the process when this returns.
 
+        is_json: all its values are clean JSON already, as those of events are, and need not be gone through.
         Before anything is written raises ConfigurationError for what is no record, RedactionError for one that could
         not be scrubbed, LogError once the store is closed; LogError also where it did not get out whole.
         """
         try:
-            told, is_redacted = self._scrubbed(fields_of(record))
+            told, is_redacted = self._scrubbed(fields_of(record, is_json=is_json))
             self._writer.write(_encode(told))
         except BaseException:
             self._failed.add()
@@ -262,7 +263,7 @@ class RecordStore:
         )
 
 
-def fields_of(record: Record) -> dict[str, JSON]:
+def fields_of(record: Record, *, is_json: bool = False) -> dict[str, JSON]:
     """Return what a record says, by field, as JSON; raises ConfigurationError for what is no record."""
     names: Any
     if isinstance(record, Mapping):
@@ -280,7 +281,10 @@ def fields_of(record: Record) -> dict[str, JSON]:
         raise ConfigurationError(
             f"{type(record).__name__} refused because it is no record; give a mapping or an attrs class's instance"
         )
-    return {name: scrub_json(getattr(record, name)) for name in names if not name.startswith("_")}
+    shown = [name for name in names if not name.startswith("_")]
+    if is_json:
+        return {name: getattr(record, name) for name in shown}
+    return {name: scrub_json(getattr(record, name)) for name in shown}
 
 
 def _names(value: object) -> bool:

@@ -433,3 +433,17 @@ def test_what_a_host_hands_over_is_converted_once() -> None:
     assert told(recorder, ToolExecutionStarted)[1].input == {"$$top": {"$bytes": "eA=="}}
     assert told(recorder, CustomEvent)[0].data == {"$$all": {"$set": [4]}}
     assert told(recorder, ModelRequestFinished)[0].duration_ms == 0.1
+
+
+def test_what_is_told_is_converted_once_and_shown_to_the_model_as_the_event_has_it() -> None:
+    recorder = EventRecorder()
+    with EventEmitter([recorder]) as emitter, emitter.run() as run:
+        with run.tool_call("search", {"$key": b"a"}) as body:
+            shown = body.result({"$key": b"b"})
+        run.decision("reasoning", "why", metadata={"$key": {1}})
+    (asked,) = told(recorder, ToolCallRequested)
+    (result,) = told(recorder, ToolResultReceived)
+    (decided,) = told(recorder, CustomEvent)
+    assert asked.call.input == {"$$key": {"$bytes": "YQ=="}}
+    assert shown == result.output == {"$$key": {"$bytes": "Yg=="}}
+    assert decided.data["metadata"] == {"$$key": {"$set": [1]}}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
 from agentkit_loop import (
     AfterToolResult,
@@ -44,11 +45,14 @@ from agentkit_reporting import (
     RedactingReporter,
     Redactor,
     Rotation,
+    SessionProfiler,
     StdoutReporter,
     Subscription,
+    ToolRecorder,
     TopicPayload,
     TranscriptReporter,
     UsageReporter,
+    UsageStore,
     WebhookSink,
     check_log,
     forward_topics,
@@ -192,3 +196,33 @@ async def use_async() -> None:
                 assert_type(step.result.text, str)
     async for event in agent.astream("hi"):
         assert_type(event, AgentEvent)
+
+
+recorder = ToolRecorder(allow={"search": ["query"]})
+
+
+@recorder.tool("search")
+async def search(query: str, *, limit: int = 3) -> list[str]:
+    """Search."""
+    return [query] * limit
+
+
+class Shop:
+    """Has a recorded method."""
+
+    @recorder.tool
+    def price(self, item: str) -> int:
+        """Return a price."""
+        return len(item)
+
+
+def record() -> None:
+    """Use the records once."""
+    found: Coroutine[Any, Any, list[str]] = search("x", limit=2)
+    found.close()
+    assert_type(recorder.instrument("length", len)("abc"), int)
+    assert_type(Shop().price("tea"), int)
+    with SessionProfiler("sessions.jsonl", print, budget=2).session("s") as span:
+        span.record_tokens(10, 5, 0.01)
+        assert_type(span.total_cost_usd, Decimal | None)
+    assert_type(UsageStore("usage.jsonl").since(hours=24).total_cost(), Decimal | None)
