@@ -119,11 +119,13 @@ EXPECTED = {
     "audit_logger.py": "TOOL_CALL {",
     "composite.py": "207 tokens",
     "control_points.py": "paid 90 to bob",
+    "direct_views.py": "1 infrastructure retry, 1 escalation, peak 2 costs by phase {'1': '0.0174'}",
     "handwritten_loop.py": "80 tokens sent",
     "production_log.py": "True · complete: 18 of 18 · complete: 18 of 18",
     "pipe_events.py": '"type":"run_finished"',
     "readme_agent.py": "It is an agent with one tool. 421",
     "real_model.py": "It is Friday. $0.005804",
+    "telemetry.py": "step 0: reasoning (observed): I do not know the figures.",
     "tool_call_counter.py": "3 tool calls",
 }
 
