@@ -118,7 +118,7 @@ from agentkit_loop.steps import (
     RunResult,
     Step,
 )
-from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.tool_context import RunningCall, ToolContext, current_call
 from agentkit_loop.tools import Tool, tool
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
@@ -132,7 +132,7 @@ if TYPE_CHECKING:
     from agentkit_loop.models.replay import ReplayModel
     from agentkit_loop.previews import Preview, preview
     from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
-    from agentkit_loop.scope_calls import ToolCallScope, current_call
+    from agentkit_loop.scope_calls import ToolCallScope
     from agentkit_loop.scope_requests import ModelCallScope
     from agentkit_loop.scopes import RunScope
 
@@ -237,6 +237,7 @@ __all__ = [
     "RunResult",
     "RunScope",
     "RunStarted",
+    "RunningCall",
     "ScriptedCall",
     "ScriptedFailure",
     "ScriptedModel",
@@ -292,7 +293,6 @@ _LATER = {
     "change_tools": "agentkit_loop.file_writing",
     "command_tool": "agentkit_loop.commands",
     "comparable": "agentkit_loop.replaying",
-    "current_call": "agentkit_loop.scope_calls",
     "preview": "agentkit_loop.previews",
     "replay": "agentkit_loop.replaying",
 }

@@ -246,6 +246,14 @@ class EventEmitter:
             if self.telling is None:  # otherwise this thread tells an event right now, and then the queue
                 self._tell_queued()
 
+    def emit_delta(self, request_id: str, delta: AnyDelta) -> None:
+        """Tell a fragment whose values are JSON already: `emit(ContentDelta(…))` the fast way, inside `together`."""
+        try:
+            self.tell_delta(request_id, delta)
+        finally:
+            if self._queued:
+                self._tell_queued()
+
     def _tell_queued(self) -> None:
         first: BaseException | None = None
         while self._queued:
@@ -314,6 +322,7 @@ class EventEmitter:
             if failures is not None:
                 self._settle(event, failures)
         finally:
+            self.telling = None  # an interrupt may have come between
             if exclusive is not None:
                 exclusive.release()
 
@@ -436,7 +445,5 @@ class EventEmitter:
 
 def _checked_id(name: str, given: object) -> str:
     if not isinstance(given, str) or not given:
-        raise ConfigurationError(
-            f"{name}={given!r} is no id; give text that is not empty, or None for a new one"
-        )
+        raise ConfigurationError(f"{name}={given!r} is no id; give text, or None for a new one")
     return clean_text(given)

@@ -40,9 +40,12 @@ class InterruptGuard:
         self._depth -= 1
         if self._depth:
             return
-        if self._installed:
+        if self._installed and threading.current_thread() is threading.main_thread():
             self._installed = False
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            if (
+                signal.getsignal(signal.SIGINT) == self._interrupt
+            ):  # otherwise the host has one of its own now
+                signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.pending and error is None:
             self.check()
         self.pending = False
@@ -53,8 +56,9 @@ class InterruptGuard:
             self.pending = False
             raise KeyboardInterrupt
 
+    # A generator may be closed by another thread, which cannot put the handler back: it does as the default one then.
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.waiting or self.pending:
+        if self.waiting or self.pending or not self._depth:
             self.pending = False
             self.waiting = False
             signal.default_int_handler(number, frame)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from contextvars import ContextVar, Token
+from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.closing import INTERRUPTED
 from agentkit_loop.content import ToolCallPart
-from agentkit_loop.errors import ConfigurationError, IllegalMoveError
+from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import (
     ToolCallRequested,
     ToolExecutionProgress,
@@ -29,20 +29,22 @@ if TYPE_CHECKING:
     from agentkit_loop.scopes import RunScope
 
 
-_current: ContextVar[Call | None] = ContextVar("agentkit_tool_call", default=None)
+CONVERTED = (ToolCallRequested, ToolExecutionStarted, ToolResultReceived)
+"""Events whose values are JSON when they are told: converted twice they would be others (`$`)."""
 
+NOT_TOLD = "The call has no result: nobody told one."
+"""What is told of a call of which the loop goes on without a word."""
 
-def current_call() -> ToolCallPart | None:
-    """Return the call whose `with` the caller is in; None outside of any. Threads see it in a copied context."""
-    call = _current.get()
-    return None if call is None or call.answered else call.part
+NOT_RUN = "The call was not started: the model's answer ended early."
+"""What is told of the calls of an answer that was cut, none of which may run."""
 
 
 class ToolCallScope:
     """One call; made by `RunScope.tool_call`.
 
     Tells ToolExecutionStarted as it is entered, and one ToolResultReceived: with `result`, or as it is left, by what
-    left it. An exception is the result's error, and goes on to the host.
+    left it. An exception is the result's error, and goes on to the host. Where the run, a cancel or the next turn has
+    ended the call in the meantime, what is said of it later changes nothing.
     """
 
     def __init__(self, run: RunScope, call: object, arguments: object) -> None:
@@ -50,7 +52,7 @@ class ToolCallScope:
         self._given = call
         self._arguments: dict[str, JSON] | None = None if arguments is None else arguments_of(arguments)
         self._call: Call | None = None
-        self._token: Token[Call | None] | None = None
+        self._has_result = False  # by the host
         self._running: Token[RunningCall | None] | None = None
         self._started: float | None = 0.0
         self._took_ms: float | None = None  # where somebody else measured it
@@ -59,7 +61,7 @@ class ToolCallScope:
         run = self._run
         with run.told_together():
             call = self._call = self._asked_for() or self._of_host()
-            edited: Any = None if self._arguments == call.part.input else self._arguments
+            edited: Any = None if call.is_own or self._arguments == call.part.input else self._arguments
             self._started = run.emitter.clock.monotonic()
             run.tell(
                 ToolExecutionStarted(
@@ -70,7 +72,6 @@ class ToolCallScope:
                     input=edited,
                 )
             )
-        self._token = _current.set(call)
         self._running = running.set(RunningCall(run.session_id, run.run_id, call.part.id, call.part.name))
         return self
 
@@ -79,7 +80,7 @@ class ToolCallScope:
     ) -> None:
         self.leave_context()
         with self._run.told_together():
-            if not self._is_open:
+            if self._has_result or not self._is_open:
                 return
             if error is None:
                 self.result(None)
@@ -96,13 +97,10 @@ class ToolCallScope:
 
     def leave_context(self) -> None:
         """Let the caller be outside of the call again; what is told of it may come later."""
-        token, self._token = self._token, None
-        running_token, self._running = self._running, None
+        token, self._running = self._running, None
         with contextlib.suppress(ValueError):  # left in another context than it was entered in
             if token is not None:
-                _current.reset(token)
-            if running_token is not None:
-                running.reset(running_token)
+                running.reset(token)
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -157,27 +155,21 @@ class ToolCallScope:
     # --- telling
 
     def _asked_for(self) -> Call | None:
-        """Return the call of the open round that is meant; None where no model asked."""
+        """Return the open call of the answer that is meant; None where no model asked, or it has started already."""
         if isinstance(self._given, str):
             return None
         wire_id, _, _ = call_of(self._given)
         call = self._run.state.asked_call(wire_id)
-        if call is not None and call.is_running:
-            raise IllegalMoveError("tool_call", "running", f"{wire_id} runs already; it has one result")
-        if call is not None:
-            return call
-        raise ConfigurationError(
-            f"call {wire_id!r} refused because no answer asked for it, or it has its result; give a tool_use block of "
-            "the last answer, or a tool's name and arguments"
-        )
+        return None if call is None or call.is_running else call
 
     def _of_host(self) -> Call:
-        """Tell a call that no model asked for."""
-        name = clean_text(str(self._given))
-        given = self._arguments or {}
-        part = ToolCallPart(id=self._run.state.next_own_call, name=name, input=given)
+        """Tell a call that no model asked for, or that it asked for and that runs once more: a result it has once."""
+        given = self._given
+        name, arguments = (clean_text(given), None) if isinstance(given, str) else call_of(given)[1:]
+        told = arguments if self._arguments is None else self._arguments
+        part = ToolCallPart(id=self._run.state.next_own_call, name=name, input=told or {})
         self._run.tell(ToolCallRequested(request_id="", call=part))
-        return self._run.state.call(part.id)
+        return self._run.state.find_call(part.id) or Call(part, "")  # the run has ended, and nothing was told
 
     @property
     def _is_open(self) -> bool:
@@ -195,8 +187,11 @@ class ToolCallScope:
         self, output: JSON, *, is_error: bool, error: ErrorInfo | None, interrupted: bool = False
     ) -> None:
         call = self._call
-        if call is None or call.answered:
+        if call is None or self._has_result:
             raise IllegalMoveError("result", "closed", "one call has one result, inside its `with`")
+        self._has_result = True
+        if call.answered:
+            return
         now = self._run.emitter.clock.monotonic()
         self._run.tell(
             ToolResultReceived(
@@ -209,3 +204,43 @@ class ToolCallScope:
                 error=error,
             )
         )
+
+
+# --- the calls of an answer that no scope tells
+
+
+def request_calls(run: RunScope) -> None:
+    """Tell the calls of the answer that were not told."""
+    for call in list(run.state.calls.values()):
+        if not call.requested:
+            run.tell(ToolCallRequested(request_id=call.request_id, call=call.part))
+
+
+def tell_sent_result(run: RunScope, wire_id: str, output: object, *, is_error: bool) -> None:
+    """Tell the result of a call that a request sends, and that nobody told; its tool may go on by itself."""
+    call = run.state.asked_call(wire_id)
+    if call is not None and call.is_running:
+        _answer(run, call, to_json(output), is_error=is_error)
+    elif call is not None:
+        with ToolCallScope(run, call.part, None) as body:
+            body.note_unmeasured()
+            body.result(output, is_error=is_error)
+
+
+def answer_unrun(run: RunScope, why: str) -> None:
+    """Tell of each open call of the answer that the loop goes on without its result."""
+    for call in run.state.open_calls:
+        if not call.is_own:
+            _answer(run, call, why, is_error=True)
+
+
+def _answer(run: RunScope, call: Call, output: JSON, *, is_error: bool) -> None:
+    run.tell(
+        ToolResultReceived(
+            call_id=call.part.id,
+            name=call.part.name,
+            output=output,
+            is_error=is_error,
+            not_started=not call.is_running,
+        )
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Container, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.errors import IllegalMoveError, ModelRequestError
@@ -15,7 +15,7 @@ from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
 from agentkit_loop.pricing import cost_or_why
 from agentkit_loop.scope_records import cost_of, duration_of, error_of, finish_reason_of, usage_of
-from agentkit_loop.sdk_values import answer_events, stream_event
+from agentkit_loop.sdk_values import answer_events, piece_of, stream_event
 from agentkit_loop.signals import Answered, RequestFault, UsageReported
 from agentkit_loop.streaming import since
 from agentkit_loop.usage import Cost, ErrorInfo, Usage
@@ -31,7 +31,9 @@ NO_ANSWER = "no answer was recorded; give it to call.record(response), or read i
 class ModelCallScope:
     """One request; made by `RunScope.model_call`.
 
-    Tells ModelRequestStarted as it is entered, and one end: with the answer, or as it is left, by what left it.
+    Tells ModelRequestStarted as it is entered, and one end: with the answer, or as it is left, by what left it. Where
+    the run or a cancel has ended it in the meantime, what comes of it later changes nothing. A stream read once more
+    inside is another attempt.
     Retries that the SDK makes by itself are not seen here: `max_retries=0` and a call for each attempt tell them.
     """
 
@@ -41,6 +43,8 @@ class ModelCallScope:
         self._messages = messages
         self._reader = AnswerReader()
         self._has_begun = False
+        self._is_told = False  # how it ended, by the host
+        self._parts: set[str] = set()  # that have begun
         self._id = ""
 
     def __enter__(self) -> Self:
@@ -97,13 +101,25 @@ class ModelCallScope:
     # --- the answer
 
     def record(self, response: object) -> None:
-        """Take an answer that came whole: the SDK's Message, or a dict of its shape."""
-        if self._reader.is_over and not self._is_open:
-            return  # it was read from the stream before
-        if not self._has_begun:
-            self._run.request.is_streamed = False
-        for event in answer_events(response):
-            self._take(event)
+        """Take an answer that came whole: the SDK's Message, a raw response of one, or a dict of its shape.
+
+        After its stream, read in part or to its end, it adds what was not told; another answer is another request.
+        """
+        events = list(answer_events(response))
+        with self._run.told_together():
+            told = self._reader.answer
+            if told is not None:
+                found = events[0]["message"].get("id")
+                if None not in (found, told.response_id) and found != told.response_id:
+                    self._run.record_model_call(response)
+                return
+            parts = {None, *self._parts}
+            if not self._has_begun:
+                self._run.request.is_streamed, parts = False, set()
+            elif self._is_open:
+                self._reader = AnswerReader()  # it reads the answer from its beginning
+            for event in events:
+                self._take(event, parts)
 
     def usage(self, usage: object, *, stop_reason: str | None = None, cost: object = None) -> None:
         """Take an answer of which only this is known.
@@ -112,20 +128,39 @@ class ModelCallScope:
         in USD or a Cost, where the host knows it; else the run's prices say it.
         """
         with self._run.told_together():
-            self._refuse_closed()
             counts = usage_of(usage)
             told = cost_of(cost, self._run.emitter.clock.now())
+            if not self._end_by_host():
+                return
             self._answer(Answer(finish_reason=finish_reason_of(stop_reason), usage=counts), told)
 
     def fail(self, error: BaseException | ErrorInfo | str) -> None:
         """Take note that there is no answer."""
         with self._run.told_together():
-            self._refuse_closed()
+            if not self._end_by_host():
+                return
             if isinstance(error, BaseException):
                 self._fail(error)
             else:
                 info = error_of(error) or ErrorInfo(type="Error", message="")
                 self._tell_fault(RequestFault(error=info, error_class="other"))
+
+    def end(
+        self,
+        response: object,
+        error: BaseException | ErrorInfo | str | None,
+        *,
+        usage: object,
+        stop_reason: str | None,
+        cost: object,
+    ) -> None:
+        """Take what is known of a request that is over: its error, else its answer, else what it used."""
+        if error is not None:
+            self.fail(error)
+        elif response is not None:
+            self.record(response)
+        else:
+            self.usage(usage, stop_reason=stop_reason, cost=cost)
 
     def note_duration(self, duration_ms: float | None) -> None:
         """Take note how long the request takes, where that is not until its end is told; None: nobody knows."""
@@ -137,15 +172,16 @@ class ModelCallScope:
 
         events: of `messages.create(stream=True)`, or of the object that `with messages.stream(…)` gives.
         """
-        for event in events:
-            self._take(stream_event(event))
-            yield event
+        with self._run.read():
+            for event in events:
+                self._hear(event)
+                yield event
         self._end()
 
     async def astream(self, events: AsyncIterable[E]) -> AsyncIterator[E]:
         """Do the same with the asynchronous client."""
         async for event in events:
-            self._take(stream_event(event))
+            self._hear(event)
             yield event
         self._end()
 
@@ -156,22 +192,61 @@ class ModelCallScope:
         request = self._run.state.request
         return request is not None and request.id == self._id
 
-    def _refuse_closed(self) -> None:
-        if not self._is_open:
+    def _is_heard(self) -> bool:
+        """Return whether the request is open; raise IllegalMoveError where the host has not begun it, or ended it."""
+        if not self._id or self._is_told:
             raise IllegalMoveError("answer", "closed", "one request has one answer, inside its `with`")
+        return self._is_open
 
-    def _take(self, event: dict[str, object]) -> None:
+    def _end_by_host(self) -> bool:
+        """Take note that the host says how it ended; the rest as of `_is_heard`."""
+        self._is_told = self._is_told or self._reader.answer is not None
+        is_open = self._is_heard()
+        self._is_told = True
+        return is_open
+
+    def _hear(self, event: object) -> None:
+        piece = piece_of(event)
+        if piece is not None and self._append(*piece):
+            return
+        said = stream_event(event)
+        if said is not None:
+            self._take(said)
+
+    def _append(self, index: int, field: str, text: str) -> bool:
+        """Tell a piece of an open block the short way: most of a stream; return whether it could be told so."""
+        run = self._run
+        with run.told_together():
+            signal = self._reader.piece(index, field, text) if self._is_open else None
+            if signal is None:
+                return False
+            run.emitter.emit_delta(self._id, run.request.append(signal))
+            return True
+
+    def _take(self, event: dict[str, Any], told: Container[str | None] = ()) -> None:
+        """Take an event of the answer. told: the parts whose beginning and pieces were told already."""
         with self._run.told_together():
-            self._refuse_closed()
+            if event.get("type") == "message_start" and self._has_begun and not told:
+                self._begin_again()
+            if not self._is_heard():
+                return
             self._has_begun = True
             for signal in self._reader.take(event):
-                self._tell(signal)
+                self._tell(signal, told)
             if self._reader.failure is not None:
                 self._fail(self._reader.failure)
             elif self._reader.answer is not None:
                 self._answer(self._reader.answer)
 
-    def _tell(self, signal: ModelSignal) -> None:
+    def _begin_again(self) -> None:
+        """Tell another attempt: the stream before was left for another one, inside of one `with`."""
+        if self._is_open:
+            self._fail(ModelRequestError("the stream was left for another one", error_class="stream_cut"))
+        self._reader, self._parts, self._is_told = AnswerReader(), set(), False
+        self._messages = None  # they were told
+        self.__enter__()
+
+    def _tell(self, signal: ModelSignal, told: Container[str | None]) -> None:
         run = self._run
         if isinstance(signal, UsageReport):
             cost, unpriced = self._cost(signal.model, signal.usage)
@@ -179,6 +254,10 @@ class ModelCallScope:
             for event in run.request.report(report):
                 run.tell(event)
         elif isinstance(signal, (BeginPart, AppendText, AppendBytes, CommitPart)):
+            is_open = isinstance(signal, CommitPart) and signal.part_id in run.request.previews
+            if signal.part_id in told and not is_open:
+                return
+            self._parts.add(signal.part_id)
             for event in run.request.delta(signal, run.emitter.clock.monotonic()):
                 run.tell(event)
 
@@ -194,7 +273,7 @@ class ModelCallScope:
         with self._run.told_together():
             if self._is_open:
                 for signal in self._reader.unreported():
-                    self._tell(signal)
+                    self._tell(signal, ())
                 self._fail(
                     ModelRequestError("the stream ended before its message_stop", error_class="stream_cut")
                 )

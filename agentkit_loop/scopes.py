@@ -37,39 +37,39 @@ from agentkit_loop.events import (
     InputAccepted,
     RunFinished,
     RunStarted,
-    ToolCallRequested,
-    ToolExecutionStarted,
-    ToolResultReceived,
     TurnFinished,
     TurnStarted,
 )
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import Pricing
 from agentkit_loop.run_context import RunContext
-from agentkit_loop.scope_calls import ToolCallScope
+from agentkit_loop.scope_calls import (
+    CONVERTED,
+    NOT_RUN,
+    NOT_TOLD,
+    ToolCallScope,
+    answer_unrun,
+    request_calls,
+    tell_sent_result,
+)
 from agentkit_loop.scope_records import check_facts
 from agentkit_loop.scope_requests import ModelCallScope
-from agentkit_loop.sdk_values import input_items, last_message, tool_specs
+from agentkit_loop.scope_telling import Telling
+from agentkit_loop.sdk_values import input_items, last_message, system_text, tool_specs
 from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
+from agentkit_loop.tool_context import current_call
 from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import clean_text
+from agentkit_loop.values import clean_text, to_json
 
 if TYPE_CHECKING:
     from agentkit_loop.emitter import EventEmitter
 
 _REMEMBERED = 1_000
-_CONVERTED = (ToolCallRequested, ToolExecutionStarted, ToolResultReceived)  # twice would change them (`$`)
-
-NOT_TOLD = "The call has no result: nobody told one."
-"""What is told of a call of which the loop goes on without a word."""
-
-NOT_RUN = "The call was not started: the model's answer ended early."
-"""What is told of the calls of an answer that was cut, none of which may run."""
 
 
 class RunScope:
-    """One run; made by `EventEmitter.run`. Its methods may be called from any thread.
+    """One run; made by `EventEmitter.run`. Its methods may be called from any thread; after its end they tell nothing.
 
     emitter: which tells. state: the fold of what the session has told. prices: what requests cost, None for nothing.
     """
@@ -94,21 +94,24 @@ class RunScope:
         self.prices = PriceBook() if prices == "default" else prices
         self.request = OpenRequest(state)
         self.chain = MessageChain()
+        self._telling = Telling(emitter)
         self._started: float | None = None
+        self._has_ended = False
         self._exchange_began: float | None = None
         self.failed_at: float | None = None
         self._responses: dict[str, None] = {}  # ids of the last answers that were told
         self._start = RunStarted(
             agent_name=agent_name,
             model=model,
-            system=system,
+            system=system_text(system),
             tools=tool_specs(tools),
             parameters=dict(parameters or {}),
             items=tuple(items),
             parent=parent,
             metadata=dict(metadata or {}),
         )
-        self.fixed = fixed_digests(self._start.tools, system, {"model": model, **dict(parameters or {})})
+        settings = to_json({"model": model, **dict(parameters or {})})
+        self.fixed = fixed_digests(self._start.tools, self._start.system, settings)
 
     @property
     def session_id(self) -> str:
@@ -145,7 +148,7 @@ class RunScope:
                 kept = None
             emitter.run_id, metadata = RunContext.join(start.metadata, kept)
             self.tell(attrs.evolve(start, metadata=metadata))
-            self._request_calls()
+            request_calls(self)
             emitter.open_run = self
         return self
 
@@ -162,9 +165,14 @@ class RunScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(error)
-        import asyncio  # noqa: PLC0415 - who is here has loaded it
+        try:
+            import asyncio  # noqa: PLC0415 - who is here has loaded it, but for loops of another kind
 
-        await asyncio.to_thread(self.emitter.flush)
+            flushed = asyncio.get_running_loop().run_in_executor(None, self.emitter.flush)
+        except RuntimeError:  # another library's loop, or one that takes no more work
+            self.emitter.flush()
+        else:
+            await flushed
 
     def _close(self, error: BaseException | None) -> None:
         """Tell the end of everything that is open, and of the run."""
@@ -183,6 +191,7 @@ class RunScope:
                     event = attrs.evolve(event, observers=self.emitter.stats())
                 self.tell(event)
             self.emitter.turn_id = self.emitter.open_run = None
+            self._has_ended = True
 
     def _is_answered(self) -> bool:
         """Whether the open exchange has come to its end: the last answer asks for nothing more."""
@@ -309,12 +318,7 @@ class RunScope:
             asked = model or getattr(response, "model", None) or self._start.model
             with ModelCallScope(self, clean_text(str(asked)), None) as call:
                 call.note_duration(duration_ms)
-                if error is not None:
-                    call.fail(error)
-                elif response is not None:
-                    call.record(response)
-                else:
-                    call.usage(usage, stop_reason=stop_reason, cost=cost)
+                call.end(response, error, usage=usage, stop_reason=stop_reason, cost=cost)
 
     def record_tool_call(
         self,
@@ -349,19 +353,27 @@ class RunScope:
 
     def custom(self, name: str, data: object = None) -> None:
         """Tell a fact of the host's own."""
-        self.emitter.emit(CustomEvent(name=name, data=data))
+        self.tell(CustomEvent(name=name, data=data))
 
     # --- for the scopes inside
 
-    def told_together(self) -> AbstractContextManager[object]:
-        """Keep other threads from telling between what is told inside; refused while an event is told."""
-        return self.emitter.together()
+    def told_together(self) -> AbstractContextManager[None]:
+        """Keep other threads and Ctrl-C from coming between what is told inside; refused while an event is told."""
+        return self._telling.together()
+
+    def read(self) -> AbstractContextManager[None]:
+        """Enter this while a stream is read, so that `told_together` costs little for each of its events."""
+        return self._telling.reading()
 
     def tell(self, event: AgentEvent) -> None:
-        """Tell one event."""
+        """Tell one event; nothing after the run's end, which other threads may not have heard of."""
+        if self._started is None:
+            raise IllegalMoveError("telling", "closed", "enter the run first: with emitter.run(…) as run")
+        if self._has_ended:
+            return
         if isinstance(event, TurnStarted):
             self.emitter.turn_id = f"turn-{self.state.turns + 1}"
-        self.emitter.emit(event, is_json=isinstance(event, _CONVERTED))
+        self.emitter.emit(event, is_json=isinstance(event, CONVERTED))
         if isinstance(event, TurnFinished):
             self.emitter.turn_id = self._exchange_began = None
 
@@ -369,11 +381,9 @@ class RunScope:
         """Tell what comes before a request: results and input that nobody told, and the turn."""
         self._refuse_open_request("model_call")
         state = self.state
-        if not state.run_is_open:
-            raise IllegalMoveError("model_call", "closed", "enter the run first: with emitter.run(…) as run")
         results, said = last_message(messages)
         for wire_id, output, is_error in results:
-            self._tell_sent_result(wire_id, output, is_error=is_error)
+            tell_sent_result(self, wire_id, output, is_error=is_error)
         self._end_cancelled()
         if (
             said
@@ -384,14 +394,6 @@ class RunScope:
         if state.failure is None and (not state.exchange_is_open or state.finish_reason is not None):
             self._begin_turn()
 
-    def _tell_sent_result(self, wire_id: str, output: object, *, is_error: bool) -> None:
-        """Tell the result of a call that a request sends, and that nobody told."""
-        call = self.state.asked_call(wire_id)
-        if call is not None and not call.is_running:
-            with ToolCallScope(self, call.part, None) as body:
-                body.note_unmeasured()
-                body.result(output, is_error=is_error)
-
     def _end_cancelled(self) -> None:
         """End the exchange that was cancelled, since the host goes on."""
         if self.state.cancelling and self.state.exchange_is_open:
@@ -401,12 +403,20 @@ class RunScope:
 
     def _begin_turn(self) -> None:
         state = self.state
-        if any(call.is_running for call in state.calls.values()):
+        inside = current_call()
+        call = (
+            None
+            if inside is None or inside.session_id != self.session_id
+            else state.calls.get(inside.call_id)
+        )
+        if call is not None and call.is_running:
             raise IllegalMoveError(
-                "turn", "running tools", "leave the `with` of each call of the answer first"
+                "turn",
+                "running the tool that wants it",
+                "tell what a tool asks a model by a run of its own: EventEmitter(observers).run(parent=…)",
             )
         self._end_cancelled()
-        self._answer_unrun(NOT_TOLD)
+        answer_unrun(self, NOT_TOLD)
         if not state.exchange_is_open:
             self._exchange_began = self.emitter.clock.monotonic()
         self.tell(TurnStarted(index=state.turn_index + 1))
@@ -414,30 +424,13 @@ class RunScope:
     def note_answer(self, response_id: str | None) -> None:
         """Tell the calls of the answer, and that they do not run where it was cut."""
         state = self.state
-        if response_id is not None:
+        if response_id:
             self._responses[response_id] = None
             if len(self._responses) > _REMEMBERED:
                 del self._responses[next(iter(self._responses))]
-        self._request_calls()
+        request_calls(self)
         if state.finish_reason in STOPPING_REASONS:
-            self._answer_unrun(NOT_RUN)
-
-    def _request_calls(self) -> None:
-        """Tell the calls of the answer that were not told."""
-        for call in list(self.state.calls.values()):
-            if not call.requested:
-                self.tell(ToolCallRequested(request_id=call.request_id, call=call.part))
-
-    def _answer_unrun(self, why: str) -> None:
-        """Tell of each open call of the answer that it did not run here."""
-        for call in self.state.open_calls:
-            if not call.is_own:
-                part = call.part
-                self.tell(
-                    ToolResultReceived(
-                        call_id=part.id, name=part.name, output=why, is_error=True, not_started=True
-                    )
-                )
+            answer_unrun(self, NOT_RUN)
 
     def cut_request(self) -> None:
         """Tell the end of a request that nobody will finish."""
@@ -447,4 +440,8 @@ class RunScope:
 
     def _refuse_open_request(self, move: str) -> None:
         if self.state.request is not None:
-            raise IllegalMoveError(move, "streaming", "leave the `with` of the open model call first")
+            raise IllegalMoveError(
+                move,
+                "streaming",
+                "leave the `with` of the open model call first; what goes on beside it has a run of its own",
+            )

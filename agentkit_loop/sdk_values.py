@@ -6,7 +6,9 @@ itself is never imported.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 from agentkit_loop.content import AnyPart, CustomPart, Item, Part, TextPart, ToolCallPart, ToolSpec
@@ -14,6 +16,9 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.models.anthropic_wire import PROVIDER
 from agentkit_loop.tools import Tool, as_tool
 from agentkit_loop.values import JSON, clean_text, safe_repr, to_json
+
+_ADDED = frozenset({"text", "thinking", "signature", "citation", "input_json", "compaction"})
+"""Events of the SDK's helper: what it has read so far, told again with each piece."""
 
 _PREVIEWS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 
@@ -31,29 +36,36 @@ def as_dict(value: object) -> dict[str, Any]:
     return given
 
 
-def stream_event(event: object) -> dict[str, Any]:
-    """Return one event of a stream as a dict; the three that come for every piece without a detour."""
-    if getattr(event, "type", None) == "content_block_delta":
-        found: Any = event
-        delta = found.delta
-        field = _PREVIEWS.get(getattr(delta, "type", ""))
-        if field is not None:
-            return {
-                "type": "content_block_delta",
-                "index": found.index,
-                "delta": {"type": delta.type, field: getattr(delta, field)},
-            }
-    return as_dict(event)
+def piece_of(event: Any) -> tuple[int, str, str] | None:
+    """Return block, field and text of a piece of what is streamed, as of the SDK; None for all else."""
+    if getattr(event, "type", None) != "content_block_delta":
+        return None
+    delta = event.delta
+    field = _PREVIEWS.get(getattr(delta, "type", ""))
+    return None if field is None else (event.index, field, getattr(delta, field))
+
+
+def stream_event(event: object) -> dict[str, Any] | None:
+    """Return one event of a stream as a dict; None for what the SDK's helper adds, which says nothing new.
+
+    Of ends the helper repeats what has ended; that is left out.
+    """
+    found: Any = event
+    kind = getattr(event, "type", None)
+    if kind in _ADDED:
+        return None
+    if kind == "content_block_stop":
+        return {"type": kind, "index": found.index}
+    return {"type": kind} if kind == "message_stop" else as_dict(event)
 
 
 def answer_events(message: object) -> Iterator[dict[str, Any]]:
-    """Yield an answer that came whole (a `Message`) as the events of the stream that it could have been."""
-    whole = as_dict(message)
-    blocks = whole.get("content")
-    if not isinstance(blocks, list):
-        raise ConfigurationError(
-            f"{safe_repr(message)} refused because it has no content; give the SDK's Message"
-        )
+    """Yield an answer that came whole (a `Message`, or the raw response of one) as the stream that it could have been.
+
+    Raises ConfigurationError for anything else.
+    """
+    whole = _message(message)
+    blocks = whole["content"] or ()
     usage = whole.get("usage")
     yield {"type": "message_start", "message": {**whole, "content": [], "usage": usage}}
     for index, block in enumerate(blocks):
@@ -62,6 +74,23 @@ def answer_events(message: object) -> Iterator[dict[str, Any]]:
     delta = {"stop_reason": whole.get("stop_reason"), "stop_details": whole.get("stop_details")}
     yield {"type": "message_delta", "delta": delta, "usage": usage}
     yield {"type": "message_stop"}
+
+
+def _message(given: object) -> dict[str, Any]:
+    is_raw = hasattr(given, "http_response") and not inspect.iscoroutinefunction(
+        getattr(given, "parse", None)
+    )
+    found: Any = given.parse() if is_raw else given  # type: ignore[attr-defined] # of `with_raw_response`
+    try:
+        whole = as_dict(found)
+    except ConfigurationError:
+        whole = {}
+    if not isinstance(whole.get("content", ""), (list, tuple, NoneType)):
+        raise ConfigurationError(
+            f"{safe_repr(given)} refused because it has no content; give the SDK's Message, or read its stream "
+            "through call.stream(…)"
+        )
+    return whole
 
 
 def input_items(content: object) -> tuple[Item, ...]:
@@ -130,15 +159,25 @@ def call_of(block: object) -> tuple[str, str, dict[str, JSON]]:
     return clean_text(call_id), clean_text(name), told if isinstance(told, dict) else {}
 
 
+def system_text(given: object) -> str | None:
+    """Return a system prompt as text: that of the API's blocks, a paragraph each; what says none is None."""
+    if not given:
+        return None
+    if isinstance(given, str):
+        return given
+    blocks = given if isinstance(given, Iterable) and not isinstance(given, (bytes, Mapping)) else [given]
+    return "\n\n".join(str(as_dict(block).get("text", "")) for block in blocks)
+
+
 def tool_specs(tools: Iterable[object]) -> tuple[ToolSpec, ...]:
-    """Return what the model is told of tools: dicts of the API, ToolSpecs, Tools or functions."""
-    return tuple(_tool_spec(each) for each in tools)
+    """Return what the model is told of tools: the API's dicts, the SDK's tools, ToolSpecs, Tools or functions."""
+    return tuple(_tool_spec(each) for each in tools or ())  # the SDK's own word for none is false
 
 
 def _tool_spec(given: Any) -> ToolSpec:
     if isinstance(given, ToolSpec):
         return given
-    if isinstance(given, Tool) or callable(given):
+    if isinstance(given, Tool) or (callable(given) and not hasattr(given, "to_dict")):
         return as_tool(given).spec
     told = as_dict(given)
     schema = to_json(told.get("input_schema") or {})

@@ -87,14 +87,19 @@ class OpenRequest:
             if delta.kind == "text":
                 self._text_parts.add(delta.part_id)
         elif isinstance(delta, AppendText):
-            delta = AppendText(delta.part_id, clean_text(delta.chunk))
-            self.previews[delta.part_id].append(delta.chunk)
+            delta = self.append(delta)
         elif isinstance(delta, CommitPart):
             del self.previews[delta.part_id]
             delta = CommitPart(delta.part_id, self._own(clean_part(delta.part)))
             if isinstance(delta.part, TextPart):
                 self.committed.append(delta.part.text)
         yield ContentDelta(request_id=request.id, delta=delta)
+
+    def append(self, piece: AppendText) -> AppendText:
+        """Take a piece of a part that has begun; return it as it is told."""
+        clean = clean_text(piece.chunk)
+        self.previews[piece.part_id].append(clean)
+        return piece if clean is piece.chunk else AppendText(piece.part_id, clean)
 
     def _own(self, part: Any) -> Any:
         """Rename a call whose id the session has seen."""

@@ -48,6 +48,11 @@ running: ContextVar[RunningCall | None] = ContextVar("agentkit_running_call", de
 """Set around each body: by our loop on the tool's thread or task, by a hand-written one's `run.tool_call`."""
 
 
+def current_call() -> RunningCall | None:
+    """Return the call whose body the caller is in; None outside of any. Threads see it in a copied context."""
+    return running.get()
+
+
 class ToolContext:
     """What a running tool may use; made by the driver for each attempt of a call. Safe to share by threads.
 

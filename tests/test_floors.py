@@ -43,7 +43,7 @@ LOOP_FLOORS = (
     {"signals", "models.anthropic", "settings", "testing_messages", "file_tools", "file_writing"},
     {"moves", "closing", "steps", "execution", "intake", "testing_server", "compacting"},
     {"aside", "calls", "streaming", "lineage", "child_spending", "live_bodies", "sdk_values"},
-    {"resuming", "scope_records"},
+    {"resuming", "scope_records", "scope_telling"},
     {"scope_calls", "scope_requests", "scope_state"},
     {"scopes"},
     {"requests", "recordings"},

@@ -130,6 +130,14 @@ class AnswerReader:
             self._fail(_malformed(f"an event that is none of the Messages API's, {str(event)[:120]!r}"))
         return signals
 
+    def piece(self, index: int, field: str, text: object) -> AppendText | None:
+        """Take a piece of a block as `take` does, the short way; None, and nothing taken, where it is none to tell."""
+        block = self._blocks.get(index)
+        if self.is_over or block is None or block.preview != field or not text or type(text) is not str:
+            return None
+        block.pieces.setdefault(field, []).append(text)
+        return AppendText(block.part_id, text)
+
     def check(self) -> None:
         """Raise the failure that came inside the stream, if one did."""
         if self.failure is not None:

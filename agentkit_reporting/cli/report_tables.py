@@ -190,7 +190,7 @@ def as_text(report: RunReport, by: Sequence[str]) -> str:
     with console.capture() as captured:
         if not by:
             console.print(_facts_grid(report))
-            chart = _chart(report.metrics(), plain=not _can_draw())
+            chart = _chart(report.metrics(), columns=console.width, plain=not _can_draw())
             if chart:
                 console.print(f"\n{chart}")
         for place, table in enumerate(_tables(report, by)):
@@ -242,11 +242,11 @@ def _grid(table: Table, columns: int) -> Any:
     return grid
 
 
-def _chart(metrics: list[InvocationMetric], *, plain: bool) -> str:
-    """Return how many ran at once over time, as a row of bars."""
+def _chart(metrics: list[InvocationMetric], *, columns: int, plain: bool) -> str:
+    """Return how many ran at once over time, as a row of bars that fits."""
     if not metrics:
         return ""
-    bucket_ms = chart_bucket_ms(metrics)
+    bucket_ms = chart_bucket_ms(metrics, columns - 2)
     bars = _PLAIN_BARS if plain else _BARS
     buckets = compute_aggregate(metrics, bucket_ms=bucket_ms).parallelism_over_time
     peak = max(bucket["concurrent"] for bucket in buckets)
@@ -273,7 +273,7 @@ def as_markdown(report: RunReport, by: Sequence[str]) -> str:
     if not by:
         facts = [(name, told) for name, told in _facts(report)]
         parts.append("# Report\n\n" + "\n".join(f"- **{name}**: {_escaped(told)}" for name, told in facts))
-        chart = _chart(report.metrics(), plain=False)
+        chart = _chart(report.metrics(), columns=_WIDTH, plain=False)
         if chart:
             parts.append(f"```text\n{chart}\n```")
     for table in _tables(report, by):

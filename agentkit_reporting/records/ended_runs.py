@@ -111,6 +111,11 @@ class _OpenRun:
     finish_reason: str = ""
     was_cut: bool = False
 
+    @property
+    def only_carries(self) -> bool:
+        """Whether it is there for metrics that the host recorded, and no invocation."""
+        return self.carried > 0 and not self.requests and not self.calls
+
 
 class RunFold:
     """Takes events, returns each run as it ends. Not for several threads at once.
@@ -149,8 +154,8 @@ class RunFold:
 
     @property
     def open_runs(self) -> int:
-        """How many runs have no end so far."""
-        return len(self._open)
+        """How many runs have no end so far, but for those that only carry metrics."""
+        return sum(not run.only_carries for run in self._open.values())
 
     def open_requests(self) -> Iterator[LedgerEntry]:
         """Yield the requests of the runs that have no end so far."""
@@ -214,7 +219,7 @@ class RunFold:
         self._ended.add(place)
         suspended = isinstance(event, RunFinished) and event.outcome == "suspended"
         self._runs[event.session_id] = (event.run_id, run.attempt or 1, suspended)
-        if run.carried and not run.requests and not run.calls:
+        if run.only_carries:
             return None
         session_id, run_id = place
         entries = tuple(_entry(session_id, run_id, run, report) for report in run.reports.values())

@@ -17,17 +17,18 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, CustomEvent
-from agentkit_loop.observers import FailurePolicy, LoopObserver, Observer, Registration
+from agentkit_loop.ids import new_id
+from agentkit_loop.observers import FailurePolicy, Observer, Registration
 from agentkit_reporting.accounting import Account
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
+from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.ended_runs import FOLDED, METRIC_RECORDED, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric
 from agentkit_reporting.records.store import RecordStore, read_records
@@ -45,13 +46,14 @@ class Logger(Protocol):
         """Log a warning, its arguments put in by `%`."""
 
 
-class InvocationMetricsCollector(LoopObserver):
+class InvocationMetricsCollector(DirectView):
     """Keeps a metric for each invocation; shared by sessions, threads and tasks.
 
     metrics_dir: where METRICS_FILE is, made with the first record; several collectors and processes may append to one.
     logger: is told of malformed lines; by default `agentkit.metrics` of the standard logging. observers: are told what
-    `record` tells. emitter: tells it instead of one of the collector's own. derive: whether the runs that it observes
-    become metrics by themselves. rotation: none by default: metrics are kept. clock: of its own emitter.
+    `record` tells, as a run of the collector's own, which `close` ends. emitter: tells it instead, in its open run.
+    derive: whether the runs that it observes become metrics by themselves. rotation: none by default: metrics are
+    kept. clock: of its own run.
 
     Memory: about 1 kB for each metric. Closing it is for who made it; a record after that raises LogError.
     """
@@ -77,20 +79,20 @@ class InvocationMetricsCollector(LoopObserver):
         self._fold = RunFold()
         self._kept = _Kept()
         self._direct = _Direct()
-        self._emitter = self._registered(emitter, observers, clock)
-
-    def _registered(
-        self, emitter: EventEmitter | None, observers: Iterable[Observer | Registration], clock: Clock | None
-    ) -> EventEmitter:
+        self._is_closed = False
         # An error of the collector's is for who calls `record`; there is nothing to be logged of it.
         own = Registration(self, policy=FailurePolicy.ACCUMULATE)
         if emitter is None:
-            return EventEmitter([own, *observers], clock=clock)
+            kept: Any = [_logging(each) for each in observers]
+            super().__init__(observers=kept, policy=own.policy or FailurePolicy.LOG, clock=clock)
+            self._session_id: str | None = new_id("metrics")
+            return
+        self._session_id = None
         if all(each is not self for each in emitter.observers):
             emitter.add_observer(own)
         for observer in observers:
             emitter.add_observer(observer)
-        return emitter
+        super().__init__(emitter=emitter)
 
     # --- telling
 
@@ -102,8 +104,12 @@ class InvocationMetricsCollector(LoopObserver):
         Raises ConfigurationError for what is no metric, LogError where it could not be written.
         """
         told = metric if isinstance(metric, InvocationMetric) else InvocationMetric.of_record(metric)
+        if self._is_closed:
+            raise LogError(
+                "a metric refused because the collector was closed; record it before", path=str(self.path)
+            )
         self._direct.error = None
-        self._emitter.emit(CustomEvent(name=METRIC_RECORDED, data={"metric": told.as_record()}))
+        self.run_of(self._session_id).custom(METRIC_RECORDED, {"metric": told.as_record()})
         if self._direct.error is not None:
             raise self._direct.error
 
@@ -223,16 +229,17 @@ class InvocationMetricsCollector(LoopObserver):
         return self._store.flush(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Flush and close the file; twice is harmless."""
+        """End the run of the collector's own, flush and close the file; twice is harmless."""
+        self._is_closed = True
+        super().close()
         return self._store.close(timeout_s)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _logging(observer: Observer | Registration) -> Registration:
+    """Return an observer with the policy that it would have without the collector beside it."""
+    return (
+        observer if isinstance(observer, Registration) else Registration(observer, policy=FailurePolicy.LOG)
+    )
 
 
 class _Kept:

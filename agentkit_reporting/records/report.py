@@ -130,18 +130,22 @@ class RunReport:
         self._fold = RunFold()
         self._runs: dict[tuple[str, str], _Run] = {}
         self._classes: dict[tuple[str, str], str] = {}  # of the last failed request of an open run
-        self._told: dict[str, list[InvocationMetric]] = {}  # by id
+        self._filed: Counter[InvocationMetric] = Counter()  # of files of metrics
+        self._told: Counter[InvocationMetric] = Counter()  # by events
         self._derived: dict[str, InvocationMetric] = {}
         self._money: dict[str, Money] = {}  # of runs that did not cost known USD alone
 
     # --- taking
 
     def add(self, metric: InvocationMetric) -> None:
-        """Take a metric: of a file of metrics, or told by an event."""
+        """Take a metric of a file of metrics."""
+        self._add(metric, self._filed)
+
+    def _add(self, metric: InvocationMetric, places: Counter[InvocationMetric]) -> None:
         if metric.derived:
             self._derived.setdefault(metric.invocation_id, metric)
         else:
-            self._told.setdefault(metric.invocation_id, []).append(metric)
+            places[metric] += 1
 
     def take(self, event: AgentEvent) -> None:
         """Take an event."""
@@ -179,7 +183,9 @@ class RunReport:
 
     def _take_metric(self, data: Any) -> None:
         try:
-            self.add(InvocationMetric.of_record(data.get("metric") if isinstance(data, dict) else data))
+            self._add(
+                InvocationMetric.of_record(data.get("metric") if isinstance(data, dict) else data), self._told
+            )
         except ConfigurationError:
             return  # whoever told it was refused when it did
 
@@ -211,9 +217,13 @@ class RunReport:
     # --- asking
 
     def metrics(self) -> list[InvocationMetric]:
-        """Return the metrics in order of their beginning; one told by the host in place of one made of its run."""
-        metrics = [each for told in self._told.values() for each in told]
-        metrics += [each for name, each in self._derived.items() if name not in self._told]
+        """Return the metrics in order of their beginning; one told by the host in place of one made of its run.
+
+        What was recorded is in a log and in the file of metrics: given both, it counts once.
+        """
+        metrics = list((self._filed | self._told).elements())
+        own = {each.invocation_id for each in metrics}
+        metrics += [each for name, each in self._derived.items() if name not in own]
         return sorted(metrics, key=lambda metric: (metric.started_us, metric.invocation_id))
 
     @property
@@ -272,15 +282,14 @@ def sort_key(key: _Key) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def chart_bucket_ms(metrics: list[InvocationMetric]) -> float:
-    """Return the width of buckets that makes few enough bars."""
+def chart_bucket_ms(metrics: list[InvocationMetric], bars: int = _MOST_BUCKETS) -> float:
+    """Return the width of buckets that makes no more than so many bars, and never more than 60."""
     if not metrics:
         return _WIDTHS_MS[0]
     span_ms = (max(each.ended_us for each in metrics) - min(each.started_us for each in metrics)) / 1_000
-    width = next(
-        (width for width in _WIDTHS_MS if span_ms / width < _MOST_BUCKETS - 1), float(_WIDTHS_MS[-1])
-    )
-    while span_ms / width >= _MOST_BUCKETS - 1:
+    most = max(1, min(bars, _MOST_BUCKETS) - 1)  # a span touches one bucket more than it is long
+    width = next((width for width in _WIDTHS_MS if span_ms / width < most), float(_WIDTHS_MS[-1]))
+    while span_ms / width >= most:
         width *= 2
     return width
 

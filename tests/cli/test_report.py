@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agentkit_reporting import InvocationMetricsCollector, read_events
+from agentkit_reporting import InvocationMetricsCollector, JsonlReporter, read_events
 from tests.cli.report_samples import HOSTILE, write_metrics, write_pipeline
 from tests.cli.terminals import OnTerminal
 from tests.cli.test_command_line import ENVIRONMENT, agentkit
+from tests.reporting.metric_samples import metric
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 OUTPUTS = {
@@ -94,6 +95,19 @@ def test_a_log_and_the_metrics_that_were_made_of_it_count_once(folder: Path, tmp
         assert json.loads(agentkit(*places, cwd=tmp_path).stdout) == alone
 
 
+def test_metrics_that_were_recorded_and_told_count_once(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    with InvocationMetricsCollector(tmp_path, observers=[JsonlReporter(log)]) as collector:
+        for number in (1, 2, 2):
+            collector.record(metric(number))
+        still_open = json.loads(agentkit("report", "--json", str(log), cwd=tmp_path).stdout)
+    for places in ([tmp_path], [log], [collector.path], [collector.path, log]):
+        told = json.loads(agentkit("report", "--json", *map(str, places), cwd=tmp_path).stdout)
+        assert (told["aggregate"]["total_invocations"], told["open_runs"]) == (collector.get_count(), 0)
+        assert told["aggregate"] == still_open["aggregate"]
+    assert still_open["open_runs"] == 0
+
+
 def test_a_log_that_ends_within_a_run_says_so(folder: Path, tmp_path: Path) -> None:
     lines = (folder / "run.jsonl").read_bytes().split(b"\n")
     (tmp_path / "cut.jsonl").write_bytes(b"\n".join(lines[:8]) + b"\n")
@@ -129,6 +143,20 @@ def test_standard_input_is_read_too(folder: Path) -> None:
     given = (folder / "run.jsonl").read_bytes()
     piped = agentkit("report", "-", cwd=folder, given=given)
     assert piped.stdout == agentkit("report", "run.jsonl", cwd=folder).stdout
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_the_bars_of_a_long_time_stay_in_one_line_of_a_terminal(tmp_path: Path, columns: int) -> None:
+    with InvocationMetricsCollector(tmp_path) as collector:
+        for second in range(55):
+            collector.record(metric(second, timestamp=f"2026-05-24T18:40:{second:02}Z", duration_ms=100))
+    command = [sys.executable, "-m", "agentkit_reporting.cli", "report", "."]
+    terminal = OnTerminal(
+        command, tmp_path, {**ENVIRONMENT, "NO_COLOR": "1", "TERM": "xterm"}, columns=columns
+    )
+    assert terminal.end() == 0
+    lines = terminal.shown.decode().replace("\r\n", "\n").splitlines()
+    assert len([line for line in lines if line.startswith("|") and line.endswith("|")]) == 1
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])

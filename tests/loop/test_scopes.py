@@ -119,8 +119,9 @@ def test_the_sdks_answers_are_taken_as_they_are(ask: Asking) -> None:
         MessagesServer(REPLIES) as server,
         EventEmitter([recorder]) as emitter,
         emitter.run(agent_name="finder", model="claude-sonnet-5-5", tools=[SEARCH]) as run,
+        client_of(server) as client,
     ):
-        drive(run, client_of(server), ask)
+        drive(run, client, ask)
     assert faults(recorder.events) == []
     assert [item.kind for item in run.state.transcript.items] == [
         "user",
@@ -183,8 +184,9 @@ def test_a_failure_of_the_sdk_is_told_as_what_it_is_and_another_attempt_as_one()
         MessagesServer([busy, "At last."]) as server,
         EventEmitter([recorder]) as emitter,
         emitter.run(model="claude-sonnet-5-5") as run,
+        client_of(server) as client,
     ):
-        client, messages = client_of(server), ASKED
+        messages = ASKED
         with pytest.raises(anthropic.RateLimitError), run.model_call(messages=messages):
             client.messages.create(**{**REQUEST, "messages": messages})
         with run.model_call(messages=messages) as call:
@@ -351,7 +353,7 @@ def test_several_exchanges_in_one_run_each_have_their_end() -> None:
 
 def misuses() -> Iterable[Callable[[RunScope], object]]:
     yield lambda run: run.__enter__()
-    yield lambda run: run.tool_call({"type": "tool_use", "id": "x", "name": "y", "input": {}}).__enter__()
+    yield lambda run: run.tool_call({"type": "text", "text": "no call"}).__enter__()
     yield lambda run: run.input(3)
     yield lambda run: run.record_model_call(cost="much")
     yield lambda run: run.record_tool_call("search", {}, duration_ms="long")  # type: ignore[arg-type] # misuse

@@ -238,10 +238,10 @@ def test_the_call_that_runs_is_known_to_what_it_calls() -> None:
                 seen.append(current_call())
             seen.append(current_call())
         assert current_call() is None
-    assert [call and (call.name, call.input) for call in seen] == [
-        ("outer", {"a": 1}),
-        ("inner", {}),
-        ("outer", {"a": 1}),
+    assert [call and (call.name, call.call_id) for call in seen] == [
+        ("outer", "own-1"),
+        ("inner", "own-2"),
+        ("outer", "own-1"),
     ]
 
 

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, LogError
-from agentkit_loop.events import AgentEvent, CustomEvent
-from agentkit_reporting import InvocationMetric, InvocationMetricsCollector, JsonlReporter, read_events
+from agentkit_loop.events import AgentEvent, CustomEvent, RunFinished, RunStarted
+from agentkit_loop.testing import EventRecorder
+from agentkit_reporting import (
+    InvocationMetric,
+    InvocationMetricsCollector,
+    JsonlReporter,
+    check_log,
+    read_events,
+)
 from tests.reporting.metric_samples import METRICS, metric
+from tests.rules import faults
 
 
 class KeptWarnings:
@@ -69,13 +77,42 @@ def test_what_cannot_be_written_is_not_in_memory_and_the_caller_hears_of_it(tmp_
     assert collector.get_all() == [metric(1)]
 
 
-def test_each_record_is_told_as_an_event(tmp_path: Path) -> None:
+def test_each_record_is_told_as_an_event_in_a_run_of_the_collectors_own(tmp_path: Path) -> None:
     told: list[AgentEvent] = []
-    collector = InvocationMetricsCollector(tmp_path, observers=[told.append])
-    collector.record(metric(1))
-    (event,) = told
-    assert isinstance(event, CustomEvent)
-    assert (event.name, event.data) == ("metric_recorded", {"metric": metric(1).as_record()})
+    log = tmp_path / "log.jsonl"
+    with InvocationMetricsCollector(tmp_path, observers=[told.append, JsonlReporter(log)]) as collector:
+        collector.record(metric(1))
+        collector.record(metric(2))
+    collector.close()
+    assert [type(event) for event in told] == [RunStarted, CustomEvent, CustomEvent, RunFinished]
+    assert [(event.name, event.data) for event in told if isinstance(event, CustomEvent)] == [
+        ("metric_recorded", {"metric": metric(number).as_record()}) for number in (1, 2)
+    ]
+    assert check_log(log).faults == ()
+    assert collector.get_all() == [metric(1), metric(2)]
+
+
+def test_an_emitter_without_an_open_run_gets_one(tmp_path: Path) -> None:
+    recorder = EventRecorder()
+    with (
+        EventEmitter([recorder]) as emitter,
+        InvocationMetricsCollector(tmp_path, emitter=emitter) as collector,
+    ):
+        collector.record(metric(1))
+    assert faults(recorder.events) == []
+    assert collector.get_all() == [metric(1)]
+
+
+def test_an_observer_that_fails_is_logged_and_no_record_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(event: AgentEvent) -> None:
+        raise ValueError(event.type)
+
+    with InvocationMetricsCollector(tmp_path, observers=[failing]) as collector:
+        collector.record(metric(1))
+    assert collector.get_all() == [metric(1)]
+    assert "failing" in caplog.text
 
 
 def test_a_shared_emitter_tells_them_in_its_own_session(tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ def test_the_seeds_use_line_by_line(tmp_path: Path, caplog: pytest.LogCaptureFix
 
     count = asyncio.run(pipeline())
     assert count == 4
-    assert len(told) == 4  # a metric_recorded event after each record()
+    assert [getattr(event, "name", "") for event in told[1:]] == [
+        "metric_recorded"
+    ] * 4  # one after each record()
 
     # The process is gone; one line was torn as it went. A new one resumes from the checkpoint.
     collector = InvocationMetricsCollector(metrics_dir, logger)
