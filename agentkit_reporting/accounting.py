@@ -33,8 +33,9 @@ class Account:
 
     name: the observer's. received: events it was given. delivered: those that arrived where it sends them: in
     its file, or taken by the observer behind it. dropped: those it gave up. failed: those on which what is
-    behind it raised, and those that it refused because it is closed. pending: those it still holds. redacted:
-    those delivered, of which something was masked. inner: the accounts of what is behind it, in order.
+    behind it raised, those that it refused because it is closed, and those that went with a file that was removed.
+    pending: those it still holds. redacted: those delivered, of which something was masked. inner: the accounts of
+    what is behind it, in order.
     """
 
     name: str

@@ -18,10 +18,10 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, ContentDelta, is_redacted
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.accounting import Account, Tally
-from agentkit_reporting.codec import encode_event
+from agentkit_reporting.codec import encode_event, log_version
 from agentkit_reporting.inner import ended_within
 from agentkit_reporting.log.forks import Locked
-from agentkit_reporting.log.places import writable_path
+from agentkit_reporting.log.places import refuse_foreign, writable_path
 from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
 from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.segments import log_of
@@ -45,13 +45,14 @@ class JsonlReporter(LoopObserver):
     bytes, which are previews: the begin and the whole content of each part stay. rotation: when a file is
     begun anew, packed and removed (`Rotation`). redact: secrets are masked in what is written: True, the secret
     rules; rules of one's own (`["secrets", "email"]`); a Redactor; False, none. remote: where the files are
-    uploaded to, such as "s3://bucket/prefix", each segment when it is rotated, the rest on `close`; see
-    `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock:
-    see `agentkit_reporting.log.write.LogWriter`.
+    uploaded to, such as "s3://bucket/prefix", each segment when it is rotated (every 16 MiB and, while
+    lines come, every 5 minutes unless `rotation` says else), the rest on `close`; see
+    `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock: see
+    `agentkit_reporting.log.write.LogWriter`.
 
-    Raises LogError for a path that cannot work, at once, and from `handle_event` for an event that could
-    not be written whole; RedactionError for one
-    that could not be scrubbed, which is not written. May be shared by sessions and threads.
+    Raises LogError for a path that cannot work or a file that holds something else, at once, and from `handle_event`
+    for an event that could not be written whole; RedactionError for one that could not be scrubbed, which is not
+    written. May be shared by sessions and threads.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class JsonlReporter(LoopObserver):
             self._sink = self._files = _SessionFiles(target, sync, rotation, self._remote)
             self.path = self._files.directory
         elif isinstance(target, (str, os.PathLike)) and target != "-":
-            self._sink = writer = LogWriter(target, rotation=rotation, remote=self._remote, **sync)
+            self._sink = writer = _log_writer(target, rotation=rotation, remote=self._remote, **sync)
             self.path = writer.path
         else:
             if remote is not None:
@@ -130,7 +131,7 @@ class JsonlReporter(LoopObserver):
 
     def account(self) -> Account:
         """Return what became of the events; previews that are left out on purpose are in no count."""
-        failed = self._failed.value
+        failed = self._failed.value + self._sink.removed_lines - self._removed_before
         written = self._sink.lines - self._written_before
         return Account(
             name=type(self).__name__,
@@ -143,7 +144,7 @@ class JsonlReporter(LoopObserver):
     def begin_anew(self) -> None:
         """Forget what was counted: this is a forked child."""
         self._failed, self._redacted = Tally(), Tally()
-        self._written_before = self._sink.lines
+        self._written_before, self._removed_before = self._sink.lines, self._sink.removed_lines
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Force what was written to the disk, unless fsync is "never"; return whether every event so far is in it.
@@ -165,8 +166,11 @@ class JsonlReporter(LoopObserver):
         Raises LogError.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        went_well = ended_within(timeout_s, self, "close", self._sink.close)
-        return uploaded_by(self._remote, until) and went_well and self.account().is_complete
+        try:
+            went_well = ended_within(timeout_s, self, "close", self._sink.close)
+        finally:
+            has_arrived = uploaded_by(self._remote, until)
+        return has_arrived and went_well and self.account().is_complete
 
     def uploads(self) -> Uploads | None:
         """Return what became of the files in remote storage; None without one."""
@@ -191,13 +195,18 @@ class _SessionFiles(Locked):
             Rotator(self.directory / "any.jsonl", rotation, sync["clock"] or Clock())
         self._open: collections.OrderedDict[str, LogWriter] = collections.OrderedDict()
         self._closed = False
-        self._lines_of_closed = 0
+        self._lines_of_closed = self._removed_of_closed = 0
         self._trouble: LogError | None = None  # with a file that made room for another, until it is told
 
     @property
     def lines(self) -> int:
         """How many lines were written whole; waits for no write, which may hang."""
         return self._lines_of_closed + sum(writer.lines for writer in list(self._open.values()))
+
+    @property
+    def removed_lines(self) -> int:
+        """How many went with files that were removed."""
+        return self._removed_of_closed + sum(writer.removed_lines for writer in list(self._open.values()))
 
     def path_of(self, session_id: str) -> Path:
         return self.directory / f"{_file_stem(session_id)}.jsonl"
@@ -210,7 +219,7 @@ class _SessionFiles(Locked):
                 )
             writer = self._open.get(session_id)
             if writer is None:
-                writer = self._open[session_id] = LogWriter(self.path_of(session_id), **self._options)
+                writer = self._open[session_id] = _log_writer(self.path_of(session_id), **self._options)
                 if len(self._open) > MAX_OPEN_SESSIONS:
                     self._make_room()
             else:
@@ -219,13 +228,18 @@ class _SessionFiles(Locked):
 
     def _make_room(self) -> None:
         """Close the file written longest ago; what goes wrong there is no fault of the one that is written now."""
-        writer = self._open.popitem(last=False)[1]
+        session_id, writer = next(iter(self._open.items()))
         try:
             writer.close(wait=False)
         except LogError as error:
             self._trouble = error
         finally:
-            self._lines_of_closed += writer.lines
+            self._forget(session_id)
+
+    def _forget(self, session_id: str) -> None:
+        writer = self._open.pop(session_id)
+        self._lines_of_closed += writer.lines
+        self._removed_of_closed += writer.removed_lines
 
     def flush(self) -> None:
         with self._lock:
@@ -234,10 +248,11 @@ class _SessionFiles(Locked):
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            writers = list(self._open.values())
-            self._open.clear()
-            self._lines_of_closed += sum(writer.lines for writer in writers)
-            self._each(LogWriter.close, writers)
+            try:
+                self._each(LogWriter.close, list(self._open.values()))
+            finally:
+                for session_id in list(self._open):
+                    self._forget(session_id)
 
     def _each(self, act: Callable[[LogWriter], None], writers: list[LogWriter]) -> None:
         """Do it with every file, whatever goes wrong with one; raises the first LogError."""
@@ -249,6 +264,13 @@ class _SessionFiles(Locked):
                 first = first or error
         if first is not None:
             raise first
+
+
+def _log_writer(path: str | os.PathLike[str], **options: Any) -> LogWriter:
+    """Return what appends to a log; raises LogError also for a file that is none."""
+    writer = LogWriter(path, **options)
+    refuse_foreign(writer.path, b'{"v":', "events", is_ours=lambda line: log_version(line) is not None)
+    return writer
 
 
 def _file_stem(session_id: str) -> str:

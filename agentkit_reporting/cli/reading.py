@@ -80,10 +80,11 @@ def own_prices(given: Path | None) -> Path | None:
 
 
 def tell_of_bad_lines(reader: LogReader) -> None:
-    """Say on stderr what was skipped and what is not understood."""
-    for bad in reader.bad[:_MAX_TOLD]:
+    """Say on stderr what was skipped and what is not understood; of a file without any event the first line only."""
+    most = _MAX_TOLD if reader.line else 1
+    for bad in reader.bad[:most]:
         whisper(f"skipped {bad.path}:{bad.line}: {bad.reason}")
-    if reader.bad_count > _MAX_TOLD:
+    if reader.bad_count > most and reader.line:
         whisper(f"skipped {reader.bad_count} bad lines in all")
     if reader.newer_version is not None:
         whisper(

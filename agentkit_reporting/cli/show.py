@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import select
 import sys
+from pathlib import Path
 
 import click
 
 from agentkit_loop.clock import Clock
+from agentkit_loop.events import AgentEvent
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
+from agentkit_reporting.log.segments import is_trimmed, log_of
 from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
 
 
@@ -55,9 +58,14 @@ def command(
         whisper(f"no log in {', '.join(logs)} yet; waiting for one")
     reporter = StdoutReporter(width=width, colour=colour, show_reasoning=reasoning, verbose=verbose)
     shown = 0
+    begun: set[str] = set()
     try:
         for event in reader:
             if session_id is None or event.session_id.endswith(session_id):
+                if event.session_id not in begun:
+                    begun.add(event.session_id)
+                    if event.seq > 1:
+                        whisper(_without_beginning(event, reader.path))
                 reporter.handle_event(event)
                 shown += 1
                 if reporter.stopped:
@@ -78,6 +86,15 @@ def command(
     else:
         whisper(f"no event of session {session_id} in {place}; give the end of an id that is in it")
     return 1
+
+
+def _without_beginning(event: AgentEvent, path: str) -> str:
+    """Return what is to be said of a session whose first events are not there."""
+    gone = "event 1 is" if event.seq == 2 else f"events 1 to {event.seq - 1:,} are"  # noqa: PLR2004 - the second
+    reason = ""
+    with contextlib.suppress(OSError, ValueError):
+        reason = "; retention removed them" if is_trimmed(log_of(Path(path)) or Path(path)) else ""
+    return f"session {event.session_id} is shown without its beginning: {gone} not there{reason}"
 
 
 class _WhileRead(Clock):

@@ -19,7 +19,7 @@ from agentkit_reporting.conformance.findings import Conformance, Fault, SessionC
 from agentkit_reporting.conformance.numbers import Numbers, Place, Rewind, Verdict
 from agentkit_reporting.conformance.session import SessionRules
 from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, read_events
-from agentkit_reporting.log.segments import log_of, segments_of
+from agentkit_reporting.log.segments import is_trimmed, log_of
 from agentkit_reporting.log.sources import Source
 
 MAX_KEPT_FAULTS = 1_000
@@ -170,14 +170,20 @@ class _Pass:
         self._faults: list[Fault] = []
         self._fault_count = 0
         self._alike: dict[tuple[int, str], Fault] = {}  # the faults that are kept, by session and text
+        self._bad: list[Fault] = []  # lines that are no events, as many as the reader keeps
         self._bad_told = 0
+        self._paths: set[str] = set()  # of what has events
         self._trimmed: dict[Path, bool] = {}  # by log
 
     def run(self) -> None:
         """Judge everything that is there."""
         reader, sessions = self._reader, self._sessions
         get = sessions.get
+        path = ""
         for event in reader:
+            if reader.path is not path:
+                path = reader.path
+                self._paths.add(path)
             bad_count = reader.bad_count
             if bad_count != self._bad_told:
                 self._tell_bad()
@@ -205,8 +211,7 @@ class _Pass:
         """Whether the first segments of the log that a file belongs to are gone: its retention removed them."""
         log = log_of(Path(path)) or Path(path)
         if log not in self._trimmed:
-            segments = [] if not Path(path).exists() else segments_of(log)
-            self._trimmed[log] = bool(segments) and segments[0].number > 1
+            self._trimmed[log] = is_trimmed(log)
         return self._trimmed[log]
 
     def rewinds(self) -> _Rewinds:
@@ -229,10 +234,21 @@ class _Pass:
     def result(self) -> Conformance:
         """Return what was found."""
         order = {path: place for place, path in enumerate(self._reader.paths)}
-        faults = sorted(self._faults, key=lambda fault: (*_place_of(fault.path, order), fault.line))
+        # Of a file without any event that is said once, and not of each line.
+        foreign = {
+            path: count
+            for path, count in self._reader.bad_by_path.items()
+            if count > 1 and path not in self._paths
+        }
+        faults = [*self._faults, *(bad for bad in self._bad if bad.path not in foreign)]
+        first = {bad.path: bad for bad in reversed(self._bad)}
+        for path, count in foreign.items():
+            said = f"; the first: {first[path].text}" if path in first else ""
+            faults.append(Fault(path, 1, f"none of its {count:,} lines is an event{said}"))
+        faults.sort(key=lambda fault: (*_place_of(fault.path, order), fault.line))
         return Conformance(
             faults=tuple(faults),
-            fault_count=self._fault_count,
+            fault_count=self._fault_count + len(foreign) - sum(foreign.values()),
             sessions=tuple(map(_checked, self._all)),
             bad_count=self._reader.bad_count,
             newer_version=self._reader.newer_version,
@@ -313,9 +329,8 @@ class _Pass:
         """Tell the lines that were met since the last event and are none."""
         told, self._bad_told = self._bad_told, self._reader.bad_count
         kept = self._reader.bad[told:] if told < MAX_KEPT_BAD else ()
-        for bad in kept:
-            self._keep(Fault(bad.path, bad.line, bad.reason))
-        self._fault_count += self._bad_told - told - len(kept)
+        self._bad += [Fault(bad.path, bad.line, bad.reason) for bad in kept]
+        self._fault_count += self._bad_told - told
 
 
 def _place_of(path: str, order: dict[str, int]) -> tuple[int, bool, str]:

@@ -16,6 +16,9 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+"""What the system says where it knows no such locks."""
+
 
 def lock_shared(fd: int) -> bool:
     """Take the shared lock; False where another holds the exclusive one. Closing `fd` gives it back."""

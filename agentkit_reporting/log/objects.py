@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import importlib
 import importlib.util
 import os
@@ -23,6 +24,15 @@ SCHEMES = ("s3", "gs", "az", "file")
 _spoken_in: int | None = None  # the process that was the first to use obstore
 
 _RETRIES: dict[str, Any] = {"max_retries": 2, "retry_timeout": dt.timedelta(seconds=15)}
+_VENDORS = ("google", "azure", "aws")
+_CLIENT_SETTINGS = (
+    "allow_http",
+    "allow_invalid_certificates",
+    "proxy_url",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+)
+_PIECES_AT_ONCE = 2  # of a large segment, 5 MiB each, in memory
 _STATUS = re.compile(r"\b(?:status(?: code)?:? ?|error: ?)?([45]\d\d) [A-Z]")
 _MISSING = re.compile(r"\A[^\n]*\b(Missing \w+|must be specified)")
 _REASONS = {
@@ -74,10 +84,13 @@ def checked_url(url: object) -> str:
     return url.rstrip("/")
 
 
-def objects_at(url: str) -> Objects:
-    """Return what puts objects under an address, with credentials from the environment as obstore takes them."""
+def objects_at(url: str, *, timeout_s: float | None = None) -> Objects:
+    """Return what puts objects under an address, with credentials from the environment as obstore takes them.
+
+    timeout_s: how long a call to a bucket may take, which then is not tried again; None: as long as obstore lets it.
+    """
     parts = urlsplit(url)
-    return Directory(Path(unquote(parts.path))) if parts.scheme == "file" else _Bucket(url)
+    return Directory(Path(unquote(parts.path))) if parts.scheme == "file" else _Bucket(url, timeout_s)
 
 
 def can_put_to(url: str) -> bool:
@@ -104,19 +117,47 @@ def reason_of_failure(error: Exception) -> str:
 class _Bucket:
     """A bucket behind obstore."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout_s: float | None) -> None:
         global _spoken_in  # noqa: PLW0603 - what obstore has started is the process' as well
         _spoken_in = _spoken_in or os.getpid()
+        options: dict[str, Any] = {"retry_config": _RETRIES}
+        if timeout_s is not None:
+            settings = {**_client_settings(), "timeout": dt.timedelta(seconds=timeout_s)}
+            options = {"retry_config": {"max_retries": 0}, "client_options": settings}
         # An extra, and heavy; its types need not be here to check ours.
         self._obstore: Any = importlib.import_module("obstore")
-        self._store: Any = importlib.import_module("obstore.store").from_url(url, retry_config=_RETRIES)
+        self._store: Any = importlib.import_module("obstore.store").from_url(url, **options)
 
     def put(self, key: str, file: BinaryIO) -> None:
-        self._obstore.put(self._store, key, file)
+        """Store it and look whether it is there: what answers may be a proxy that stores nothing."""
+        size = os.fstat(file.fileno()).st_size
+        self._obstore.put(self._store, key, file, max_concurrency=_PIECES_AT_ONCE)
+        try:
+            there = self._obstore.head(self._store, key)["size"]
+        except FileNotFoundError:
+            there = None
+        except _not_permitted():  # credentials that may write only: the answer has to do
+            return
+        if there != size:
+            raise OSError(errno.EIO, "What was uploaded is not there, though the server said so")
 
     def remove(self, key: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._obstore.delete(self._store, key)
+
+
+def _client_settings() -> dict[str, str]:
+    """Return what the environment says of connections, which obstore leaves out where it is given any option."""
+    found = (
+        (name, os.environ.get(f"{vendor}_{name}".upper())) for vendor in _VENDORS for name in _CLIENT_SETTINGS
+    )
+    return {name: value for name, value in found if value}
+
+
+def _not_permitted() -> tuple[type[Exception], ...]:
+    """Return what obstore raises for what the credentials do not allow."""
+    found = importlib.import_module("obstore.exceptions")
+    return (found.PermissionDeniedError, found.UnauthenticatedError)
 
 
 class Directory:
@@ -128,7 +169,8 @@ class Directory:
     def put(self, key: str, file: BinaryIO) -> None:
         """Copy a file there, under another name first; raises OSError."""
         make_directories(self._directory)
-        unfinished = self._directory / f".{key}.tmp"  # of a crash: nobody else uploads this log now
+        name = key.removesuffix(".gz").removesuffix(".zst")  # it may be packed in another way by then
+        unfinished = self._directory / f".{name}.tmp"  # of a crash: nobody else uploads this log now
         unfinished.unlink(missing_ok=True)
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

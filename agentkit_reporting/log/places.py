@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_reporting.log.segments import PACKED_SUFFIXES
 
+_LOOKED_AT_BYTES = 64 * 1024
+_BOM = b"\xef\xbb\xbf"  # some editors put it in front
+_NOTHING = b"\0 \t\r\n"  # what a power cut may leave of lines, too
 _ADDRESS = re.compile(r"(s3|gs|az|file)://")
 
 
@@ -51,6 +55,32 @@ def writable_path(path: str | os.PathLike[str], *, directory: bool = False) -> P
         refuse_packed_name(name)
     _refuse_unwritable(place, name)
     return place
+
+
+def refuse_foreign(
+    place: Path, start: bytes, what: str, *, is_ours: Callable[[bytes], bool] = lambda _: False
+) -> None:
+    """Raise LogError for a file that holds something, and no line of ours near its beginning.
+
+    start: what lines of ours begin with; what: what they are, in plural. is_ours: asked where they do not, since
+    another program may have written them anew. A torn line is ours as far as it goes. What cannot be read is left to
+    who writes there.
+    """
+    try:
+        if not stat.S_ISREG(place.stat().st_mode):
+            return
+        with place.open("rb") as file:
+            block = file.read(_LOOKED_AT_BYTES)
+    except OSError:
+        return
+    lines = [line.strip() for line in block.removeprefix(_BOM).strip(_NOTHING).split(b"\n")]
+    if any(line.startswith(start) or is_ours(line) for line in lines):
+        return
+    if start.startswith(lines[-1]) and not (lines[-1] and block.endswith(b"\n")):
+        return
+    raise LogError(
+        f"log refused because the file holds something else than {what}; give another path", path=str(place)
+    )
 
 
 def refuse_packed_name(name: str) -> None:

@@ -6,9 +6,10 @@ with a torn one are found.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -124,7 +125,7 @@ class LogReader:
 
     @property
     def line(self) -> int:
-        """Its line in that file, from 1."""
+        """Its line in that file, from 1; 0 before the first one."""
         return self._at.line
 
     @property
@@ -155,6 +156,11 @@ class LogReader:
     def bad_count(self) -> int:
         """How many bad lines were met so far."""
         return self._bad.count
+
+    @property
+    def bad_by_path(self) -> Mapping[str, int]:
+        """How many bad lines were met so far in each file that has any."""
+        return dict(self._bad.by_path)
 
     def __iter__(self) -> Iterator[AgentEvent]:
         return self._events  # the generator itself: a `__next__` of ours would cost a call for each event
@@ -207,14 +213,16 @@ def _events(batches: Generator[Batch], at: _Position) -> Generator[AgentEvent]:
                     if not line or line.isspace():
                         continue
                     at.note_version(line)
-                at.line = number
                 try:
                     event = decode_event(line)
                 except DecodeError as error:
                     if at.on_bad_line is not None:
                         at.on_bad_line(source.name, number, line)
-                    yield from salvaged(line, error.reason, functools.partial(source.note, number))
+                    for event in salvaged(line, error.reason, functools.partial(source.note, number)):
+                        at.line = number
+                        yield event
                 else:
+                    at.line = number
                     yield event
 
 
@@ -224,6 +232,7 @@ class BadLines:
     def __init__(self, *, strict: bool) -> None:
         self.count = 0
         self.kept: list[BadLine] = []
+        self.by_path: collections.Counter[str] = collections.Counter()
         self._strict = strict
 
     def note(self, path: str, line: int, reason: str) -> None:
@@ -231,6 +240,7 @@ class BadLines:
         if self._strict:
             raise LogError(reason, path=path, line=line)
         self.count += 1
+        self.by_path[path] += 1
         if len(self.kept) < MAX_KEPT_BAD:
             self.kept.append(BadLine(path, line, reason))
 

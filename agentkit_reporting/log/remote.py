@@ -27,6 +27,7 @@ CLOSE_TIMEOUT_S = 30.0
 """How long `close` waits for what is to be uploaded, where it is given no bound."""
 
 _FIRST_PAUSE_S, _FIRST_PAUSE_FAILING_S, _LONGEST_PAUSE_S = 0.05, 0.5, 60.0
+_SHORTEST_CALL_S = 0.1
 _LONGEST_PAUSE_WAITED_FOR_S = 2.0  # while somebody waits
 
 
@@ -129,7 +130,7 @@ class Remote:
             self._start()
         try:
             if self._thread is None and self._wanted and not self._is_barred:
-                self._try_all()
+                self._try_all(until)
             with self._changed:
                 while self._wanted and not self._is_barred and (left_s := until - time.monotonic()) > 0:
                     self._changed.wait(left_s)
@@ -182,16 +183,17 @@ class Remote:
                 self._changed.wait(pause_s * (0.75 + secrets.randbelow(500) / 1_000))
                 pause_s *= 2
 
-    def _try_all(self) -> bool:
-        """Upload what can be uploaded now; return whether that was all that was wanted before."""
+    def _try_all(self, until: float | None = None) -> bool:
+        """Upload what can be uploaded now; return whether that was all that was wanted before.
+
+        until: by the monotonic clock, where this is no thread of its own: nobody else can end the waiting.
+        """
         with self._changed:
             logs = dict(self._wanted)
         went_well = True
         for log, times in logs.items():
             try:
-                if self._objects is None:
-                    self._objects = objects_at(self.url)
-                is_done = log.upload(self._objects, self._note_stored)
+                is_done = log.upload(self._objects_until(until), self._note_stored)
                 self._is_failing = False
             except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; it is told by flush
                 is_done = False
@@ -203,6 +205,14 @@ class Remote:
                     del self._wanted[log]
                     self._changed.notify_all()
         return went_well
+
+    def _objects_until(self, until: float | None) -> Objects:
+        if until is not None:
+            # Two calls for an object.
+            return objects_at(self.url, timeout_s=max(_SHORTEST_CALL_S, (until - time.monotonic()) / 2))
+        if self._objects is None:
+            self._objects = objects_at(self.url)
+        return self._objects
 
     def _note_stored(self) -> None:
         with self._changed:

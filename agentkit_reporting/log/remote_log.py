@@ -1,7 +1,8 @@
 """One log whose files are uploaded: which of them are to come, and under which names.
 
 An object is called as its segment is, with the log's id in front of the number: `run.HOST-ID.000001.jsonl.gz`. The
-active file is uploaded under the name that it has as a segment later, which then takes its place. So whoever copies
+active file is uploaded under the name that it has as a segment later, which then takes its place; and so is a segment
+that a process has open which writes nothing, and which nobody can pack therefore. So whoever copies
 the objects to a directory reads them there as one log.
 """
 
@@ -12,17 +13,26 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from agentkit_reporting.log.locks import is_at, is_held, lock_alone, open_private, unlock
+from agentkit_reporting.log.locks import (
+    NO_LOCKS,
+    is_at,
+    is_held,
+    lock_alone,
+    lock_shared,
+    open_private,
+    unlock,
+)
 from agentkit_reporting.log.objects import Objects
 from agentkit_reporting.log.packing import packing_of
 from agentkit_reporting.log.rotate import Rotator
 from agentkit_reporting.log.segments import free_number, has_segment, segment_path, segments_of
 from agentkit_reporting.log.uploaded import (
-    Active,
+    Begun,
     Uploaded,
     begin_uploaded,
     new_uploaded,
@@ -34,6 +44,7 @@ from agentkit_reporting.log.uploaded import (
 _BLOCK_BYTES = 256 * 1024
 _TAIL_BYTES = 64 * 1024  # of a file's end, in which its last newline is looked for
 _HEAD_BYTES = 512  # of a file's beginning, by which it is known again
+_LEFT_ALONE_S = 2.0  # twice the time after which a writer that writes lets go of a segment
 _STRANGE = re.compile(r"[^A-Za-z0-9._=-]+")  # what is written in several ways in the names of objects
 
 
@@ -59,6 +70,7 @@ class RemoteLog:
         self._path = path
         self._rotator = rotator
         self._with_active = False
+        self._seen: dict[int, tuple[int, float]] = {}  # plain segments: their size, and since when it is that
         if rotator is not None:
             rotator.upkeep.after = self._packed
 
@@ -77,8 +89,8 @@ class RemoteLog:
         newest = max((each.number for each in segments_of(self._path)), default=0)
         if newest < last and not has_segment(self._path, last):
             return True
-        active = known.active
-        if active is None or active.number != newest + 1:
+        active = known.begun_of(newest + 1)
+        if active is None:
             return False
         try:
             with self._path.open("rb", buffering=0) as file:
@@ -115,8 +127,7 @@ class RemoteLog:
             missing = [number for number in numbers if number not in known.numbers]
             self.left = len(missing) + self._with_active
             for number in missing:
-                if self._upload_segment(objects, number):
-                    stored()
+                if self._upload_segment(objects, number, stored):
                     self.left -= 1
             if len(missing) + self._with_active > self.left and self._rotator is not None:
                 self._rotator.upkeep.start()  # what was kept for this may go
@@ -126,41 +137,73 @@ class RemoteLog:
                 self.left -= 1
             return self.left <= 0
 
-    def _upload_segment(self, objects: Objects, number: int) -> bool:
+    def _upload_segment(self, objects: Objects, number: int, stored: Callable[[], object]) -> bool:
         """Upload a segment; False where nobody can say yet what it is going to be."""
+        known = begin_uploaded(self._path)
         for suffix in (".gz", ".zst", ""):
             path = segment_path(self._path, number, suffix)
             plain = segment_path(self._path, number)
             with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as file:
                 if suffix and plain.exists():
                     return False  # it is being packed
-                if not suffix and (self._packs or is_held(file.fileno())):
-                    return False
-                known = begin_uploaded(self._path)
+                if not suffix:
+                    holds = is_held(file.fileno())
+                    if (holds or self._packed_suffix) and not self._is_left_alone(number, file.fileno()):
+                        return False
+                    if holds:
+                        self._upload_begun(objects, known, number, file.fileno(), stored)
+                        return True
                 objects.put(self._key(known, number, suffix), file)
+                stored()
                 self._note(objects, known, number, suffix)
                 return True
         return True  # it is gone
 
+    def _is_left_alone(self, number: int, fd: int) -> bool:
+        """Whether nobody wrote to a plain segment for a while, nor packs it now; it cannot be packed, perhaps."""
+        if not lock_shared(fd):
+            return False
+        with contextlib.suppress(OSError):  # no locks here
+            unlock(fd)
+        size, now = os.fstat(fd).st_size, time.monotonic()
+        before, since = self._seen.get(number, (-1, now))
+        self._seen[number] = (size, since if size == before else now)
+        return size == before and now - since >= _LEFT_ALONE_S
+
     @property
-    def _packs(self) -> bool:
-        return self._rotator is not None and bool(self._rotator.packed_suffix)
+    def _packed_suffix(self) -> str:
+        return "" if self._rotator is None else self._rotator.packed_suffix
 
     def _note(self, objects: Objects, known: Uploaded, number: int, suffix: str) -> None:
         """Note that a whole segment is there, in place of what the active file was when it was uploaded."""
-        active = known.active
-        if active is not None and active.number == number:
-            if active.suffix != suffix:
-                objects.remove(self._key(known, number, active.suffix))
-            active = None
+        before = known.begun_of(number)
+        if before is not None and before.suffix != suffix:
+            objects.remove(self._key(known, number, before.suffix))
+        self._seen.pop(number, None)
         there = {each.number for each in segments_of(self._path)}
         numbers = frozenset(each for each in known.numbers if each in there) | {number}
-        write_uploaded(self._path, Uploaded(known.id, numbers, active), is_alone=True)
+        begun = tuple(each for each in known.begun if each.number not in numbers)
+        write_uploaded(self._path, Uploaded(known.id, numbers, begun), is_alone=True)
+
+    def _upload_begun(
+        self, objects: Objects, known: Uploaded, number: int, fd: int, stored: Callable[[], object]
+    ) -> None:
+        """Upload the whole lines of a file that may grow, unless they are there."""
+        suffix, size = self._packed_suffix, _whole_lines(fd)
+        begun, before = Begun(number, suffix, size, _head(fd, size)), known.begun_of(number)
+        if not size or begun == before:
+            return
+        with _copied(fd, size, suffix) as copy:
+            objects.put(self._key(known, number, suffix), copy)
+        stored()
+        if before is not None and before.suffix != suffix:
+            objects.remove(self._key(known, number, before.suffix))
+        others = tuple(each for each in known.begun if each.number != number)
+        write_uploaded(self._path, Uploaded(known.id, known.numbers, (*others, begun)), is_alone=True)
 
     def _upload_active(self, objects: Objects, stored: Callable[[], object]) -> bool:
         """Upload the file that is at the path; False where it is rotated just now."""
         number = self._next_number()
-        suffix = "" if self._rotator is None else self._rotator.packed_suffix
         try:
             file = self._path.open("rb", buffering=0)
         except FileNotFoundError:
@@ -168,18 +211,7 @@ class RemoteLog:
         with file:
             if self._next_number() != number or not is_at(os.fstat(file.fileno()), self._path):
                 return False
-            known = begin_uploaded(self._path)
-            size = _whole_lines(file.fileno())
-            active = Active(number, suffix, size, _head(file.fileno(), size))
-            if not size or known.active == active:
-                return True
-            with _copied(file.fileno(), size, suffix) as copy:
-                objects.put(self._key(known, number, suffix), copy)
-            stored()
-            before = known.active
-            if before is not None and before.number == number and before.suffix != suffix:
-                objects.remove(self._key(known, number, before.suffix))
-            write_uploaded(self._path, Uploaded(known.id, known.numbers, active), is_alone=True)
+            self._upload_begun(objects, begin_uploaded(self._path), number, file.fileno(), stored)
         return True
 
     def _next_number(self) -> int:
@@ -193,14 +225,22 @@ class RemoteLog:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[bool]:
-        """Hold the lock of the uploading of this log; gives False where another process does."""
+        """Hold the lock of the uploading of this log; gives False where another process does.
+
+        Where there are no locks everybody may: what two upload is the same, under the same names.
+        """
         fd = open_private(self._path.with_name(f".{self._path.name}.upload"), os.O_RDWR | os.O_NOFOLLOW)
         try:
-            is_ours = lock_alone(fd)
+            try:
+                is_ours = is_locked = lock_alone(fd)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                is_ours, is_locked = True, False
             try:
                 yield is_ours
             finally:
-                if is_ours:
+                if is_locked:
                     unlock(fd)
         finally:
             os.close(fd)

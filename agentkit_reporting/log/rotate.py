@@ -83,6 +83,11 @@ class Rotation:
             )
 
 
+UPLOAD_ROTATION = Rotation(max_bytes=16 * 2**20, max_age_s=300)
+"""How a log with remote storage is rotated unless its host says else: what is on this machine only is five minutes of
+lines, and what no line came after."""
+
+
 class Rotator:
     """Decides when the log at a path is rotated, and does it. Not safe for threads: its writer is.
 

@@ -87,6 +87,12 @@ def segments_of(path: Path) -> list[Segment]:
     return Shelf(path.parent).segments_of(path.name)
 
 
+def is_trimmed(path: Path) -> bool:
+    """Whether the first segments of a log are gone, as its retention removes them; raises OSError."""
+    segments = segments_of(path)
+    return bool(segments) and segments[0].number > 1
+
+
 def lock_path(path: Path) -> Path:
     """Return the file whose lock is held while the log is rotated."""
     return path.with_name(f".{path.name}.lock")

@@ -13,12 +13,14 @@ import stat
 import tempfile
 from pathlib import Path
 
+import attrs
+
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_reporting.log.objects import checked_url
 from agentkit_reporting.log.places import make_directories, reason_of
-from agentkit_reporting.log.rotate import Rotation
+from agentkit_reporting.log.rotate import UPLOAD_ROTATION
 
-SPOOL_ROTATION = Rotation(max_bytes=16 * 2**20, max_age_s=300, keep=1)
+SPOOL_ROTATION = attrs.evolve(UPLOAD_ROTATION, keep=1)
 """How a spooled file is rotated: what was uploaded goes, but for the newest segment."""
 
 _NAME = "records.jsonl"

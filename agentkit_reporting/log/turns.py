@@ -14,26 +14,29 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentkit_reporting.log.locks import lock_alone, open_private, unlock
+from agentkit_reporting.log.locks import NO_LOCKS, lock_alone, open_private, unlock
 from agentkit_reporting.log.places import make_directories
 
 LONGEST_WAIT_S = 10.0
 """How long another process may hold the turn; a turn takes microseconds, and a process that is stopped holds it on."""
 
+WAIT_AGAIN_S = 0.1
+"""How long the next ones wait for a process that held it for so long, until it is given back."""
+
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.000_05, 0.002
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
 
 
 class Turn:
     """The turn at one log. Not safe for threads: its writer is. Who has it may take it again.
 
-    path: of the log, with all links followed where it is rotated. Where the system knows no such locks everybody
-    has it.
+    path: of the log, with all links followed where it is rotated. longest_wait_s: for another process. Where the
+    system knows no such locks everybody has it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, longest_wait_s: float = LONGEST_WAIT_S) -> None:
         self._place = path.with_name(f".{path.name}.order")
         self._fd = -1
+        self._patience_s = self._longest_wait_s = longest_wait_s
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -75,19 +78,22 @@ class Turn:
             try:
                 is_ours = lock_alone(self._fd)
             except OSError as error:
-                if error.errno in _NO_LOCKS:
+                if error.errno in NO_LOCKS:
                     return -1
                 raise
             if is_ours and os.fstat(self._fd).st_nlink:
+                self._patience_s = self._longest_wait_s
                 return self._fd
             if is_ours:  # somebody removed it: others lock the new one
                 self.close()
                 continue
             now = time.monotonic()
-            until = now + LONGEST_WAIT_S if until is None else until
+            until = now + self._patience_s if until is None else until
             if now >= until:
+                self._patience_s = min(WAIT_AGAIN_S, self._longest_wait_s)
                 raise TimeoutError(
-                    errno.ETIMEDOUT, f"Another process holds the turn for {LONGEST_WAIT_S:g} s"
+                    errno.ETIMEDOUT,
+                    f"Another process holds the turn for more than {self._longest_wait_s:g} s",
                 )
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

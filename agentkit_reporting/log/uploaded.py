@@ -1,13 +1,15 @@
 """What remote storage has of a log: a small file beside it, `.run.jsonl.remote`.
 
 It is there before the first segment is, and names the log: by a random id, so that no two logs share an object,
-whatever their paths and hosts are called, and so that what is uploaded twice gets the same name. As long as it is
+whatever their paths and hosts are called, and so that what is uploaded twice gets the same name. Who copies a log with
+this file, to go on with both, removes it from the copy: they would write over each other's objects. As long as it is
 there no segment is removed that remote storage does not have, whoever cleans up; who wants that no more removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -23,8 +25,8 @@ _MAX_BYTES = 2**27  # more than all numbers that there are
 
 
 @attrs.frozen
-class Active:
-    """What was uploaded of the file that is written.
+class Begun:
+    """What was uploaded of a file that may grow: of the one that is written, of a segment that somebody has open.
 
     number, suffix: of the segment whose name it has there. size: how many bytes it was. head: a digest of what it
     begins with.
@@ -38,11 +40,15 @@ class Active:
 
 @attrs.frozen
 class Uploaded:
-    """What remote storage has. id: the log's own. numbers: of the segments, whole. active: None before that."""
+    """What remote storage has. id: the log's own. numbers: of the segments, whole. begun: of what is not."""
 
     id: str
     numbers: frozenset[int] = frozenset()
-    active: Active | None = None
+    begun: tuple[Begun, ...] = ()
+
+    def begun_of(self, number: int) -> Begun | None:
+        """Return what was uploaded of a file that may grow, None for nothing."""
+        return next((each for each in self.begun if each.number == number), None)
 
 
 def note_path(log: Path) -> Path:
@@ -84,17 +90,33 @@ def write_uploaded(log: Path, uploaded: Uploaded, *, is_new: bool = False, is_al
     """Write it down, whole or not at all; raises OSError.
 
     is_new: only where nothing is written yet. is_alone: nobody else does so now, so that what a crash left unfinished
-    is written over.
+    is written over; and so is the file itself where the disk is full, not whole then if a crash comes.
     """
     place = note_path(log)
     unfinished = place.with_name(f"{place.name}.{'' if is_alone else secrets.token_hex(4)}.tmp")
+    text = msgspec.json.encode(uploaded, order="deterministic") + b"\n"
+    try:
+        _write_whole(text, place, unfinished, is_new=is_new, is_alone=is_alone)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not is_alone:
+            raise
+        _write_over(text, place)  # what may be removed then makes room
+
+
+def _write_over(text: bytes, place: Path) -> None:
+    with place.open("r+b", buffering=0) as file:
+        file.write(text)
+        file.truncate()
+
+
+def _write_whole(text: bytes, place: Path, unfinished: Path, *, is_new: bool, is_alone: bool) -> None:
     if is_alone:
         unfinished.unlink(missing_ok=True)
     fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             make_private(fd)
-            file.write(msgspec.json.encode(uploaded, order="deterministic") + b"\n")
+            file.write(text)
         if is_new:
             try:
                 os.link(

@@ -27,12 +27,14 @@ from agentkit_reporting.log.locks import is_at, open_shared
 from agentkit_reporting.log.places import make_directories, reason_of, writable_path
 from agentkit_reporting.log.remote import Remote
 from agentkit_reporting.log.remote_log import RemoteLog
-from agentkit_reporting.log.rotate import Rotation, Rotator
+from agentkit_reporting.log.rotate import UPLOAD_ROTATION, Rotation, Rotator
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 from agentkit_reporting.log.turns import Turn
 
 LOOK_AGAIN_S = 1.0
 """How often a writer looks, when it writes, whether its file was rotated by another or removed."""
+
+_GONE = "log was removed while it was written, and its lines with it"
 
 _os_write = os.write
 
@@ -40,8 +42,9 @@ _os_write = os.write
 class LineWriter(Locked, ABC):
     """Something that takes whole lines; safe for threads.
 
-    name: what is written to, for people. lines: how many were written whole. short_writes: how often the
-    system took less than it was given, so that a line went out in pieces.
+    name: what is written to, for people. lines: how many were written whole and are not known to be gone.
+    removed_lines: those that went with a file that was removed. short_writes: how often the system took less than it
+    was given, so that a line went out in pieces.
     """
 
     def __init__(self, name: str, syncing: Syncing) -> None:
@@ -49,6 +52,7 @@ class LineWriter(Locked, ABC):
         self.name = name
         self._syncing = syncing
         self.lines = 0
+        self.removed_lines = 0
         self.short_writes = 0
         self._torn = False  # the last byte written is not a newline
         self._closed = False
@@ -124,14 +128,15 @@ class LogWriter(LineWriter):
     rotation: when the file is begun anew; the path is then that of the file itself, where it is a link. A
     writer looks at most once a second, when it writes, whether its file was rotated by another process, and
     goes on in the new one. Where the file was removed that line, or a flush, is refused with LogError, and
-    the next line begins a new file; lines since the last look went with the old one. What goes wrong with
-    rotating, packing and removing loses no line and is told by `flush` and `close`. So is a descriptor that
-    other code of this process closed: the log is opened again, and what got its number gets no line.
+    the next line begins a new file; what this writer wrote to the old one went with it, and is counted so. What
+    goes wrong with rotating, packing and removing loses no line and is told by `flush` and `close`. So is a
+    descriptor that other code of this process closed: the log is opened again, and what got its number gets no line.
 
     header: the first line of each new file, of each segment therefore, without its newline. It is written with the
     first line that comes, once, also where several processes open a file at the same time, if all give one.
 
-    remote: where segments are uploaded to as they are rotated, and the rest when this is closed.
+    remote: where segments are uploaded to as they are rotated, and the rest when this is closed. Without a rotation
+    it is UPLOAD_ROTATION then: every 16 MiB and, when a line comes, every 5 minutes; nothing is removed.
     """
 
     def __init__(
@@ -148,13 +153,15 @@ class LogWriter(LineWriter):
         syncing = Syncing(fsync, fsync_interval_ms, clock)
         self.path = writable_path(path)
         self._rotator: Rotator | None = None
-        if rotation is not None or remote is not None:
-            self.path = self.path.resolve()
+        if rotation is None and remote is not None:
+            rotation = UPLOAD_ROTATION
         if rotation is not None:
+            self.path = self.path.resolve()
             self._rotator = Rotator(self.path, rotation, Clock() if clock is None else clock)
         super().__init__(str(self.path), syncing)
         self._fd = -1
         self._opening: Opening | None = None  # of that descriptor
+        self._lines_elsewhere = 0  # of `lines`, those that are in other files than that one
         self._look_at = math.inf  # by the monotonic clock: when to look at the file again
         self._room = math.inf  # how many bytes may be written before that
         self.header = header
@@ -235,6 +242,7 @@ class LogWriter(LineWriter):
         """Write to this descriptor from now on."""
         status = os.fstat(fd)
         self._fd, self._opening = fd, Opening(fd, status)
+        self._lines_elsewhere = self.lines
         claim(fd, self)
         is_file = stat.S_ISREG(status.st_mode)
         is_new = is_file and status.st_size == 0
@@ -312,9 +320,14 @@ class LogWriter(LineWriter):
     ) -> None:
         """Let go of a file that was removed, which no segment ever is while it is held; raises LogError."""
         if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+            gone = self.lines - self._lines_elsewhere
+            self.lines -= gone
+            self.removed_lines += gone
             with contextlib.suppress(OSError):
                 self._let_go()
-            raise LogError(f"{what}; the next line begins a new log", path=self.name)
+            raise LogError(
+                what if self._closed else f"{what}; the next line begins a new log", path=self.name
+            )
 
     def _move_on(self) -> None:
         """Go on in the file that is at the path by now; raises OSError, and all stays as it was."""
@@ -343,9 +356,7 @@ class LogWriter(LineWriter):
                     status = os.fstat(self._fd)
                 except OSError as error:
                     raise self._failure(error) from error
-                self._refuse_removed(
-                    status, what="log was removed while it was written, and its lines with it"
-                )
+                self._refuse_removed(status, what=_GONE)
         self._tell_trouble()
 
     def _tell_trouble(self, *, of_segments: bool = True) -> None:
@@ -362,19 +373,21 @@ class LogWriter(LineWriter):
 
         wait: until segments are packed; otherwise that goes on in the background.
         """
-        with self._lock:
-            was_open, self._closed = self._fd >= 0, True
-            try:
-                self._end()
-            except OSError as error:
-                raise self._failure(error) from error
-            finally:
-                if self._rotator is not None and was_open:
-                    self._rotator.upkeep.start_if_rotated()  # this may have been the last to hold an old segment
-        if self._rotator is not None and wait:
-            self._rotator.upkeep.finish()
-        if self._remote is not None:
-            self._remote.end()
+        try:
+            with self._lock:
+                was_open, self._closed = self._fd >= 0, True
+                try:
+                    self._end()
+                except OSError as error:
+                    raise self._failure(error) from error
+                finally:
+                    if self._rotator is not None and was_open:
+                        self._rotator.upkeep.start_if_rotated()  # this may have been the last to hold an old segment
+        finally:
+            if self._rotator is not None and wait:
+                self._rotator.upkeep.finish()
+            if self._remote is not None:
+                self._remote.end()
         self._tell_trouble(of_segments=wait)
 
     def _end(self) -> None:
@@ -384,6 +397,7 @@ class LogWriter(LineWriter):
         try:
             if self._fd >= 0:
                 self._syncing.flush(self._fd)
+                self._refuse_removed(os.fstat(self._fd), what=_GONE)
         finally:
             self._turn.close()
             self._let_go()
@@ -394,6 +408,7 @@ class LogWriter(LineWriter):
         It would hold the parent's lock on a segment as long as it lives, so that nobody could pack that.
         """
         super().after_fork()
+        self._lines_elsewhere = self.lines  # what is in the file so far is the parent's
         self._turn.begin_anew()
         if self._rotator is not None:
             self._rotator.upkeep.renew()

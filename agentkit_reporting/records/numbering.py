@@ -39,11 +39,15 @@ class Numbering:
         self._decode = msgspec.json.Decoder(numbered).decode
         self._sign = msgspec.json.encode(field) + b":"
 
+    def catch_up(self) -> None:
+        """Read what is there, before one's turn, since a long file takes long; raises LogError."""
+        for line in self._unread():
+            self._note(line)
+
     def next(self, run: str, mark: Mark) -> int:
         """Return the number after the last one of that run; raises LogError. mark: of the file as it is."""
         if mark != self._mark:
-            for line in self._unread():
-                self._note(line)
+            self.catch_up()
             self._tail.park()
             self._mark = mark
         return self._last.get(run, 0) + 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -23,7 +24,7 @@ from agentkit_loop.errors import ConfigurationError, RedactionError
 from agentkit_loop.values import JSON, clean_text, scrub_json
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.inner import ended_within
-from agentkit_reporting.log.places import is_address
+from agentkit_reporting.log.places import is_address, refuse_foreign
 from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.spool import SPOOL_ROTATION, spooled
@@ -67,12 +68,13 @@ class RecordStore:
     file is begun anew, packed and removed. redact: secrets are masked before anything is stored: True, the secret
     rules; rules of one's own; a Redactor; False, none. Names and times of the record itself (its type, ids, numbers,
     `ts`) stay. remote: where the files are uploaded to, such as "s3://bucket/prefix": each segment when it is
-    rotated, the rest on `close`; see `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock: see
+    rotated (every 16 MiB and, while lines come, every 5 minutes unless `rotation` says else), the rest on `close`;
+    see `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock: see
     `agentkit_reporting.log.write.LogWriter`.
 
     Fields keep their order. Values that are no JSON are converted in the form that `agentkit_loop.values` documents;
     what is JSON, as all values of events are, stays as it is, `$` forms too. Raises LogError for a path that cannot
-    work, at once; ConfigurationError for options that are none.
+    work or a file that holds something else, at once; ConfigurationError for options that are none.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class RecordStore:
             remote=self._remote,
         )
         self.path = self._writer.path
+        refuse_foreign(self.path, b'{"', "records")
         self._numberings: dict[tuple[str, str], Numbering] = {}
         self.begin_anew()
         watch(self, at_exit=False)
@@ -165,12 +168,14 @@ class RecordStore:
         the record must have `run_id`; field: the one in which it must have the number.
 
         `make` is called within the turn, so it should be quick; where it raises nothing is written and the number is
-        free. Raises as `append` does, LogError where another process holds the turn for more than ten seconds. Numbers
-        go on from what is there: a run whose records were all removed by retention begins at 1 in a new process.
+        free. Raises as `append` does, LogError where another process holds the turn for more than ten seconds; after
+        that almost at once, until it gives it back. Numbers go on from what is there: a run whose records were all
+        removed by retention begins at 1 in a new process.
         """
         try:
+            numbering = self._numbering(by, field)
             with self._writer.in_turn():
-                number, is_redacted = self._append_next(make, run_id, by, field)
+                number, is_redacted = self._append_next(make, numbering, run_id, by, field)
         except BaseException:
             self._failed.add()
             raise
@@ -178,13 +183,20 @@ class RecordStore:
             self._redacted.add()
         return number
 
+    def _numbering(self, by: str, field: str) -> Numbering:
+        """Return the numbers of these fields, what is in the file already among them."""
+        with self._catching_up:
+            numbering = self._numberings.get((by, field))
+            if numbering is None:
+                numbering = Numbering(self.path, by, field)
+                numbering.catch_up()
+                self._numberings[by, field] = numbering
+            return numbering
+
     def _append_next(
-        self, make: Callable[[int], Record], run_id: str, by: str, field: str
+        self, make: Callable[[int], Record], numbering: Numbering, run_id: str, by: str, field: str
     ) -> tuple[int, bool]:
         """Write the next record of a run, which has its turn; return its number and whether anything was masked."""
-        numbering = self._numberings.get((by, field))
-        if numbering is None:
-            numbering = self._numberings[by, field] = Numbering(self.path, by, field)
         number = numbering.next(run_id, self._writer.mark())
         record = fields_of(make(number))
         if record.get(by) != run_id or record.get(field) != number:
@@ -199,7 +211,8 @@ class RecordStore:
 
     def account(self) -> Account:
         """Return what became of the records."""
-        failed, written = self._failed.value, self._writer.lines - self._written_before
+        failed = self._failed.value + self._writer.removed_lines - self._removed_before
+        written = self._writer.lines - self._written_before
         return Account(
             name=type(self).__name__,
             received=written + failed,
@@ -209,9 +222,10 @@ class RecordStore:
         )
 
     def begin_anew(self) -> None:
-        """Forget what was counted: this is a forked child."""
+        """Forget what was counted, with new locks: this is a forked child."""
+        self._catching_up = threading.RLock()
         self._failed, self._redacted = Tally(), Tally()
-        self._written_before = self._writer.lines
+        self._written_before, self._removed_before = self._writer.lines, self._writer.removed_lines
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Force what was written to the disk, unless fsync is "never"; return whether every record so far is in it.
@@ -228,8 +242,11 @@ class RecordStore:
         Raises LogError.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        went_well = ended_within(timeout_s, self, "close", self._close)
-        return uploaded_by(self._remote, until) and went_well and self.account().is_complete
+        try:
+            went_well = ended_within(timeout_s, self, "close", self._close)
+        finally:
+            has_arrived = uploaded_by(self._remote, until)
+        return has_arrived and went_well and self.account().is_complete
 
     def uploads(self) -> Uploads | None:
         """Return what became of the files in remote storage; None without one."""

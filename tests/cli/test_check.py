@@ -15,6 +15,7 @@ from agentkit_loop.content import Parent
 from agentkit_loop.testing import ScriptedModel
 from agentkit_reporting import JsonlReporter, Rotation
 from agentkit_reporting.codec import encode_event
+from agentkit_reporting.log.read import read_events
 from tests.cli.test_command_line import agentkit
 from tests.rules_told import Told
 
@@ -152,6 +153,49 @@ def test_a_log_of_nothing_is_not_sound_for_programs_either(tmp_path: Path) -> No
     (tmp_path / "empty.jsonl").touch()
     result = agentkit("check", "--json", "empty.jsonl", cwd=tmp_path)
     assert (result.returncode, json.loads(result.stdout)["sound"]) == (1, False)
+
+
+def test_of_a_file_that_is_no_log_one_line_is_printed_and_the_faults_of_others_are_kept(log: Path) -> None:
+    (log.parent / "a_foreign.jsonl").write_bytes(b"no event\n" * 900)
+    with log.open("ab") as file:
+        file.write(b"torn\n")
+    result = agentkit("check", ".", cwd=log.parent)
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(
+        "a_foreign.jsonl:1: none of its 900 lines is an event; the first: line refused"
+    )
+    assert sum("line refused" in line for line in lines) == 2
+    found = json.loads(agentkit("check", "--json", ".", cwd=log.parent).stdout)
+    assert (found["fault_count"], len(found["faults"]), found["bad_lines"]) == (2, 2, 901)
+    alone = agentkit("check", "a_foreign.jsonl", cwd=log.parent)
+    assert (alone.returncode, alone.stdout.count("\n"), alone.stderr.count("\n")) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("command", ["show", "scan", "cost"])
+def test_other_commands_say_of_such_a_file_what_its_first_line_is_and_fail(
+    command: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"buy milk\nand bread\n")
+    result = agentkit(command, "notes.txt", cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 2)
+    assert "skipped notes.txt:1: " in result.stderr
+    assert "secret found" not in result.stderr
+
+
+def test_show_says_of_which_session_retention_removed_the_beginning(tmp_path: Path) -> None:
+    log = JsonlReporter(tmp_path / "run.jsonl", rotation=Rotation(max_bytes=2_000, keep=2))
+    with Agent(ScriptedModel(["one " * 50] * 6), observers=[log]) as agent, agent.start() as driver:
+        for _ in range(6):
+            driver.run("hi")
+        session_id = driver.session_id
+    log.close()
+    first = next(iter(read_events(tmp_path / "run.jsonl"))).seq
+    result = agentkit("show", "run.jsonl", cwd=tmp_path)
+    said = f"session {session_id} is shown without its beginning: events 1 to {first - 1} are not there"
+    assert (result.returncode, result.stderr) == (0, f"agentkit: {said}; retention removed them\n")
+    (tmp_path / "cut.jsonl").write_bytes((tmp_path / "run.jsonl").read_bytes())
+    assert agentkit("show", "cut.jsonl", cwd=tmp_path).stderr.endswith("are not there\n")
+    assert agentkit("show", "--session", "none", "run.jsonl", cwd=tmp_path).stderr.count("\n") == 1
 
 
 def test_what_retention_removed_is_told_and_is_no_fault(tmp_path: Path) -> None:

@@ -337,7 +337,8 @@ def test_redactions_are_counted_and_what_they_mask_need_not_be_equal() -> None:
 
 
 def test_faults_are_kept_up_to_a_bound_and_counted_beyond_it() -> None:
-    found = check_log(io.BytesIO(b"x\n" * (MAX_KEPT_FAULTS + 500)))
+    log = encode_event(Told().run().events[0]) + b"\n" + b"x\n" * (MAX_KEPT_FAULTS + 500)
+    found = check_log(io.BytesIO(log))
     assert (len(found.faults), found.fault_count) == (MAX_KEPT_FAULTS, MAX_KEPT_FAULTS + 500)
 
 

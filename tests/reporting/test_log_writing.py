@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -20,6 +21,7 @@ from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.stream import StreamWriter
 from agentkit_reporting.log.syncing import FsyncPolicy
 from agentkit_reporting.log.write import LogWriter
+from agentkit_reporting.records.store import RecordStore
 
 RUN = [sys.executable, "-c"]
 
@@ -167,6 +169,7 @@ def test_a_line_that_was_cut_by_a_limit_is_closed_and_the_next_ones_are_whole(tm
 import resource, sys
 from agentkit_loop.errors import LogError
 from agentkit_reporting.log.write import LogWriter
+from agentkit_reporting.records.store import RecordStore
 writer = LogWriter(sys.argv[1])
 writer.write(b"a" * 60)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
@@ -186,14 +189,43 @@ print(writer.lines, writer.short_writes)
     assert path.read_bytes().split(b"\n") == [b"a" * 60, b"b" * 39, b"c" * 60, b"d" * 60, b""]
 
 
-def test_a_removed_directory_does_not_disturb_the_writer(tmp_path: Path) -> None:
+def test_a_removed_directory_does_not_disturb_the_writer_until_it_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "a.jsonl"
-    with LogWriter(path) as writer:
-        writer.write(b"one")
-        path.unlink()
-        path.parent.rmdir()
-        writer.write(b"two")
-    assert writer.lines == 2
+    writer = LogWriter(path)
+    writer.write(b"one")
+    path.unlink()
+    path.parent.rmdir()
+    writer.write(b"two")
+    with pytest.raises(LogError, match=r"log was removed while it was written, and its lines with it$"):
+        writer.close()
+    assert (writer.lines, writer.removed_lines) == (0, 2)
+    writer.close()
+
+
+def test_what_went_with_a_removed_log_counts_as_lost_and_what_another_process_wrote_does_not(
+    tmp_path: Path,
+) -> None:
+    store = RecordStore(tmp_path / "a.jsonl")
+    for _ in range(2):
+        store.append({"a": 1})
+    store.path.unlink()
+    with pytest.raises(LogError, match="removed while it was written"):
+        store.flush()
+    assert str(store.account()) == "incomplete: 0 of 2 (2 failed)"
+    store.append({"a": 2})
+    assert str(store.account()) == "incomplete: 1 of 3 (2 failed)"
+    child = os.fork()
+    if not child:
+        store.append({"a": 3})
+        store.path.unlink()
+        with contextlib.suppress(LogError):
+            store.flush()
+        os._exit(str(store.account()) != "incomplete: 0 of 1 (1 failed)")
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(LogError, match="removed while it was written"):
+        store.close()
+    assert not store.close()
+    assert str(store.account()) == "incomplete: 0 of 3 (3 failed)"
 
 
 def test_a_directory_that_vanished_before_the_first_line_is_made_again(tmp_path: Path) -> None:
@@ -224,6 +256,7 @@ def test_a_descriptor_that_somebody_else_closed_is_told_and_no_line_is_lost(tmp_
 CROWD = """
 import sys, threading, os
 from agentkit_reporting.log.write import LogWriter
+from agentkit_reporting.records.store import RecordStore
 path, process = sys.argv[1:]
 shared = LogWriter(path)
 def run(thread):
@@ -255,6 +288,7 @@ def test_a_child_after_a_fork_writes_on_though_the_lock_was_held(tmp_path: Path)
     program = """
 import os, sys, threading
 from agentkit_reporting.log.write import LogWriter
+from agentkit_reporting.records.store import RecordStore
 writer = LogWriter(sys.argv[1])
 writer.write(b"parent")
 held, done = threading.Event(), threading.Event()

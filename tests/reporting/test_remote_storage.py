@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +17,15 @@ from typing import Any
 import pytest
 
 from agentkit_loop.errors import ConfigurationError, LogError
+from agentkit_loop.testing import VirtualClock
 from agentkit_reporting.jsonl import JsonlReporter
+from agentkit_reporting.log.objects import objects_at
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.remote import Uploads
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.segments import segments_of
 from agentkit_reporting.log.spool import spooled
+from agentkit_reporting.log.uploaded import note_path
 from agentkit_reporting.records.store import RecordStore, read_records
 from tests.reporting.numbered_lines import note
 from tests.reporting.s3_server import SECRET, S3Server, s3, use_s3
@@ -75,6 +80,12 @@ def written(path: Any, numbers: Any, **options: Any) -> RecordStore:
     return store
 
 
+def uploaded_of(store: RecordStore) -> int:
+    uploads = store.uploads()
+    assert uploads is not None
+    return uploads.uploaded
+
+
 def numbers(source: Any) -> list[int]:
     return [each["number"] for each in read_records(source, strict=True)]
 
@@ -112,6 +123,22 @@ def test_a_log_without_rotation_is_uploaded_as_it_is_each_time_it_is_closed(
     again = RecordStore(path, remote=place.url)
     assert again.close(60)
     assert again.uploads() == Uploads(uploaded=0, failed=0, pending=0)
+
+
+def test_a_log_without_rotation_is_begun_anew_every_five_minutes_so_that_it_is_not_here_alone(
+    place: Place, tmp_path: Path
+) -> None:
+    clock = VirtualClock()
+    path = tmp_path / "steps.jsonl"
+    store = written(path, range(2), remote=place.url, clock=clock)
+    clock.advance(400)
+    store.append({"number": 2})
+    until = time.monotonic() + 60
+    while not uploaded_of(store) and time.monotonic() < until:
+        pass
+    assert numbers(place.copied(tmp_path / "copy")) == [0, 1]
+    assert numbers(path) == [0, 1, 2]
+    assert store.close(60)
 
 
 def test_what_a_killed_process_left_is_uploaded_by_the_next_one(place: Place, tmp_path: Path) -> None:
@@ -156,6 +183,52 @@ def test_several_processes_share_a_log_and_its_objects(place: Place, tmp_path: P
     assert [writer.wait(60) for writer in writers] == [0] * 3
     assert written(path, [300], rotation=Rotation(max_bytes=3000), remote=place.url).close(60)
     assert sorted(numbers(place.copied(tmp_path / "copy"))) == [*range(301)]
+
+
+IDLE = """
+import sys
+from tests.reporting.test_remote_storage import SMALL, written
+store = written(sys.argv[1], [0], rotation=SMALL, remote=sys.argv[2])
+print(flush=True)
+sys.stdin.read()
+store.append({"number": 20})
+sys.exit(not store.close(60))
+"""
+
+
+def test_a_process_that_is_idle_keeps_no_line_of_a_segment_here_nor_others_from_closing(
+    place: Place, tmp_path: Path
+) -> None:
+    path = tmp_path / "steps.jsonl"
+    arguments = [sys.executable, "-c", IDLE, str(path), place.url]
+    with subprocess.Popen(arguments, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as idle:
+        assert idle.stdout is not None
+        assert idle.stdout.readline() == b"\n"
+        assert written(path, range(1, 20), rotation=SMALL, remote=place.url).close(20)
+        assert numbers(place.copied(tmp_path / "copy")) == [*range(20)]
+        idle.communicate()
+    assert idle.returncode == 0
+    assert numbers(place.copied(tmp_path / "copy_of_all")) == [*range(21)]
+    assert note_path(path).exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"id":"","numbers":[1,2,3]}\n', None])
+def test_what_is_noted_of_uploads_may_be_damaged_and_nothing_is_removed_that_is_not_there(
+    place: Place, tmp_path: Path, damage: bytes | None
+) -> None:
+    path = tmp_path / "steps.jsonl"
+    assert written(path, range(9), rotation=SMALL, remote=place.url).close(60)
+    there = numbers(path)
+    if damage is None:
+        note_path(path).unlink()
+    else:
+        note_path(path).write_bytes(damage)
+    assert written(path, range(9, 12), rotation=SMALL, remote=place.url).close(60)
+    copied = numbers(place.copied(tmp_path / "copy"))
+    assert sorted(set(copied)) == [*range(12)]
+    assert sorted(copied) == sorted(
+        [*range(9), *there, *range(9, 12)]
+    )  # as another log, since its name is gone
 
 
 def test_two_logs_of_the_same_name_share_no_object(place: Place, tmp_path: Path) -> None:
@@ -283,6 +356,84 @@ def test_a_server_that_never_answers_holds_up_no_line_and_no_close(use_s3: S3Ser
     os.environ.update(use_s3.environment())
     assert store.close(60)
     assert numbers(Place("s3://silent/pre/fix", use_s3).copied(tmp_path / "copy")) == [*range(20)]
+
+
+class Liar(http.server.BaseHTTPRequestHandler):
+    """Says that it has stored what it was given, and has not; of what is asked for it says what `looked` is."""
+
+    looked = 404
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self._answer(200)
+
+    def do_HEAD(self) -> None:
+        self._answer(self.looked)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("ETag", '"tag"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("looked", [404, 403])
+def test_what_a_server_says_is_stored_is_looked_for_where_that_is_permitted(
+    use_s3: S3Server, tmp_path: Path, looked: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answering = type("Answering", (Liar,), {"looked": looked})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.server_port}"
+        path = tmp_path / "steps.jsonl"
+        store = written(path, range(10), rotation=SMALL, remote="s3://lying/pre/fix")
+        is_believed = store.close(20 if looked == 403 else 0.5)
+        server.shutdown()
+        thread.join()
+    os.environ.update(use_s3.environment())
+    assert is_believed is (looked == 403)
+    if not is_believed:
+        assert numbers(path) == [*range(10)]
+        assert "what was uploaded is not there, though the server said so" in caplog.text
+        use_s3.make_bucket("lying")
+        assert store.close(60)
+        assert numbers(Place("s3://lying/pre/fix", use_s3).copied(tmp_path / "copy")) == [*range(10)]
+
+
+def test_the_rest_is_uploaded_also_where_closing_raises(tmp_path: Path) -> None:
+    path, remote = tmp_path / "logs" / "steps.jsonl", tmp_path / "remote"
+    store = written(
+        path, range(9), rotation=Rotation(max_bytes=200, compress=None), remote=f"file://{remote}"
+    )
+    before = numbers(path)
+    path.unlink()
+    with pytest.raises(LogError, match="removed while it was written"):
+        store.close(60)
+    found = numbers(Place(f"file://{remote}", None).copied(tmp_path / "copy"))
+    assert found == before[: len(found)] != []
+
+
+def test_a_bound_for_calls_changes_nothing_else(use_s3: S3Server, tmp_path: Path) -> None:
+    use_s3.make_bucket("bounded")
+    (tmp_path / "segment").write_bytes(b"{}\n")
+    with (tmp_path / "segment").open("rb") as file:
+        objects_at("s3://bounded/pre/fix", timeout_s=20).put("segment", file)
+    assert use_s3.get("bounded", "pre/fix/segment") == b"{}\n"
+
+
+def test_one_call_to_a_server_that_never_answers_ends_where_nobody_else_can_end_it(
+    use_s3: S3Server, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (tmp_path / "segment").write_bytes(b"{}\n")
+        with (tmp_path / "segment").open("rb") as file, pytest.raises(Exception, match="TimedOut"):
+            objects_at("s3://silent/pre/fix", timeout_s=0.1).put("segment", file)
+    os.environ.update(use_s3.environment())
 
 
 def test_the_old_segments_go_once_they_are_there(place: Place, tmp_path: Path) -> None:

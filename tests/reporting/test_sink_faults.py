@@ -244,7 +244,7 @@ def test_of_files_of_sessions_one_that_is_broken_keeps_no_other_from_being_writt
     (tmp_path / "a.jsonl").unlink()
     with quiet():
         assert not emitters["b"].flush()  # which tells of a
-        assert emitters["b"].flush()
+        assert emitters["b"].hand_over()
         (tmp_path / "b.jsonl").unlink()
         # All others make room for these, also the broken one.
         for number in range(MAX_OPEN_SESSIONS):
@@ -255,5 +255,6 @@ def test_of_files_of_sessions_one_that_is_broken_keeps_no_other_from_being_writt
                 method()
             except Exception as error:  # noqa: BLE001 - what is told is the point
                 told.append(str(error))
-    assert account_of(reporter).delivered == 3 + MAX_OPEN_SESSIONS
+    assert account_of(reporter).delivered == 1 + MAX_OPEN_SESSIONS
+    assert account_of(reporter).failed == 2
     assert descriptors_of(tmp_path / "c.jsonl") == descriptors_of(tmp_path / "s63.jsonl") == []
