@@ -156,7 +156,7 @@ class RunScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(error)
-        self.emitter.flush()
+        self.emitter.hand_over()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -168,9 +168,9 @@ class RunScope:
         try:
             import asyncio  # noqa: PLC0415 - who is here has loaded it, but for loops of another kind
 
-            flushed = asyncio.get_running_loop().run_in_executor(None, self.emitter.flush)
+            flushed = asyncio.get_running_loop().run_in_executor(None, self.emitter.hand_over)
         except RuntimeError:  # another library's loop, or one that takes no more work
-            self.emitter.flush()
+            self.emitter.hand_over()
         else:
             await flushed
 

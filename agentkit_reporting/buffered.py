@@ -166,6 +166,11 @@ class BufferedReporter(ReportingAdapter):
         self._untold.take_ended().log()
         return finish((self._inner,), "hand_over", None) and self._lost_nothing_more()
 
+    @property
+    def pending(self) -> int:
+        """How many events are held."""
+        return self.account().pending
+
     def ask_for_flush(self) -> None:
         """Do nothing: it is flushed by who asks."""
 

@@ -141,6 +141,11 @@ class Delivery(ABC):
 
     # --- from outside
 
+    @property
+    def pending(self) -> int:
+        """How many events are held, or being delivered."""
+        return self.queue.pending
+
     def account(self) -> Account:
         """Return what became of the events."""
         (received, dropped, done), refused = self.queue.counts(), self.queue.refused

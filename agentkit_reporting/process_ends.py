@@ -35,6 +35,10 @@ class Counting(Protocol):
 class Holder(Counting, Protocol):
     """Something that holds events."""
 
+    @property
+    def pending(self) -> int:
+        """How many it holds that can still be delivered."""
+
     def flush(self, timeout_s: float | None = None) -> bool:
         """Deliver what is held."""
 
@@ -80,13 +84,21 @@ def watch_child() -> None:
 
 
 def deliver_all(timeout_s: float = EXIT_TIMEOUT_S) -> None:
-    """Deliver what everybody holds, all together within the bound; log what is lost."""
+    """Deliver what everybody holds, all together within the bound; log what is lost.
+
+    Who was flushed already may be given more by who is flushed after it, as a webhook is by its dispatcher: so it is
+    done again until nobody holds anything, or nothing changes any more.
+    """
     until = time.monotonic() + timeout_s
     holders = list(_holders)
     for holder in holders:
         holder.ask_for_flush()  # all at the same time, so that one that hangs costs no other its events
-    for holder in holders:
-        holder.flush(max(0.0, until - time.monotonic()))
+    holding, before = holders, [-1]
+    while holding and (held := [holder.pending for holder in holders]) != before:
+        before = held
+        for holder in holding:
+            holder.flush(max(0.0, until - time.monotonic()))
+        holding = [holder for holder in holders if holder.pending]
     for holder in holders:
         holder.tell_lost()
 

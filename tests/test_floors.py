@@ -68,6 +68,7 @@ REPORTING_FLOORS = (
         "accounting",
         "process_ends",
         "records",
+        "records.bounded_http",
         "records.patterns",
         "records.settled_requests",
         "records.topics",
@@ -269,7 +270,7 @@ HEAVY = (
     "opentelemetry",
     "obstore",
     "urllib.request",
-    "stamina",
+    "tenacity",
     "prometheus_client",
 )
 

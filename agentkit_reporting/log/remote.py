@@ -139,6 +139,11 @@ class Remote:
             with self._changed:
                 self._waiting -= 1
 
+    @property
+    def pending(self) -> int:
+        """How many files are to be uploaded, none where this process must not."""
+        return 0 if self._is_barred else self.uploads().pending
+
     def ask_for_flush(self) -> None:
         """Have the rest uploaded, also of logs that nobody closed, since the process ends."""
         for log in list(self._begun):

@@ -10,8 +10,8 @@ Every event of an observed loop is the topic `agent.<type>`; seed 000's two name
 That is RunFinished, RunFailed or RunCancelled; outcome: completed, suspended, failed or cancelled. cost: what the
 run's own requests cost, in its only currency, None where no price was known or there are several currencies; costs:
 by currency, exact, as text. steps: rounds of tools after which the model was asked again, as the seed counts; turns:
-answers of the model. An alias goes to those who ask for it: a wildcard that also names the event's own topic gets
-the event, once.
+answers of the model; both None of a run whose end alone was told here, as a resume ends one that a crash left open.
+An alias goes to those who ask for it: a wildcard that also names the event's own topic gets the event, once.
 
 The other way, `forward_topics` makes a topic a CustomEvent, so that a log has it. What a dispatcher has from an
 observed loop is never forwarded, since a log has that already: nothing echoes between the two.
@@ -20,6 +20,7 @@ observed loop is never forwarded, since a log has that already: nothing echoes b
 from __future__ import annotations
 
 import decimal
+import functools
 import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Protocol
@@ -90,7 +91,12 @@ def _unescaped(value: JSON) -> JSON:
 
 def topic_of(event: AgentEvent) -> str:
     """Return the topic of an event; one of a newer log may have a name that is none."""
-    topic = f"agent.{event.type}"
+    return _topic_named(event.type)
+
+
+@functools.lru_cache(maxsize=256)
+def _topic_named(event_type: str) -> str:
+    topic = f"agent.{event_type}"
     return topic if is_topic(topic) else "agent.unknown_event"
 
 
@@ -145,7 +151,7 @@ class CompletedRuns:
         """Take an event; return the payload of `agent.session_complete` where it ends a run."""
         place = (event.session_id, event.run_id)
         with self._lock:
-            run = self._runs.get(place)
+            run, is_seen = self._runs.get(place), place in self._runs
             if run is None:
                 run = _RunSoFar()
                 if isinstance(event, _BEGINNINGS):
@@ -165,8 +171,8 @@ class CompletedRuns:
             "cost": None if only[1] is None else float(only[1]),
             "currency": only[0],
             "costs": {currency: str(amount) for currency, amount in costs.items()},
-            "steps": run.steps,
-            "turns": run.turns,
+            "steps": run.steps if is_seen else None,
+            "turns": run.turns if is_seen else None,
             "duration_ms": event.duration_ms,
             "error": msgspec.to_builtins(event.error) if isinstance(event, RunFailed) else None,
         }

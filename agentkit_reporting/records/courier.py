@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from agentkit_loop.events import AgentEvent, CustomEvent
@@ -31,6 +31,8 @@ class Courier(LoopObserver):
             self._inherited.append(self._runner)
         self._runner = None
         self._interrupts: collections.deque[BaseException] = collections.deque(maxlen=1)
+        self.end_sinks: Callable[[], object] | None = None
+        """Closes what subscribed and holds payloads, after the last one; None until the dispatcher is closed."""
 
     def raise_interrupt(self) -> None:
         """Raise, where payloads come from, what a handler interrupted with."""
@@ -50,10 +52,12 @@ class Courier(LoopObserver):
                 self._interrupts.extend(self._table.replay(subscription, self._wait))
 
     def close(self) -> None:
-        """End the loop, with the tasks that handlers left behind."""
+        """End the loop, with the tasks that handlers left behind, then the sinks, whose accounts say how it went."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
+        if self.end_sinks is not None:
+            self.end_sinks()
 
     def _wait(self, awaitable: Awaitable[object]) -> object:
         import asyncio  # noqa: PLC0415 - only async handlers need it

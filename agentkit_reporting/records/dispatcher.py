@@ -22,7 +22,7 @@ from agentkit_loop.observers import LoopObserver
 from agentkit_loop.values import JSON, copy_json
 from agentkit_reporting.accounting import Account, account_of
 from agentkit_reporting.delivery import ThreadDelivery
-from agentkit_reporting.event_queue import DEFAULT_PATIENCE_S
+from agentkit_reporting.event_queue import DEFAULT_PATIENCE_S, is_on_event_loop
 from agentkit_reporting.process_ends import watch
 from agentkit_reporting.records.bridges import (
     SESSION_COMPLETE,
@@ -290,7 +290,9 @@ class EventDispatcher(LoopObserver):
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         went_well = self._delivery.flush(timeout_s)
-        return self._finish("flush", until) and went_well and not self.account().lost
+        went_well = self._table.finish_sinks("flush", until) and went_well
+        self._courier.raise_interrupt()
+        return went_well and not self.account().lost
 
     def hand_over(self) -> bool:
         """Have what is held delivered, and wait for it no longer than quick handlers need; see ChannelReporter."""
@@ -299,16 +301,24 @@ class EventDispatcher(LoopObserver):
     def close(self, timeout_s: float | None = None) -> bool:
         """Deliver what is held, take no more, close the sinks; whether everything arrived. Twice is harmless.
 
-        What handlers emit while that is delivered is still taken.
+        What handlers emit while that is delivered is still taken. On an event loop and inside a handler it waits for
+        nothing: what is held is delivered, and the sinks are closed, behind it.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
         if not self._is_closed:
             self._delivery.flush(timeout_s)
         with self._table.lock:
             self._is_closed = True
+        end_sinks = self._courier.end_sinks = functools.partial(self._table.finish_sinks, "close", until)
         left = None if until is None else max(0.0, until - time.monotonic())
         went_well = self._delivery.close(left)
-        return self._finish("close", until) and went_well and self.account().is_complete
+        queue = self._delivery.queue
+        if not (
+            is_on_event_loop() or queue.consumer == threading.get_ident()
+        ):  # there it is waited for nothing
+            went_well = end_sinks() and went_well
+        self._courier.raise_interrupt()
+        return went_well and self.account().is_complete
 
     async def aflush(self, timeout_s: float | None = None) -> bool:
         """Do as `flush` does, without holding up the event loop."""
@@ -337,15 +347,6 @@ class EventDispatcher(LoopObserver):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def _finish(self, method: str, until: float | None) -> bool:
-        """Flush or close the sinks; raise what a handler interrupted with."""
-        went_well = True
-        for sink in tuple(self._table.sinks):
-            left = None if until is None else max(0.0, until - time.monotonic())
-            went_well = getattr(sink, method)(left) is not False and went_well
-        self._courier.raise_interrupt()
-        return went_well
 
 
 def _raise_first(interrupts: list[BaseException]) -> None:

@@ -211,7 +211,7 @@ class RunMetrics:
         values[bounded] = _EXACT.add(values.get(bounded, Decimal(0)), max(more, Decimal(0)))
 
     def _observe(self, kind: MetricKind, labels: Labels, duration_ms: float | None) -> None:
-        if duration_ms is None:
+        if duration_ms is None or not duration_ms >= 0:  # a sum of durations never goes down
             return
         values, bounded = self._histograms[kind], self._bounded(kind, labels)
         each = values.setdefault(bounded, Distribution([0] * (len(kind.buckets) + 1)))

@@ -56,7 +56,10 @@ class OpenRequests:
                 model=event.model, usage=event.usage, cost=cost
             )
         elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)):
-            ended = self._of(event).pop(event.request_id, None)
+            requests = self._open.get(event.session_id, {})
+            ended = requests.pop(event.request_id, None)
+            if not requests:  # or a session that never ends would be kept for ever
+                self._open.pop(event.session_id, None)
             return [attrs.evolve(ended or SettledRequest(model=""), end=event)]
         elif isinstance(event, RUN_ENDS):
             return list(self._open.pop(event.session_id, {}).values())

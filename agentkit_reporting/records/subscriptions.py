@@ -13,6 +13,7 @@ import itertools
 import logging
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -218,6 +219,21 @@ class Subscribers:
         if keep:
             self._last.append(message)
         return message
+
+    def finish_sinks(self, method: str, until: float | None) -> bool:
+        """Flush or close the sinks; whether everything arrived. until: by then, of `time.monotonic`."""
+        went_well = True
+        for sink in tuple(self.sinks):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                went_well = getattr(sink, method)(left) is not False and went_well
+            except Exception as error:  # noqa: BLE001 - the others are ended as well
+                went_well = False
+                said = (
+                    f"{method} of {type(sink).__name__} failed: {type(error).__name__}: {error_text(error)}"
+                )
+                log_error(logger, said, error)
+        return went_well
 
     # --- calling them
 

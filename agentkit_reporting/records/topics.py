@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,15 @@ from agentkit_loop.values import JSON, to_json
 
 DELTAS = "agent.content_delta"
 """The topic of streamed pieces, which cost nothing unless somebody subscribes to them."""
+
+
+_FIRST_S, _AFTER_S = (
+    -62_135_596_800,
+    253_402_300_800,
+)  # the years 1 to 9999; what milliseconds say lies beyond
+
+
+_MAX_SHOWN = 10**18  # Python refuses to write numbers of thousands of digits
 
 
 class PayloadError(ConfigurationError, ValueError):
@@ -81,7 +89,7 @@ def checked_payload(payload: object, stamp: Clock | None) -> dict[str, JSON]:
     if not _is_time(timestamp):
         raise PayloadError(
             f"payload with timestamp={_short(timestamp)} refused; give an aware datetime, its ISO text or unix "
-            "seconds, or make the dispatcher with stamp=True"
+            "seconds (not milliseconds), or make the dispatcher with stamp=True"
         )
     converted: dict[str, JSON] = to_json({**payload, **added})
     if "session_id" not in converted:  # it became one value as a whole, see values.py
@@ -97,9 +105,7 @@ def _is_time(value: object) -> bool:
             return dt.datetime.fromisoformat(value).tzinfo is not None
         except ValueError:
             return False
-    if isinstance(value, int):
-        return not isinstance(value, bool)
-    return isinstance(value, float) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _FIRST_S <= value < _AFTER_S
 
 
 def time_text(value: JSON) -> str | None:
@@ -119,6 +125,8 @@ def time_text(value: JSON) -> str | None:
 
 def _short(value: object) -> str:
     """Return what a refused value is: no more of it than its kind where it may hold what is not for a log."""
-    if value is None or isinstance(value, (bool, int, float)) or value == "":
+    if value is None or isinstance(value, (bool, float)) or value == "":
+        return repr(value)
+    if isinstance(value, int) and abs(value) < _MAX_SHOWN:
         return repr(value)
     return f"<{type(value).__name__}>"

@@ -1,16 +1,21 @@
 """WebhookSink: payloads posted to a URL, as JSON, from a thread of its own; nobody who emits ever waits for it.
 
-What fails in passing (no connection, a timeout, 408, 425, 429 and 5xx) is tried again by stamina, which waits longer
-each time, or as long as the server's Retry-After says; everything else is given up at once. So a payload may arrive
-twice, where an answer was lost. The HTTP client is the standard library's: one POST after the other needs no pool, no
-HTTP/2 and no event loop, and a log shipper should not bring a client of its own that can break with another's.
+What fails in passing (no connection, a timeout, 408, 425, 429 and 5xx) is tried again by tenacity, which waits longer
+each time, and at least as long as the server's Retry-After says; everything else is given up at once. So a payload
+may arrive twice, where an answer was lost. The HTTP client is the standard library's: one POST after the other needs
+no pool, no HTTP/2 and no event loop, and a log shipper should not bring a client of its own that can break with
+another's. Of tenacity, which stamina stands on: stamina's switches and hooks are the process's, whose default prints
+each retry and counts it in the default registry of Prometheus, neither of which is for a library to do.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import itertools
 import logging
+import math
+import re
 import threading
 import weakref
 from collections.abc import Mapping
@@ -25,7 +30,7 @@ from agentkit_loop.observers import LoopObserver, is_unheard
 from agentkit_loop.values import JSON
 from agentkit_reporting.accounting import Account
 from agentkit_reporting.delivery import ThreadDelivery
-from agentkit_reporting.event_queue import Overflow
+from agentkit_reporting.event_queue import Overflow, is_on_event_loop
 from agentkit_reporting.process_ends import watch
 from agentkit_reporting.records.webhook_templates import WHOLE_PAYLOAD, WebhookTemplate
 
@@ -33,10 +38,15 @@ if TYPE_CHECKING:
     from email.message import Message
     from urllib.request import OpenerDirector
 
+    from tenacity import RetryCallState
+
 logger = logging.getLogger(__name__)
 
 _PASSING = frozenset({408, 425, 429})  # beside 5xx: answers that another attempt may mend
-_LOOPBACK = ("localhost", "::1")
+_MAX_PAUSE_S = 30.0
+_MAX_WAIT_S = 86_400.0  # a day: what waits longer was not meant
+_MAX_DIGITS = 9  # of a Retry-After; more are centuries
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
 class WebhookError(AgentKitError):
@@ -57,11 +67,11 @@ class WebhookSink:
 
     url: `https://…` or `http://…`; it may hold a token and is never shown. template: of the body, by default
     `{"topic": …, "payload": …}`; a WebhookTemplate, or what makes one. headers: further ones, such as
-    Authorization. timeout_s: for each wait for the server. attempts: at most, for each payload. backoff_s: the first
-    pause between two, doubled each time up to 30 s, with as much chance on top. max_retry_after_s: the longest
-    Retry-After that is honoured; a longer one counts as this. max_queue, overflow: how many payloads wait, and what
-    happens beyond that: drop_newest, as the first of many alerts say how it began, drop_oldest or error.
-    close_timeout_s: how long `flush` and `close` wait where nobody says.
+    Authorization. timeout_s: for the connection, for what is sent, and for the whole answer, each. attempts: at most,
+    for each payload. backoff_s: the first pause between two, doubled each time up to 30 s, with a chance of as much
+    on top. max_retry_after_s: the longest Retry-After that is honoured; a longer one counts as this. max_queue,
+    overflow: how many payloads wait, and what happens beyond that: drop_newest, as the first of many alerts say how
+    it began, drop_oldest or error. close_timeout_s: how long `flush` and `close` wait where nobody says.
 
     No redirect is followed. Proxies of the environment are used, for loopback none. Needs the extra `webhook`.
     """
@@ -88,6 +98,10 @@ class WebhookSink:
             )
         if type(attempts) is not int or attempts < 1:
             raise ConfigurationError(f"attempts={attempts!r} refused; give 1 or more")
+        _check_time("timeout_s", timeout_s, least=0.001)
+        _check_time("backoff_s", backoff_s)
+        _check_time("max_retry_after_s", max_retry_after_s)
+        _check_time("close_timeout_s", close_timeout_s)
         self._template = template if isinstance(template, WebhookTemplate) else WebhookTemplate(template)
         self._poster = _Poster(
             url,
@@ -142,9 +156,11 @@ class WebhookSink:
     def close(self, timeout_s: float | None = None) -> bool:
         """Take no more, post what is held, at most for so long; whether everything arrived. Twice is harmless.
 
-        What is not posted by then is dropped, and counted; a request that is on its way is not tried again.
+        What is not posted by then is dropped, and counted; a request that is on its way is not tried again. On an
+        event loop it waits for nothing, and what is held is posted behind it.
         """
-        if not self._delivery.close(self._close_timeout_s if timeout_s is None else timeout_s):
+        in_time = self._delivery.close(self._close_timeout_s if timeout_s is None else timeout_s)
+        if not in_time and not is_on_event_loop():
             self._poster.cut.set()
             self._delivery.queue.abandon()
         return self.account().is_complete
@@ -173,18 +189,25 @@ class _Poster(LoopObserver):
         clock: Clock,
     ) -> None:
         try:
-            import stamina  # noqa: PLC0415 - an extra
+            import tenacity  # noqa: PLC0415 - an extra
         except ImportError:
             raise ConfigurationError(
-                "a webhook refused because stamina is not installed; install agentkit-loop[webhook]"
+                "a webhook refused because tenacity is not installed; install agentkit-loop[webhook]"
             ) from None
         self.host = _host(url)
         self._url = url
-        self._headers = {"User-Agent": "agentkit", **headers, "Content-Type": "application/json"}
+        self._headers = {"User-Agent": "agentkit", **_checked(headers), "Content-Type": "application/json"}
         self._timeout_s = timeout_s
-        self._retrying: Any = stamina.RetryingCaller(
-            attempts=attempts, timeout=None, wait_initial=backoff_s, wait_max=30.0, wait_jitter=backoff_s
-        ).on(self._again)
+        self._own_pause_s = tenacity.wait_exponential(backoff_s, max=_MAX_PAUSE_S) + tenacity.wait_random(
+            0, backoff_s
+        )
+        self._retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(attempts),
+            retry=tenacity.retry_if_exception(_is_passing),
+            wait=self._pause_s,
+            sleep=self._rest,
+            reraise=True,
+        )
         self._max_retry_after_s = max_retry_after_s
         self._clock = clock
         self._opener: OpenerDirector | None = None
@@ -204,22 +227,23 @@ class _Poster(LoopObserver):
             self.failed += 1
             return
         try:
-            self._retrying(self._post, _Body(event.data))
+            self._retrying(self._post, event.data)
         except WebhookError as error:
             self.failed += 1
             self.last_error = str(error)
             if is_unheard(self, self.last_error):
                 logger.error("a webhook was given up: %s", self.last_error)  # noqa: TRY400 - a trace would say no more
 
-    def _again(self, error: Exception) -> bool | float:
-        """Say to stamina whether to try again, and after how long where the server said."""
-        if self.cut.is_set() or not isinstance(error, WebhookError) or not error.is_passing:
-            return False
-        if error.retry_after_s is None:
-            return True
-        return min(max(0.0, error.retry_after_s), self._max_retry_after_s)
+    def _pause_s(self, attempt: RetryCallState) -> float:
+        """Say how long to wait before another attempt: no less than the server asked for."""
+        error = attempt.outcome.exception() if attempt.outcome is not None else None
+        said = error.retry_after_s if isinstance(error, WebhookError) else None
+        return max(self._own_pause_s(attempt), min(said or 0.0, self._max_retry_after_s))
 
-    def _post(self, body: _Body) -> None:
+    def _rest(self, pause_s: float) -> None:
+        self.cut.wait(pause_s)  # which `close` ends
+
+    def _post(self, body: bytes) -> None:
         from urllib.error import HTTPError  # noqa: PLC0415 - loads http and ssl
         from urllib.request import Request  # noqa: PLC0415 - as above
 
@@ -227,7 +251,7 @@ class _Poster(LoopObserver):
             raise WebhookError(f"{self.host} was given up as the sink was closed", is_passing=False)
         failure: WebhookError
         try:
-            request = Request(self._url, data=body.content, headers=self._headers, method="POST")  # noqa: S310 - its scheme is checked
+            request = Request(self._url, data=body, headers=self._headers, method="POST")  # noqa: S310 - its scheme is checked
             with self._opened().open(request, timeout=self._timeout_s):
                 return
         except HTTPError as error:
@@ -239,49 +263,57 @@ class _Poster(LoopObserver):
                 )
         except Exception as error:  # noqa: BLE001 - a connection fails in many ways; their texts may quote the URL
             reason = getattr(error, "reason", None)
-            kind = type(reason if isinstance(reason, Exception) else error).__name__
+            cause = reason if isinstance(reason, Exception) else error
             failure = WebhookError(
-                f"{self.host} was not reached ({kind})", is_passing=not isinstance(error, ValueError)
+                f"{self.host} was not reached ({type(cause).__name__})",
+                is_passing=not isinstance(cause, ValueError),  # a certificate that is not trusted is one
             )
         raise failure
 
     def _opened(self) -> OpenerDirector:
         if self._opener is None:
-            from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener  # noqa: PLC0415 - as above
+            from agentkit_reporting.records.bounded_http import opener_for  # noqa: PLC0415 - loads http and ssl
 
-            class NoRedirect(HTTPRedirectHandler):
-                def redirect_request(self, *_: Any, **__: Any) -> None:
-                    """Follow none: the token in the URL or a header is for this host alone."""
-
-            name = urlsplit(self._url).hostname or ""
-            local = name in _LOOPBACK or name.startswith("127.")
-            self._opener = build_opener(NoRedirect, *([ProxyHandler({})] if local else []))
+            self._opener = opener_for(self._url)
         return self._opener
 
     def _retry_after_s(self, headers: Message | None) -> float | None:
         """Return what Retry-After says, seconds or a date (RFC 9110, 10.2.3); None where it says nothing."""
         text = (headers.get("Retry-After") or "").strip() if headers is not None else ""
-        if text.isascii() and text.isdigit() and len(text) < 10:  # noqa: PLR2004 - as many seconds are three years
-            return float(text)
+        if text.isascii() and text.isdigit():
+            return float(text) if len(text) <= _MAX_DIGITS else math.inf
         from email.utils import parsedate_to_datetime  # noqa: PLC0415 - rare
 
         try:
             moment = parsedate_to_datetime(text)
+            if (
+                moment.tzinfo is None
+            ):  # the obsolete form of C's asctime, which is in UTC too (RFC 9110, 5.6.7)
+                moment = moment.replace(tzinfo=dt.UTC)
             return (moment - self._clock.now()).total_seconds()
         except (ValueError, TypeError, OverflowError):
             return None
 
 
-class _Body:
-    """What is posted; stamina's hooks are given a call's arguments, and this shows nothing."""
+def _is_passing(error: BaseException) -> bool:
+    return isinstance(error, WebhookError) and error.is_passing
 
-    __slots__ = ("content",)
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
+def _checked(headers: Mapping[Any, Any]) -> Mapping[str, str]:
+    """Refuse what no request can have, without showing it; http.client would refuse each request."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER.fullmatch(name):
+            raise ConfigurationError("a header whose name is none refused; give letters, digits and dashes")
+        if not isinstance(value, str) or not value.isprintable() or max(value, default=" ") > "\xff":
+            raise ConfigurationError(
+                f"the value of the header {name!r} refused; give printable text of latin-1, without line ends"
+            )
+    return headers
 
-    def __repr__(self) -> str:
-        return f"<{len(self.content)} bytes>"
+
+def _check_time(name: str, value: object, least: float = 0.0) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= _MAX_WAIT_S:
+        raise ConfigurationError(f"{name}={value!r} refused; give seconds, up to a day")
 
 
 def _host(url: object) -> str:

@@ -8,10 +8,12 @@ is null, in text a `?`; `$$` is a dollar.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
@@ -25,6 +27,26 @@ _PLACE = re.compile(r"\$(?:\$|\{([^{}$]+)\})")
 _MISSING = object()
 
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})  # Slack: "Escaping text"
+_SLACK_TEXT = 40_000  # characters; Slack cuts longer ones
+
+# PagerDuty, Events API v2: characters of a summary and of a dedup_key, and bytes of an event, of which the rest is few
+_SUMMARY, _DEDUP_KEY, _DETAILS = 1_024, 255, 480_000
+_SHORT_KEYS, _SHORT_VALUE = 200, 200  # what is left of details that are too long
+
+
+@attrs.frozen
+class _Text:
+    """A place for text, of so many characters at most, also where it is one placeholder and nothing else."""
+
+    text: str
+    most: int
+
+
+@attrs.frozen
+class _Payload:
+    """The place of the payload, each of whose values is shortened where all are more than so many bytes."""
+
+    most: int
 
 
 class WebhookTemplate:
@@ -63,7 +85,11 @@ class WebhookTemplate:
             converted: Any = to_json({**plain, **always})
             return msgspec.json.encode(self._fill(self._body, converted))
 
-    def _fill(self, value: JSON, names: dict[str, JSON]) -> JSON:
+    def _fill(self, value: Any, names: dict[str, JSON]) -> JSON:
+        if isinstance(value, _Text):
+            return _cut(self._filled_text(value.text, names), value.most) or "?"
+        if isinstance(value, _Payload):
+            return _shortened(names["payload"], value.most)
         if isinstance(value, dict):
             return {key: self._fill(item, names) for key, item in value.items()}
         if isinstance(value, list):
@@ -74,7 +100,10 @@ class WebhookTemplate:
         if whole is not None and whole[1] is not None:
             found = _found(whole[1], names)
             return None if found is _MISSING else found
-        return _PLACE.sub(lambda match: self._text(match[1], names), value)
+        return self._filled_text(value, names)
+
+    def _filled_text(self, text: str, names: dict[str, JSON]) -> str:
+        return _PLACE.sub(lambda match: self._text(match[1], names), text)
 
     def _text(self, name: str | None, names: dict[str, JSON]) -> str:
         if name is None:
@@ -82,10 +111,23 @@ class WebhookTemplate:
         found = _found(name, names)
         if found is _MISSING or found is None:
             return "?"
-        text = found if isinstance(found, str) else compact_json(found)
-        if len(text) > self._max_chars:
-            text = text[: self._max_chars - 1] + "…"
+        text = _cut(found if isinstance(found, str) else compact_json(found), self._max_chars)
         return text if self._escape is None else self._escape(text)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _shortened(payload: Any, most: int) -> JSON:
+    """Return a payload of at most so many bytes of JSON, with its names and the beginnings of its values."""
+    if len(msgspec.json.encode(payload)) <= most:
+        return payload
+    short: dict[str, JSON] = {}
+    for name, value in itertools.islice(payload.items(), _SHORT_KEYS):
+        text = value if isinstance(value, str) else compact_json(value)
+        short[_cut(name, _SHORT_VALUE)] = value if len(text) <= _SHORT_VALUE else _cut(text, _SHORT_VALUE)
+    return short
 
 
 def _found(path: str, names: JSON) -> Any:
@@ -101,8 +143,13 @@ WHOLE_PAYLOAD = WebhookTemplate({"topic": "${topic}", "payload": "${payload}"})
 
 
 def slack_template(text: str = "*${topic}* in session ${session_id}") -> WebhookTemplate:
-    """Return the body of a Slack message, for an incoming webhook; what is filled in is text, never markup."""
-    return WebhookTemplate({"text": text}, escape=lambda value: value.translate(_SLACK))
+    """Return the body of a Slack message, for an incoming webhook.
+
+    What is filled in names, calls and hides nobody: it is escaped as Slack asks. Slack makes links of addresses in it,
+    but fetches none of them for a preview, which would tell their server what stands in them.
+    """
+    body: Any = {"text": _Text(text, _SLACK_TEXT), "unfurl_links": False, "unfurl_media": False}
+    return WebhookTemplate(body, escape=lambda value: value.translate(_SLACK))
 
 
 def pagerduty_template(
@@ -114,7 +161,8 @@ def pagerduty_template(
 ) -> WebhookTemplate:
     """Return the body of a trigger of PagerDuty's Events API v2, to be sent to PAGERDUTY_URL.
 
-    severity: critical, error, warning or info. dedup_key: what makes two triggers one incident.
+    severity: critical, error, warning or info. dedup_key: what makes two triggers one incident. The details are the
+    payload; each of its values is shortened where all of them are more than PagerDuty takes.
     """
     if severity not in ("critical", "error", "warning", "info"):
         raise ConfigurationError(
@@ -124,20 +172,18 @@ def pagerduty_template(
         raise ConfigurationError(
             "an empty routing key refused; give that of the service's Events API v2 integration"
         )
-    return WebhookTemplate(
-        {
-            "routing_key": routing_key.replace("$", "$$"),
-            "event_action": "trigger",
-            "dedup_key": dedup_key,
-            "client": "agentkit",
-            "payload": {
-                "summary": summary,
-                "source": "${session_id}",
-                "severity": severity,
-                "timestamp": "${time}",
-                "component": "${topic}",
-                "custom_details": "${payload}",
-            },
+    body: Any = {
+        "routing_key": routing_key.replace("$", "$$"),
+        "event_action": "trigger",
+        "dedup_key": _Text(dedup_key, _DEDUP_KEY),
+        "client": "agentkit",
+        "payload": {
+            "summary": _Text(summary, _SUMMARY),
+            "source": _Text("${session_id}", _SUMMARY),
+            "severity": severity,
+            "timestamp": "${time}",
+            "component": "${topic}",
+            "custom_details": _Payload(_DETAILS),
         },
-        max_chars=200,  # of the 1,024 of a summary; a dedup key has 255
-    )
+    }
+    return WebhookTemplate(body, max_chars=200)

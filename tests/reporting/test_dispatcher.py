@@ -124,6 +124,8 @@ def test_an_interrupt_reaches_the_emitter_after_the_others_were_called(
         {"session_id": "s", "timestamp": dt.datetime(2026, 5, 24)},  # noqa: DTZ001 - that is what is refused
         {"session_id": "s", "timestamp": True},
         {"session_id": "s", "timestamp": float("nan")},
+        {"session_id": "s", "timestamp": 1_779_648_000_000},  # milliseconds
+        {"session_id": "s", "timestamp": -(10.0**18)},
         {"session_id": "s", "timestamp": ["sk-secret"]},
         {"session_id": "s", "timestamp": AT, (1, 2): "a key that is no name"},
         [("session_id", "s")],
@@ -143,6 +145,11 @@ def test_a_payload_without_session_id_and_timestamp_is_refused(given: Any, *, ba
     assert "secret" not in str(refused.value)
     assert dispatcher.close(30.0) is True
     assert taken == []
+
+
+def test_a_number_that_python_will_not_write_is_refused_as_any_other() -> None:
+    with pytest.raises(PayloadError, match="timestamp=<int> refused"):
+        EventDispatcher().emit("a", {"session_id": "s", "timestamp": 10**5_000})
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agentkit_loop import Agent, ScriptedModel
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ModelError
-from agentkit_loop.events import AgentEvent, CustomEvent, UnknownEvent
+from agentkit_loop.events import AgentEvent, CustomEvent, RunCancelled, UnknownEvent
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedFailure
 from agentkit_loop.usage import Cost, Usage
 from agentkit_reporting import (
@@ -110,6 +110,13 @@ def test_a_failed_run_is_complete_too() -> None:
         ).run("go")
     assert [(each["outcome"], each["cost"], each["steps"]) for each in ended] == [("failed", 0.1, 1)]
     assert ended[0]["error"]["type"]
+
+
+def test_what_was_not_seen_of_a_run_is_unknown_and_not_zero() -> None:
+    dispatcher = EventDispatcher()
+    ended = complete(dispatcher)
+    EventEmitter([dispatcher]).emit(RunCancelled(reason="process_ended", usage=USAGE))
+    assert [(each["steps"], each["turns"], each["cost"]) for each in ended] == [(None, None, None)]
 
 
 def test_a_run_that_an_exception_leaves_or_a_cancel_ends_is_complete_too() -> None:

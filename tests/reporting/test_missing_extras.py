@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "made", "extra"),
     [
-        ("stamina", "WebhookSink('https://host/secret')", "webhook"),
+        ("tenacity", "WebhookSink('https://host/secret')", "webhook"),
         ("prometheus_client", "PrometheusMetrics()", "prometheus"),
     ],
 )

@@ -41,6 +41,7 @@ from agentkit_reporting import (
     read_events,
 )
 from agentkit_reporting.records.run_metrics import OTHER
+from agentkit_reporting.records.settled_requests import OpenRequests
 from tests.reporting.adapters import told
 from tests.reporting.test_event_bridges import Prices, search
 from tests.reporting.topics import payload
@@ -234,6 +235,27 @@ def test_labels_are_bounded_whatever_a_model_calls_its_tools() -> None:
         if name == "agentkit_tool_calls_total"
     }
     assert named == {awkward[:100]: 1, "tool-0": 1, "tool-1": 1, OTHER: 48}
+
+
+def test_no_sum_of_durations_goes_down() -> None:
+    metrics = PrometheusMetrics()
+    for duration_ms in (2_000.0, -9_000.0, None):
+        for event in told(ToolResultReceived(call_id="c", name="t", output="", duration_ms=duration_ms)):
+            metrics.handle_event(event)
+    samples = parsed(metrics.text())
+    assert value(samples, "agentkit_tool_duration_seconds_sum", tool="t") == 2
+    assert value(samples, "agentkit_tool_duration_seconds_count", tool="t") == 1
+    assert value(samples, "agentkit_tool_calls_total", tool="t", status="ok") == 3
+
+
+def test_sessions_without_an_end_leave_nothing_once_their_requests_ended() -> None:
+    requests = OpenRequests()
+    for number in range(100):
+        usage = UsageUpdated(request_id="r", model="m", usage=USAGE, final=True)
+        ends = [ModelRequestFinished(request_id="r", finish_reason="end_turn") for _ in range(2)]
+        for event in told(usage, *ends, session_id=f"ses-{number}"):
+            requests.take(event)
+    assert requests._open == {}
 
 
 def test_eight_threads_count_exactly() -> None:

@@ -65,7 +65,44 @@ def test_text_that_is_no_json_is_refused(text: str) -> None:
 
 def test_text_of_a_payload_is_no_markup_in_slack() -> None:
     got = filled(slack_template("<https://x|run> ${who}"), {"who": "<!channel> & <@U1>"})
-    assert got == {"text": "<https://x|run> &lt;!channel&gt; &amp; &lt;@U1&gt;"}
+    assert got == {
+        "text": "<https://x|run> &lt;!channel&gt; &amp; &lt;@U1&gt;",
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("<!channel>", "&lt;!channel&gt;"), (3, "3"), ({"a": "<"}, '{"a":"&lt;"}'), ("", "?"), (None, "?")],
+    ids=repr,
+)
+def test_a_placeholder_alone_is_text_where_text_has_to_be(value: Any, text: str) -> None:
+    assert filled(slack_template("${who}"), {"who": value})["text"] == text
+    got = filled(pagerduty_template("k", summary="${who}", dedup_key="${who}"), {"who": value})
+    assert {type(got[part]) for part in ("dedup_key", "routing_key")} == {str}
+    assert got["payload"]["summary"] == got["dedup_key"]
+    assert got["payload"]["source"] == "?"
+
+
+def test_no_text_of_a_payload_is_longer_than_its_place() -> None:
+    long = {"session_id": "<" * 5_000, "timestamp": 1, "a": "é" * 5_000}
+    many = "${a} ${session_id} " * 20
+    assert len(filled(slack_template(many), long)["text"]) == 40_000
+    got = filled(pagerduty_template("k", summary=many, dedup_key=many), long)
+    assert (len(got["payload"]["summary"]), len(got["dedup_key"])) == (1_024, 255)
+
+
+def test_details_that_pagerduty_would_not_take_are_shortened_value_by_value() -> None:
+    given = {"session_id": "s", "timestamp": 1, "text": "é" * 400_000, "items": [{"x": 1}] * 9, "n": 1}
+    details = filled(pagerduty_template("k"), given)["payload"]["custom_details"]
+    assert details == {**given, "text": "é" * 199 + "…"}
+    wild = {
+        "session_id": "s",
+        "timestamp": 1,
+        **{"\U0001f600" * 999 + str(n): ["é" * 999] for n in range(2_000)},
+    }
+    assert len(pagerduty_template("k").filled("a", wild)) < 512_000
 
 
 @pytest.mark.parametrize(
