@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import attrs
 
@@ -29,11 +29,11 @@ from agentkit_loop.closing import (
 )
 from agentkit_loop.content import Item, Parent
 from agentkit_loop.digest import MessageChain, fixed_digests
-from agentkit_loop.errors import IllegalMoveError
+from agentkit_loop.emitter import EventEmitter
+from agentkit_loop.errors import IllegalMoveError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
     CancelRequested,
-    CustomEvent,
     InputAccepted,
     RunFinished,
     RunStarted,
@@ -52,7 +52,7 @@ from agentkit_loop.scope_calls import (
     request_calls,
     tell_sent_result,
 )
-from agentkit_loop.scope_records import check_facts
+from agentkit_loop.scope_facts import RunFacts
 from agentkit_loop.scope_requests import ModelCallScope
 from agentkit_loop.scope_telling import Telling
 from agentkit_loop.sdk_values import input_items, last_message, system_text, tool_specs
@@ -60,15 +60,12 @@ from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
 from agentkit_loop.tool_context import current_call
 from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import clean_text, to_json
-
-if TYPE_CHECKING:
-    from agentkit_loop.emitter import EventEmitter
+from agentkit_loop.values import to_json
 
 _REMEMBERED = 1_000
 
 
-class RunScope:
+class RunScope(RunFacts):
     """One run; made by `EventEmitter.run`. Its methods may be called from any thread; after its end they tell nothing.
 
     emitter: which tells. state: the fold of what the session has told. prices: what requests cost, None for nothing.
@@ -155,7 +152,7 @@ class RunScope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(error)
+        self.end(error)
         self.emitter.hand_over()
 
     async def __aenter__(self) -> Self:
@@ -164,7 +161,7 @@ class RunScope:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(error)
+        self.end(error)
         try:
             import asyncio  # noqa: PLC0415 - who is here has loaded it, but for loops of another kind
 
@@ -174,8 +171,12 @@ class RunScope:
         else:
             await flushed
 
-    def _close(self, error: BaseException | None) -> None:
-        """Tell the end of everything that is open, and of the run."""
+    def end(self, error: BaseException | None = None) -> None:
+        """Tell the end of everything that is open, and of the run, as leaving its `with` does; but flush nothing.
+
+        error: what broke it; None: it came to its end. Where observers under FAIL_FAST fail, the rest is told all the
+        same, and the first of their errors raised then.
+        """
         if error is None:
             ending = Ending(kind="left")
         elif isinstance(error, Exception):
@@ -183,15 +184,24 @@ class RunScope:
         else:
             ending = Ending(kind="cancelled", reason=type(error).__name__)
         with self.told_together():
-            if error is None and self._is_answered():
-                self.finish()
+            faults: list[BaseException] = []
+            try:
+                if error is None:
+                    self.finish()
+            except ObserverError as raised:
+                faults.append(raised)
             texts = self.request.open_texts()
             while (event := closing_event(self.state, ending, texts, self._durations())) is not None:
                 if isinstance(event, RunFinished):
                     event = attrs.evolve(event, observers=self.emitter.stats())
-                self.tell(event)
+                try:
+                    self.tell(event)
+                except ObserverError as raised:  # that was told to all, and folded
+                    faults.append(raised)
             self.emitter.turn_id = self.emitter.open_run = None
             self._has_ended = True
+            if faults:
+                raise faults[0]
 
     def _is_answered(self) -> bool:
         """Whether the open exchange has come to its end: the last answer asks for nothing more."""
@@ -291,69 +301,22 @@ class RunScope:
         """
         return ToolCallScope(self, call, arguments)
 
-    # --- what is over already
+    def child(self, **fields: Any) -> RunScope:
+        """Return the scope of a run of its own, for what a tool asks a model: a session whose parent this one is.
 
-    def record_model_call(
-        self,
-        response: object = None,
-        *,
-        model: str | None = None,
-        usage: object = None,
-        stop_reason: str | None = None,
-        duration_ms: float | None = None,
-        cost: object = None,
-        error: BaseException | ErrorInfo | str | None = None,
-    ) -> None:
-        """Tell a request that is over: all its events together.
-
-        response: the SDK's Message; one that was told already is not told again. Without it usage (a Usage, the SDK's,
-        or a mapping with the API's names) and stop_reason (as the API says it) say what is known. cost: an amount in
-        USD or a Cost, where the host knows it. error: it failed. duration_ms: how long it took, if anybody measured.
+        It tells the same observers. The parent's `call_id` is empty where no call of this run is running here. fields:
+        what `EventEmitter.run` takes.
         """
-        check_facts(usage, cost, error, duration_ms)
-        with self.told_together():
-            found = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
-            if found in self._responses:
-                return
-            asked = model or getattr(response, "model", None) or self._start.model
-            with ModelCallScope(self, clean_text(str(asked)), None) as call:
-                call.note_duration(duration_ms)
-                call.end(response, error, usage=usage, stop_reason=stop_reason, cost=cost)
+        inside = current_call()
+        call_id = inside.call_id if inside is not None and inside.session_id == self.session_id else ""
+        parent = Parent(session_id=self.session_id, run_id=self.run_id, call_id=call_id)
+        own = self.emitter
+        emitter = EventEmitter(own.registrations, policy=own.policy, clock=own.clock)
+        return emitter.run(**{"parent": parent, "prices": self.prices, **fields})
 
-    def record_tool_call(
-        self,
-        call: object,
-        arguments: object = None,
-        output: object = None,
-        *,
-        error: BaseException | ErrorInfo | str | None = None,
-        duration_ms: float | None = None,
-    ) -> None:
-        """Tell a call of a tool that is over: all its events together.
-
-        call, arguments: as of `tool_call`. error: what went wrong, be its text empty. duration_ms: how long it took,
-        where somebody measured.
-        """
-        check_facts(None, None, error, duration_ms)
-        with self.told_together(), ToolCallScope(self, call, arguments) as body:
-            if duration_ms is None:
-                body.note_unmeasured()
-            body.result(output, error=error, duration_ms=duration_ms)
-
-    def decision(
-        self, kind: str, detail: str, *, step: int | None = None, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        """Tell what was decided, and why, as CustomEvent `decision`.
-
-        kind: `tool_selection`, `reasoning`, `final_response`, or a word of one's own. step: default: turns before this.
-        """
-        with self.told_together():
-            told = max(self.state.turn_index - 1, 0) if step is None else step
-            self.custom("decision", {"step": told, "type": kind, "detail": detail, "metadata": metadata})
-
-    def custom(self, name: str, data: object = None) -> None:
-        """Tell a fact of the host's own."""
-        self.tell(CustomEvent(name=name, data=data))
+    def was_told(self, response_id: object) -> bool:
+        """Whether an answer of that id was told."""
+        return isinstance(response_id, str) and response_id in self._responses
 
     # --- for the scopes inside
 
@@ -413,7 +376,7 @@ class RunScope:
             raise IllegalMoveError(
                 "turn",
                 "running the tool that wants it",
-                "tell what a tool asks a model by a run of its own: EventEmitter(observers).run(parent=…)",
+                "tell what a tool asks a model by a run of its own: with run.child() as inner",
             )
         self._end_cancelled()
         answer_unrun(self, NOT_TOLD)
@@ -443,5 +406,5 @@ class RunScope:
             raise IllegalMoveError(
                 move,
                 "streaming",
-                "leave the `with` of the open model call first; what goes on beside it has a run of its own",
+                "leave the `with` of the open model call first; what goes on beside it is a run.child()",
             )

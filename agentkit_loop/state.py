@@ -51,6 +51,8 @@ FORKED_FROM = "forked_from"
 """Key of RunStarted.metadata: the `session_id` and the event (`seq`) from which a fork goes on, and whether the
 model had still to answer there (`unanswered`), so that the fork asks it by itself."""
 
+_OWN = "own-"  # and a number: calls that no model asked for
+
 UNPRICED = "unpriced_model"
 """Code of the warning that a model's requests have no cost; its details name the `model`."""
 
@@ -197,9 +199,15 @@ class LoopState:
     def next_own_call(self) -> str:
         """The id of the next call that no model asks for."""
         number = self.own_call_count + 1
-        while f"own-{number}" in self.seen_calls:
+        while f"{_OWN}{number}" in self.seen_calls:
             number += 1
-        return f"own-{number}"
+        return f"{_OWN}{number}"
+
+    def has_seen(self, call_id: str) -> bool:
+        """Whether the session has a call of that id; those that no model asked for are numbered, and not remembered."""
+        number = call_id.removeprefix(_OWN)
+        is_own = number != call_id and number.isdecimal() and int(number[:18]) <= self.own_call_count
+        return is_own or call_id in self.seen_calls
 
     def find_call(self, call_id: str) -> Call | None:
         """Return a call of the answer, or an open one that no model asked for."""
@@ -320,8 +328,8 @@ class LoopState:
             self.calls[call.id].requested = True
             return
         self.own_calls[call.id] = Call(call, "", requested=True)
-        self.seen_calls.add(call.id)
-        self.own_call_count += 1
+        number = call.id.removeprefix(_OWN)
+        self.own_call_count = max(self.own_call_count + 1, int(number[:18]) if number.isdecimal() else 0)
 
     def _answer_call(self, event: ToolResultReceived) -> None:
         self.call(event.call_id).answered = True

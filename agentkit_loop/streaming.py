@@ -103,10 +103,10 @@ class OpenRequest:
 
     def _own(self, part: Any) -> Any:
         """Rename a call whose id the session has seen."""
-        if not isinstance(part, ToolCallPart) or part.id not in self._state.seen_calls:
+        if not isinstance(part, ToolCallPart) or not self._state.has_seen(part.id):
             return part
         number = 2
-        while f"{part.id}~{number}" in self._state.seen_calls:
+        while self._state.has_seen(f"{part.id}~{number}"):
             number += 1
         return msgspec.structs.replace(part, id=f"{part.id}~{number}", wire_id=part.wire_id or part.id)
 

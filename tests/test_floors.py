@@ -45,6 +45,7 @@ LOOP_FLOORS = (
     {"aside", "calls", "streaming", "lineage", "child_spending", "live_bodies", "sdk_values"},
     {"resuming", "scope_records", "scope_telling"},
     {"scope_calls", "scope_requests", "scope_state"},
+    {"scope_facts"},
     {"scopes"},
     {"requests", "recordings"},
     {"machine", "models.replay", "family"},

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from agentkit_loop import EventEmitter, current_call, replay
-from agentkit_loop.errors import ConfigurationError
+from agentkit_loop import EventEmitter, FailurePolicy, Registration, current_call, replay
+from agentkit_loop.content import Parent
+from agentkit_loop.errors import ConfigurationError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
     CustomEvent,
     ModelRequestFailed,
     ModelRequestFinished,
+    RunFinished,
     RunStarted,
     ToolCallRequested,
     ToolExecutionStarted,
@@ -27,7 +29,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall
 from agentkit_loop.testing_messages import reply_events, whole_message
-from agentkit_reporting import JsonlReporter, check_log, read_events
+from agentkit_reporting import JsonlReporter, UsageReporter, check_log, read_events
 from agentkit_reporting.transcript import TranscriptReporter
 from tests.rules import faults
 
@@ -273,3 +275,60 @@ def test_calls_of_the_hosts_own_may_last_longer_than_a_turn() -> None:
             body.result("indexed")
     assert faults(recorder.events) == []
     assert [event.name for event in told(recorder, ToolExecutionStarted)] == ["index"]
+
+
+def test_what_a_tool_asks_a_model_is_a_run_of_its_own_told_to_the_same_observers() -> None:
+    recorder, used = EventRecorder(), UsageReporter()
+    with EventEmitter([recorder, used]).run(agent_name="outer", tools=[SEARCH], prices=None) as run:
+        run.input("Where?")
+        with run.model_call() as call:
+            call.record(message(ScriptedCall(name="search", id="a")))
+        with run.tool_call({"id": "a", "name": "search", "input": {}}) as body:
+            with run.child(agent_name="inner") as inner:
+                inner.record_model_call(usage={"input_tokens": 7}, stop_reason="end_turn")
+            body.result("found")
+        with run.child() as beside:
+            pass
+    assert faults([event for event in recorder.events if event.session_id == run.session_id]) == []
+    assert faults([event for event in recorder.events if event.session_id == inner.session_id]) == []
+    parents = {event.session_id: event.parent for event in told(recorder, RunStarted)}
+    assert parents[inner.session_id] == Parent(session_id=run.session_id, run_id=run.run_id, call_id="a")
+    assert parents[beside.session_id] == Parent(session_id=run.session_id, run_id=run.run_id, call_id="")
+    assert used.by_session[inner.session_id].usage.input_tokens == 7
+
+
+@pytest.mark.parametrize("place", [TurnFinished, RunFinished])
+def test_an_observer_that_fails_fast_at_the_end_leaves_the_run_ended(place: type[AgentEvent]) -> None:
+    recorder = EventRecorder()
+
+    def broken(event: AgentEvent) -> None:
+        if isinstance(event, place):
+            raise OSError("no space")
+
+    emitter = EventEmitter([Registration(broken, policy=FailurePolicy.FAIL_FAST), recorder])
+    with pytest.raises(ObserverError, match="broken"), emitter.run(prices=None) as run:
+        run.input("Hello?")
+        with run.model_call() as call:
+            call.record(message(text="Hello."))
+    assert isinstance(recorder.events[-1], RunFinished)
+    assert not run.is_open
+    with emitter.run(prices=None) as again:
+        assert again.is_open
+    assert faults(recorder.events) == []
+
+
+def test_the_ids_of_calls_that_no_model_asked_for_are_no_others() -> None:
+    recorder = EventRecorder()
+    with EventEmitter([recorder]).run(tools=[SEARCH], prices=None) as run:
+        for _ in range(3):
+            run.record_tool_call("own")
+        with run.model_call() as call:
+            call.record(
+                message(ScriptedCall(name="search", id="own-2"), ScriptedCall(name="search", id="own-5"))
+            )
+        for _ in range(3):
+            run.record_tool_call("own")
+    assert faults(recorder.events) == []
+    ids = [event.call.id for event in told(recorder, ToolCallRequested)]
+    assert ids == ["own-1", "own-2", "own-3", "own-2~2", "own-5", "own-4", "own-6", "own-7"]
+    assert run.state.seen_calls == {"own-2~2", "own-5"}

@@ -246,7 +246,7 @@ def test_a_tool_that_asks_a_model_is_refused_in_words_that_say_where_that_is_tol
     with EventEmitter([recorder]).run(tools=[SEARCH], prices=None) as run:
         ask(run)
         with (
-            pytest.raises(IllegalMoveError, match=r"a run of its own: EventEmitter\(observers\)"),
+            pytest.raises(IllegalMoveError, match=r"a run of its own: with run.child\(\)"),
             run.tool_call(BLOCK),
         ):
             run.record_model_call(message(text="inner", number=5))
