@@ -25,7 +25,7 @@ __all__ = ["Watched", "Watcher", "watched", "watched_name"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_OWN_PARAMETERS = ("self", "cls")
+_MARK = "__agentkit_watched__"  # functools.wraps copies it: it names the function that it is of
 
 
 class Watched(Protocol):
@@ -70,6 +70,8 @@ def watched(watcher: Watcher, name: str, function: Callable[P, R]) -> Callable[P
         return type(given)(watched(watcher, name, given.__func__))  # type: ignore[return-value] # of its kind
     if isinstance(given, Tool):
         return attrs.evolve(given, function=watched(watcher, name, given.function))
+    if _is_watched(given, watcher, name):
+        return function
     if not callable(given) or isinstance(given, type):
         raise ConfigurationError(
             f"{safe_repr(given)} refused because it is no function; give a function, a bound method or an "
@@ -91,8 +93,18 @@ def watched(watcher: Watcher, name: str, function: Callable[P, R]) -> Callable[P
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Watched | None:
         return watch(name, lambda: read(args, kwargs), detached=is_detached)
 
-    wrapper: Callable[P, R] = _named_like(kind(begin, given), name, given, body)
+    made = kind(begin, given)
+    if getattr(getattr(body, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE:
+        made = types.coroutine(made)
+    wrapper: Callable[P, R] = _named_like(made, name, given, body)
+    wrapper.__dict__[_MARK] = (wrapper, watcher, name)
     return wrapper
+
+
+def _is_watched(function: Any, watcher: Watcher, name: str) -> bool:
+    """Whether it is what `watched` gave for the same; a second time would note each call twice."""
+    mark = function.__dict__.get(_MARK) if isinstance(function, types.FunctionType) else None
+    return mark is not None and mark[0] is function and mark[1] is watcher and mark[2] == name
 
 
 def watched_name(function: object) -> str:
@@ -136,7 +148,7 @@ class _Arguments:
         except (TypeError, ValueError):  # some of C do not tell
             self._signature = inspect.signature(lambda *args, **kwargs: (args, kwargs))
         first = next(iter(self._signature.parameters.values()), None)
-        is_own = first is not None and first.name in _OWN_PARAMETERS and first.kind < first.VAR_POSITIONAL
+        is_own = first is not None and _is_own(first, function) and first.kind < first.VAR_POSITIONAL
         self._own = first.name if first is not None and is_own else None
         parameters = self._signature.parameters.values()
         is_simple = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
@@ -156,7 +168,7 @@ class _Arguments:
             {
                 name: _kept(value)
                 for name, value in given.items()
-                if name != self._own and not isinstance(value, ToolContext)
+                if name != self._own and not issubclass(type(value), ToolContext)
             }
         )
         return told
@@ -177,6 +189,12 @@ class _Arguments:
         )
 
 
+def _is_own(first: inspect.Parameter, function: Any) -> bool:
+    """Whether it is the object, or class, of a method; a function by itself may have an argument `cls`."""
+    owner = str(getattr(function, "__qualname__", "")).rpartition(".")[0]
+    return first.name == "self" or (first.name == "cls" and bool(owner) and not owner.endswith("<locals>"))
+
+
 class _Unread:
     """Stands for what is iterated once, or at a price, and so is shown as its repr only."""
 
@@ -194,7 +212,13 @@ def json_of(value: object) -> JSON:
 
 def _kept(value: object) -> object:
     kind: Any = type(value)
-    if kind in (dict, list, str, int) or not isinstance(value, Iterable) or isinstance(value, Collection):
+    if kind in (dict, list, str, int):
+        return value
+    try:
+        is_read = isinstance(value, Iterable) and not isinstance(value, Collection)
+    except Exception:  # noqa: BLE001 - a foreign __class__ may raise anything
+        return _Unread(value)
+    if not is_read:
         return value
     is_record = isinstance(value, msgspec.Struct) or attrs.has(kind) or hasattr(kind, "__dataclass_fields__")
     return value if is_record else _Unread(value)

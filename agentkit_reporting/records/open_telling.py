@@ -16,7 +16,7 @@ from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, compact_json
 from agentkit_reporting.records import instrumenting
 from agentkit_reporting.records.instrumenting import json_of
-from agentkit_reporting.records.tool_records import SPARE_CHARS, CallRules, cut_text
+from agentkit_reporting.records.tool_records import SPARE_CHARS, CallRules, beginning
 
 __all__ = ["CallBook", "OpenTelling"]
 
@@ -146,7 +146,7 @@ class Yielded:
 
     def __init__(self, rules: CallRules) -> None:
         self._rules = rules
-        self._left = rules.preview_chars + SPARE_CHARS
+        self._left = rules.preview_chars + 4 * SPARE_CHARS
         self._items: list[JSON] = []
         self.count = 0
 
@@ -155,22 +155,64 @@ class Yielded:
         self.count += 1
         if self._left <= 0:
             return
-        told = json_of(item[: self._left] if isinstance(item, str) else item)
+        told = json_of(item[: self._left + 1] if isinstance(item, str) else item)
         text = told if isinstance(told, str) else compact_json(told)
-        self._items.append(told if len(text) <= self._left else text[: self._left])
+        self._items.append(told if len(text) <= self._left else beginning(told, self._left))
         self._left -= len(text) + 1
 
     def output(self) -> JSON:
         """Return the items as they may be told, and how many more there were."""
-        items = self._items
-        if all(isinstance(item, str) for item in items):
-            # A secret may be in pieces; then the whole is told as one text.
-            whole = "".join(items)
-            shown = self._rules.value(whole)
-            if shown != whole:
-                items = [shown]
-        told: list[JSON] = list(self._rules.value(items))
-        left_out = self.count - len(self._items)
-        most = self._rules.preview_chars + SPARE_CHARS
-        told = [cut_text(item, most) if isinstance(item, str) else item for item in told]
-        return [*told, f"… [{left_out:,} more items]"] if left_out else told
+        if self._left > 0:
+            return self._rules.value(_joined(self._items, self._rules))
+        # What was not taken may go on with a secret that begins in what was.
+        told: list[JSON] = self._rules.value(_joined(self._items, self._rules, unsure=SPARE_CHARS))
+        sure = len(compact_json(told)) - SPARE_CHARS
+        shown: list[JSON] = beginning(told, min(self._rules.preview_chars, max(sure, 0)))
+        left_out = self.count - len(shown)
+        return [*shown, f"… [{left_out:,} more items]" if left_out else "…"]
+
+
+_Path = tuple[str, ...]
+
+
+def _joined(items: list[JSON], rules: CallRules, *, unsure: int = 0) -> list[JSON]:
+    """Return the items; where texts at the same place have a secret in pieces, the first is all of them.
+
+    unsure: characters at the end of such a text that are left out.
+    """
+    texts: dict[_Path, list[str]] = {}
+    for item in items:
+        _gather(item, (), texts)
+    masked: dict[_Path, list[str]] = {}
+    for path, pieces in texts.items():
+        whole = "".join(pieces)
+        shown = rules.value(whole)
+        if len(pieces) > 1 and shown != whole:
+            masked[path] = [shown[: max(len(shown) - unsure, 0)]]
+    if not masked:
+        return items
+    told = [_replaced(item, (), masked) for item in items]
+    return [item for item in told if item != ""]
+
+
+def _gather(value: JSON, path: _Path, texts: dict[_Path, list[str]]) -> None:
+    if isinstance(value, str):
+        texts.setdefault(path, []).append(value)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _gather(item, (*path, name), texts)
+    elif isinstance(value, list):
+        for item in value:
+            _gather(item, (*path, ""), texts)
+
+
+def _replaced(value: JSON, path: _Path, masked: dict[_Path, list[str]]) -> JSON:
+    if isinstance(value, str):
+        if path not in masked:
+            return value
+        return masked[path].pop() if masked[path] else ""
+    if isinstance(value, dict):
+        return {name: _replaced(item, (*path, name), masked) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, (*path, ""), masked) for item in value]
+    return value

@@ -164,9 +164,15 @@ class SessionProfiler(DirectView):
         """Do as `start_session`, to be used as `with profiler.session(…) as span:`, or `async with`."""
         return self.start_session(session_id, model=model, agent_name=agent_name, metadata=metadata)
 
-    def end_session(self, session_id: str, error: BaseException | None) -> None:
-        """Tell the end of a span's run, where it was begun here."""
-        self.end_run(session_id, error)
+    async def aend_run(self, session_id: str, error: BaseException | None) -> None:
+        """Do as `end_run`; what was told is forced to the disk by another thread, and the event loop goes on."""
+        with self._runs_lock:
+            run = self._runs.get(session_id)
+        if run is not None and run.is_open:
+            await run.__aexit__(None if error is None else type(error), error, None)
+
+    def note_closed(self, session_id: str) -> None:
+        """Take note that a span is closed, and its session may be begun again."""
         with self._lock:
             self._spans.pop(session_id, None)
 

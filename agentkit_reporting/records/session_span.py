@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -89,9 +91,13 @@ class SessionSpan:
         """Tell a request by its answer, the SDK's Message: usage of every kind, model, stop reason, calls.
 
         A response that was told already, here or through the run, counts once. duration_ms: how long it took, where
-        somebody measured.
+        somebody measured. Raises ConfigurationError for what is no answer, IllegalMoveError once it is closed.
         """
         self._refuse_closed()
+        if response is None:
+            raise ConfigurationError(
+                "None refused because it is no answer; give the SDK's Message, or its counts"
+            )
         self.run.record_model_call(response, duration_ms=duration_ms)
 
     def _refuse_closed(self) -> None:
@@ -139,17 +145,27 @@ class SessionSpan:
         """
         with self._closing:
             if self.is_open and not self._is_ending:
-                self._is_ending = True
-                try:
-                    self._profiler.end_session(self.session_id, error)
-                except IllegalMoveError:
-                    self._is_ending = False
-                    raise
-                except BaseException:
-                    self._place.leave()
-                    raise
-                self._place.leave()
+                with self._ending():
+                    self._profiler.end_run(self.session_id, error)
         return self.summary
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """End the session inside: afterwards it is closed, but for a move that was refused."""
+        self._is_ending = True
+        try:
+            yield
+        except IllegalMoveError:
+            self._is_ending = False
+            raise
+        except BaseException:
+            self._leave()
+            raise
+        self._leave()
+
+    def _leave(self) -> None:
+        self._place.leave()
+        self._profiler.note_closed(self.session_id)
 
     def __enter__(self) -> Self:
         return self
@@ -165,4 +181,9 @@ class SessionSpan:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(error)
+        with self._closing:
+            ends_here = self.is_open and not self._is_ending
+            self._is_ending = self._is_ending or ends_here
+        if ends_here:
+            with self._ending():
+                await self._profiler.aend_run(self.session_id, error)

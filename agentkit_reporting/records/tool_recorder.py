@@ -98,7 +98,7 @@ class ToolRecorder(DirectView):
         )
         self._on_record = on_record
         self._session_id = session_id
-        self._own_session: str | None = None
+        self._own_session: tuple[int, str] | None = None  # of a process: a forked one has another
         self._recent = RecentRuns()
         self._lock = threading.RLock()
         self._open: dict[_Key, dict[str, JSON]] = {}  # arguments by call
@@ -120,7 +120,8 @@ class ToolRecorder(DirectView):
         ConfigurationError.
 
         What runs as the body of a call that this recorder is told of anyway, by our loop or within
-        `run.tool_call(…)`, under the same name, tells nothing again.
+        `run.tool_call(…)`, under the same name, tells nothing again. A thread that the host starts in there has to be
+        given the context for that: `asyncio.to_thread`, or `contextvars.copy_context().run`.
         """
         if not name:
             raise ConfigurationError(f"name={name!r} refused; give the tool's name")
@@ -150,32 +151,42 @@ class ToolRecorder(DirectView):
             return None
         session_id = None
         try:
-            given = self._rules.arguments(name, arguments())
-            session_id, run = self._run(around)
-            telling = OpenTelling(self, session_id, run.tool_call(name, AsJson(given)), self._rules)
+            given = self._rules.told_arguments(name, arguments())
+            session_id = self._session(around)
+            scope = self._run(session_id).tool_call(name, AsJson(given))
+            telling = OpenTelling(self, session_id, scope, self._rules)
             telling.begin(detached=detached)
-        except ObserverError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the tool is to run
-            self.note_missed(error)
+        except BaseException as error:
             if session_id is not None:
                 self._recent.end(session_id)
+            if isinstance(error, ObserverError) or not isinstance(error, Exception):
+                raise
+            self.note_missed(error)  # whatever it is, the tool is to run
             return None
         return telling
 
-    def _run(self, around: RunningCall | None) -> tuple[str, RunScope]:
-        """Return the session that a call belongs to, and its open run."""
+    def _session(self, around: RunningCall | None) -> str:
+        """Return the session that a call belongs to."""
         if self._emitter is not None:
-            return self._emitter.session_id, self.run_of()
+            return self._emitter.session_id
         session_id = self._session_id or current_session()
         if session_id is None and around is not None:
             session_id = around.session_id
         if session_id is None:
             with self._lock:
-                session_id = self._own_session = self._own_session or new_id("ses")
+                process = os.getpid()
+                if self._own_session is None or self._own_session[0] != process:
+                    self._own_session = (process, new_id("ses"))
+                session_id = self._own_session[1]
+        return session_id
+
+    def _run(self, session_id: str) -> RunScope:
+        """Return its open run; it is used until `note_ended`."""
+        if self._emitter is not None:
+            return self.run_of()
         for unused in self._recent.begin(session_id):
             self.end_run(unused)
-        return session_id, self.run_of(session_id, prices=None)
+        return self.run_of(session_id, prices=None)
 
     def _is_told(self, call: RunningCall) -> bool:
         key = call[:3]

@@ -97,11 +97,49 @@ class CallRules:
         shown: dict[str, JSON] = self.value(given)
         return shown
 
+    def told_arguments(self, tool: str, given: dict[str, JSON]) -> dict[str, JSON]:
+        """Return the same where nobody else tells the call, so that each may be bounded."""
+        return self.arguments(tool, {name: self._bounded(value) for name, value in given.items()})
+
     def output(self, value: JSON) -> JSON:
         """Return a result as it may be told: without its secrets, and bounded."""
-        if isinstance(value, str) and len(value) > MAX_TOLD_CHARS + SPARE_CHARS:
-            return cut_text(self.value(value[: MAX_TOLD_CHARS + SPARE_CHARS]), MAX_TOLD_CHARS, of=len(value))
-        return bounded(self.value(value), MAX_TOLD_CHARS)
+        return self.value(self._bounded(value))
+
+    def _bounded(self, value: JSON) -> JSON:
+        """Return a value as it is, or the beginning of its text where that is longer than may be told.
+
+        Only that much is looked through for secrets: what a tool gives may be very large, and its caller waits.
+        """
+        if isinstance(value, str):
+            if len(value) <= MAX_TOLD_CHARS:
+                return value
+            shown, taken = self._beginning(value, MAX_TOLD_CHARS)
+            return cut_text(shown, MAX_TOLD_CHARS, of=len(shown) + len(value) - len(taken))
+        if not isinstance(value, (dict, list)):
+            return value
+        encoded = msgspec.json.encode(value)
+        if len(encoded) <= MAX_TOLD_CHARS:  # never fewer bytes than characters
+            return value
+        length = len(encoded.decode())
+        if length <= MAX_TOLD_CHARS:
+            return value
+        shown, taken = map(compact_json, self._beginning(value, MAX_TOLD_CHARS))
+        return cut_text(shown, MAX_TOLD_CHARS, of=len(shown) + length - len(taken))
+
+    def _beginning(self, value: JSON, most: int) -> tuple[JSON, JSON]:
+        """Return the beginning of a text or value, at least so many characters of it, without and with its secrets.
+
+        A secret that begins there and goes on is masked as well: masks are shorter, so that as much is taken as shows
+        `most` characters and those in which a secret may end.
+        """
+        taken = most + SPARE_CHARS
+        while True:
+            part = beginning(value, taken)
+            shown = self.value(part)
+            length = len(shown if isinstance(shown, str) else compact_json(shown))
+            if length >= most + SPARE_CHARS or part == value:
+                return shown, part
+            taken *= 4
 
     def error(self, info: ErrorInfo) -> ErrorInfo:
         """Return an error without its secrets."""
@@ -129,9 +167,8 @@ class CallRules:
     def preview(self, output: JSON) -> str:
         """Return the beginning of a result, with a word on how much is left out."""
         if isinstance(output, str):
-            most = self.preview_chars + SPARE_CHARS
-            shown = self.value(output[:most]) or ""
-            return cut_text(shown, self.preview_chars, of=len(shown) + max(_length(output) - most, 0))
+            shown, taken = self._beginning(output, self.preview_chars)
+            return cut_text(shown, self.preview_chars, of=len(shown) + max(_length(output) - len(taken), 0))
         return cut_text(compact_json(self.value(output)), self.preview_chars)
 
 
@@ -141,6 +178,36 @@ def cut_text(text: str, most: int, *, of: int | None = None) -> str:
     if whole <= most:
         return text
     return f"{text[:most]}… [{whole - min(most, len(text)):,} more characters]"
+
+
+def beginning(value: JSON, most: int) -> JSON:
+    """Return so much of a value that its JSON has at least so many characters, in its structure; all of a short one."""
+    return _taken(value, [most])
+
+
+def _taken(value: JSON, left: list[int]) -> JSON:
+    """Take what is left to be taken, `left[0]`; none is counted as longer than it is as JSON."""
+    if isinstance(value, str):
+        taken: JSON = value[: -(-max(left[0], 0) // 4) * 4]  # the beginning of base64 is to be base64
+        left[0] -= len(value) + 2
+    elif isinstance(value, dict):
+        taken = {}
+        for name, item in value.items():
+            if left[0] <= 0:
+                break
+            left[0] -= len(name) + 4
+            taken[name] = _taken(item, left)
+    elif isinstance(value, list):
+        taken = []
+        for item in value:
+            if left[0] <= 0:
+                break
+            left[0] -= 1
+            taken.append(_taken(item, left))
+    else:
+        left[0] -= 1
+        taken = value
+    return taken
 
 
 def _length(text: str) -> int:

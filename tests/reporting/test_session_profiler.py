@@ -16,10 +16,15 @@ from hypothesis import strategies as st
 
 from agentkit_loop import (
     Agent,
+    AgentEvent,
     ConfigurationError,
     EventEmitter,
+    FailurePolicy,
     IllegalMoveError,
+    LoopObserver,
     ModelError,
+    ObserverError,
+    RunFinished,
     ScriptedFailure,
     ScriptedModel,
     Usage,
@@ -32,6 +37,7 @@ from agentkit_reporting import (
     SessionProfiler,
     SessionSummary,
     UsageReporter,
+    current_session,
     decode_event,
     encode_event,
     read_events,
@@ -170,6 +176,8 @@ def test_misuse_is_refused_and_changes_nothing() -> None:
             span.record_tokens(bad, 1)  # type: ignore[arg-type] # that is refused
     with pytest.raises(ConfigurationError, match="cost"):
         span.record_tokens(1, 1, "much")
+    with pytest.raises(ConfigurationError, match="no answer"):
+        span.record(None)
     with pytest.raises(ConfigurationError, match="is open"):
         profiler.start_session("s")
     assert (span.calls, span.total_cost_usd) == (0, Decimal(0))
@@ -327,3 +335,46 @@ def test_closing_the_profiler_ends_what_is_open() -> None:
     assert profiler.close()
     assert [each.session_id for each in profiler.records] == ["s0", "s1", "s2"]
     assert not any(span.is_open for span in spans)
+
+
+def test_a_span_that_is_left_asynchronously_lets_the_event_loop_go_on() -> None:
+    class SlowDisk(LoopObserver):
+        def handle_event(self, event: AgentEvent) -> None:
+            pass
+
+        def flush(self) -> bool:
+            went_on.append(goes_on.wait(30))
+            return True
+
+    async def go() -> None:
+        async with profiler.session("s") as span:
+            span.record_tokens(1, 2)
+            asyncio.get_running_loop().call_soon(goes_on.set)  # once the loop has its turn
+        assert not span.is_open
+        assert current_session() == before
+
+    before = current_session()
+    went_on: list[bool] = []
+    goes_on = threading.Event()
+    profiler = SessionProfiler(observers=[SlowDisk()])
+    asyncio.run(go())
+    assert went_on == [True]
+    assert [each.calls for each in profiler.records] == [1]
+
+
+def test_a_session_whose_end_was_refused_by_an_observer_can_be_begun_again() -> None:
+    class Refuses(LoopObserver):
+        wants = (RunFinished,)
+
+        def handle_event(self, event: AgentEvent) -> None:
+            raise ValueError(event.type)
+
+    profiler = SessionProfiler(observers=[Refuses()], policy=FailurePolicy.FAIL_FAST)
+    span = profiler.start_session("s")
+    with pytest.raises(ObserverError):
+        span.close()
+    assert not span.is_open
+    assert len(profiler.records) == 1
+    again = profiler.start_session("s")
+    assert again.is_open
+    again.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit_loop import Agent, EventEmitter, ScriptedModel, ToolCallRequested
+from agentkit_loop import (
+    Agent,
+    AgentEvent,
+    EventEmitter,
+    FailurePolicy,
+    LoopObserver,
+    ObserverError,
+    ScriptedModel,
+    ToolCallRequested,
+    ToolExecutionStarted,
+)
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall
 from agentkit_reporting import (
     JsonlReporter,
@@ -230,6 +242,22 @@ def test_very_many_sessions_do_not_stay_open() -> None:
     assert sum(event.type == "run_finished" for event in told.events) == 250
 
 
+def test_sessions_whose_calls_were_refused_do_not_stay_open_either() -> None:
+    class Refuses(LoopObserver):
+        wants = (ToolExecutionStarted,)
+
+        def handle_event(self, event: AgentEvent) -> None:
+            raise ValueError(event.type)
+
+    told = EventRecorder()
+    recorder = ToolRecorder(observers=[told, Refuses()], policy=FailurePolicy.FAIL_FAST)
+    plain = kinds(recorder)[0]
+    for number in range(250):
+        with SessionProfiler().session(f"s{number}"), pytest.raises(ObserverError):
+            plain("a")
+    assert sum(event.type == "run_finished" for event in told.events) == 50
+
+
 def test_a_call_that_was_asked_for_before_a_resume_keeps_its_arguments() -> None:
     told = EventRecorder()
     recorder = ToolRecorder(observers=[told], session_id="s")
@@ -239,3 +267,23 @@ def test_a_call_that_was_asked_for_before_a_resume_keeps_its_arguments() -> None
     moved = [evolve(e, run_id="later") if e.type == "tool_result_received" else e for e in told.events]
     (record,) = offline(moved)
     assert (record.run_id, record.args) == ("later", {"query": "a"})
+
+
+def test_a_forked_process_has_a_session_of_its_own(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from agentkit_reporting import ToolRecorder
+recorder = ToolRecorder(sys.argv[1])
+echo = recorder.instrument("echo", lambda number: number)
+echo(0)
+child = os.fork()
+for number in range(3): echo(number)
+assert recorder.close()
+if child == 0: os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    path = tmp_path / "tools.jsonl"
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=60)
+    records = list(ToolRecorder.read(path))
+    assert len(records) == len({(each["run_id"], each["call_id"]) for each in records}) == 7
+    assert len({each["session_id"] for each in records}) == 2

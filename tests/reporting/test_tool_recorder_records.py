@@ -3,6 +3,7 @@
 # ruff: noqa: ARG001, ARG002, ARG005 - tools and observers take what they do not look at
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import logging
@@ -15,10 +16,12 @@ import pytest
 
 from agentkit_loop import AgentEvent, ConfigurationError, EventEmitter, FailurePolicy, ObserverError
 from agentkit_loop.testing import EventRecorder
-from agentkit_reporting import OwnPattern, Rotation, ToolRecord, ToolRecorder
+from agentkit_loop.values import compact_json
+from agentkit_reporting import OwnPattern, Rotation, ToolRecord, ToolRecorder, encode_event
 from agentkit_reporting.log.segments import segments_of
 
 KEY = "sk-ant-api03-" + "a1B2" * 22 + "-AA"
+PEM = "-----BEGIN RSA PRIVATE KEY-----\n" + ("a1B2" * 16 + "\n") * 25 + "-----END RSA PRIVATE KEY-----\n"
 MASK = "[redacted:argument]"
 
 
@@ -135,6 +138,80 @@ def test_a_secret_that_a_generator_gives_in_pieces_is_masked() -> None:
     pieces = [KEY[start : start + 7] for start in range(0, len(KEY), 7)]
     assert "".join(recorder.instrument("type", lambda: (piece for piece in pieces))()) == KEY  # type: ignore[no-untyped-call, unused-ignore] # a lambda
     assert "a1B2a1B2" not in repr(recorder.records())
+
+
+@pytest.mark.parametrize(
+    "item",
+    [lambda piece: {"type": "delta", "text": piece}, lambda piece: ["x", {"text": [piece]}]],
+    ids=["dict", "nested"],
+)
+def test_a_secret_in_pieces_is_masked_wherever_the_pieces_stand(item: Any) -> None:
+    told = EventRecorder()
+    recorder = ToolRecorder(observers=[told])
+
+    def spell() -> Iterator[Any]:
+        yield from (item(piece) for piece in KEY)
+
+    assert list(recorder.tool(spell)()) == [item(piece) for piece in KEY]
+    for pieces in (last(recorder).result_preview, repr(told.events)):
+        assert "sk-ant-[redacted" in pieces
+        assert all(f"'{text}'" not in pieces and f'"{text}"' not in pieces for text in KEY if text != "x")
+
+
+def test_a_secret_in_pieces_is_masked_among_other_items() -> None:
+    recorder = ToolRecorder()
+
+    def spell() -> Iterator[Any]:
+        yield from ["at ", KEY[:30], 3, KEY[30:]]
+
+    assert list(recorder.tool(spell)()) == ["at ", KEY[:30], 3, KEY[30:]]
+    assert last(recorder).result_preview == '["at sk-ant-[redacted:anthropic_key]",3]'
+
+
+@pytest.mark.parametrize("chars", [20, 500, 4000, 10_000])
+@pytest.mark.parametrize(
+    "value",
+    [PEM * 40, "x" * 4100 + PEM * 3, f"{KEY} " * 3000, [KEY] * 3000, f" {KEY}".encode() * 2000],
+    ids=["keys", "text then keys", "short keys", "list", "bytes"],
+)
+def test_a_secret_where_a_large_value_is_cut_is_masked(chars: int, value: Any) -> None:
+    told = EventRecorder()
+    recorder = ToolRecorder(observers=[told], preview_chars=chars)
+    recorder.instrument("echo", lambda value: value)(value)
+    if isinstance(value, str):
+        pieces = [{"text": value[at : at + 37]} for at in range(0, len(value), 37)]
+
+        def spell() -> Iterator[Any]:
+            yield from pieces
+
+        assert list(recorder.tool(spell)()) == pieces
+    shown = repr(told.events) + repr(recorder.records())
+    assert "a1B2a1B2" not in shown
+    assert base64.b64encode(b"a1B2a1B2a1B2").decode()[4:-4] not in shown
+
+
+def test_what_is_told_of_a_large_value_is_bounded() -> None:
+    told = EventRecorder()
+    recorder = ToolRecorder(observers=[told])
+    rows = [{"name": f"row {number}", "text": "x" * 100} for number in range(20_000)]
+    assert recorder.instrument("echo", lambda rows: rows)(rows) is rows
+    assert all(len(encode_event(event)) < 210_000 for event in told.events)
+    whole = len(compact_json(rows))
+    assert last(recorder).args["rows"].startswith('[{"name":"row 0","text":"xxx')
+    output = getattr(told.events[-1], "output", "")
+    assert output.endswith(f"… [{whole - 100_000:,} more characters]")
+
+
+def test_a_value_that_hides_its_class_is_recorded() -> None:
+    class Hidden:
+        @property  # type: ignore[misc] # hostile on purpose
+        def __class__(self) -> Any:
+            raise RuntimeError("hidden")
+
+    recorder = ToolRecorder()
+    hidden = Hidden()
+    assert recorder.instrument("echo", lambda value: value)(hidden) is hidden
+    assert (recorder.account().failed, last(recorder).status) == (0, "ok")
 
 
 def test_a_secret_at_the_end_of_a_preview_is_not_cut_in_two() -> None:
