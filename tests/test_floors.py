@@ -138,6 +138,7 @@ REPORTING_FLOORS = (
         "records",
         "records.reading",
         "records.direct",
+        "records.open_sessions",
         "records.recent_runs",
         "records.session_budget",
         "records.session_context",

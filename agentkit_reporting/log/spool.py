@@ -35,11 +35,15 @@ def spooled(url: str, remote: str | None = None) -> tuple[Path, str]:
         raise ConfigurationError(
             f"remote={remote!r} refused because the path is an address already; give one of them"
         )
-    whole = checked_url(url)
-    above, _, name = whole.rpartition("/")
-    if not name.endswith(".jsonl") or above.endswith("/"):
-        above, name = whole, _NAME
+    above, _, name = file_at(url, _NAME).rpartition("/")
     return _home() / hashlib.sha256(above.encode()).hexdigest()[:16] / name, checked_url(above)
+
+
+def file_at(url: str, name: str) -> str:
+    """Return the address of a file: what url names, or `name` in the directory that it names."""
+    whole = checked_url(url)
+    above, _, last = whole.rpartition("/")
+    return whole if last.endswith(".jsonl") and not above.endswith("/") else f"{whole}/{name}"
 
 
 def _home() -> Path:

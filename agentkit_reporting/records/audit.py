@@ -26,6 +26,7 @@ from agentkit_reporting.log.sources import Source
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
 from agentkit_reporting.records.decisions import DecisionEntry, DecisionFold
 from agentkit_reporting.records.reading import read_records
+from agentkit_reporting.records.recent_runs import RecentRuns
 from agentkit_reporting.records.recorded import RecordedView
 from agentkit_reporting.records.store import RecordStore
 from agentkit_reporting.redaction.redactor import Redaction
@@ -71,8 +72,8 @@ class DecisionTrail:
 class AuditLedger(RecordedView):
     """Keeps the decisions of sessions, in memory and in a file.
 
-    path: the file, one JSON object a line; None keeps them in memory only. rotation: with it retention. The other
-    arguments: see `RecordedView`.
+    path: the file, one JSON object a line, or its address in remote storage; None keeps them in memory only. rotation:
+    with it retention. The other arguments: see `RecordedView`.
 
     Entries come of the events by themselves, and of `log`. What a host says with `log` of a step, in a run that tells
     its requests and calls as well, is no second entry: it replaces the first one of that step and type that the
@@ -83,11 +84,13 @@ class AuditLedger(RecordedView):
     """
 
     wants: ClassVar[tuple[EventKind, ...]] = DecisionFold.wants
+    file_name: ClassVar[str] = "decisions.jsonl"
 
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
         *,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         redact: Redaction = True,
         fsync: FsyncPolicy = "interval",
@@ -98,9 +101,11 @@ class AuditLedger(RecordedView):
         clock: Clock | None = None,
     ) -> None:
         self._fold = DecisionFold()
+        self._recent = RecentRuns()
         self._trail = DecisionTrail()
         super().__init__(
             path,
+            remote=remote,
             rotation=rotation,
             redact=redact,
             fsync=fsync,
@@ -125,8 +130,9 @@ class AuditLedger(RecordedView):
 
         entry: the other arguments as a mapping, in place of them. step: by default the number of the turn within its
         exchange, from 0. type: `tool_selection`, `reasoning`, `final_response`, or a word of one's own. The session's
-        run, if nobody else tells it, begins here and ends with `end_run(session_id)` or `close`. Raises
-        ConfigurationError for a decision without type or detail; LogError after `close`.
+        run, if nobody else tells it, begins here and ends with `end_run(session_id)` or `close`, or when 200 other
+        sessions were told of since; told of again, the session has a further run. Raises ConfigurationError for a
+        decision without type or detail; LogError after `close`.
         """
         given: Any = entry
         if given is not None:
@@ -149,7 +155,15 @@ class AuditLedger(RecordedView):
         if metadata is not None and not isinstance(metadata, Mapping):
             raise ConfigurationError(f"metadata={safe_repr(metadata)} refused; give a mapping, or None")
         self._refuse_closed()
-        self.run_of(session_id).decision(type, detail, step=step, metadata=metadata)
+        if self._emitter is not None:
+            self.run_of(session_id).decision(type, detail, step=step, metadata=metadata)
+            return
+        for unused in self._recent.begin(session_id):
+            self.end_run(unused)
+        try:
+            self.run_of(session_id).decision(type, detail, step=step, metadata=metadata)
+        finally:
+            self._recent.end(session_id)
 
     def _take(self, event: AgentEvent) -> None:
         for entry, is_redacted in self._fold.take(event):

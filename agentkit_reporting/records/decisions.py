@@ -38,6 +38,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.observers import EventKind
 from agentkit_loop.values import JSON, compact_json
+from agentkit_reporting.records.open_sessions import OpenSessions
 from agentkit_reporting.records.step_fold import STOP_REASONS
 
 __all__ = ["Basis", "DecisionEntry"]
@@ -89,6 +90,7 @@ class _Session:
     parts: list[ContentDelta] = attrs.Factory(list)  # committed by the open request
     is_compaction: bool = False
     is_observed: bool = False  # the thinking of the last answer
+    is_paused: bool = False  # it is continued by the next one
     open_calls: dict[str, str] = attrs.Factory(dict)  # names by id, of those without a result
     decided: set[str] = attrs.Factory(set)  # open calls that a person decided about
     is_limited: bool = False  # the limit that ends the exchange was told
@@ -110,21 +112,23 @@ class DecisionFold:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._sessions: dict[str, _Session] = {}
+        self._sessions = OpenSessions(_Session)
 
     def take(self, event: AgentEvent) -> list[tuple[DecisionEntry, bool]]:
         """Return the entries that the event makes, each with whether something was masked in its evidence."""
-        session = self._sessions.setdefault(event.session_id, _Session())
+        session = self._sessions.of(event.session_id)
         made = list(self._made(event, session))
         if isinstance(event, _ENDS_RUN):
             session.parts, session.unspoken = [], []
-            if not session.open_calls:
-                del self._sessions[event.session_id]
+            if session.open_calls:
+                self._sessions.suspend(event.session_id)
+            else:
+                self._sessions.drop(event.session_id)
         return made
 
     def forget(self, session_id: str) -> None:
         """Forget what is open in a session."""
-        self._sessions.pop(session_id, None)
+        self._sessions.drop(session_id)
 
     def _made(self, event: AgentEvent, session: _Session) -> Iterator[tuple[DecisionEntry, bool]]:
         if session.final is not None and isinstance(event, (TurnStarted, TurnFinished, *_ENDS_RUN)):
@@ -134,11 +138,11 @@ class DecisionFold:
             case TurnStarted():
                 session.step = event.index - 1
                 if event.index == 1:
-                    session.is_observed = session.is_limited = False
+                    session.is_observed = session.is_limited = session.is_paused = False
                     session.unspoken = []
             case ModelRequestStarted():
                 session.parts, session.is_compaction = [], event.purpose == "compaction"
-                session.is_observed = session.is_observed and session.is_compaction
+                session.is_observed = session.is_observed and (session.is_compaction or session.is_paused)
             case ContentDelta(delta=CommitPart()):
                 session.parts.append(event)
             case ModelRequestFailed():
@@ -192,7 +196,8 @@ def _answer(event: ModelRequestFinished, session: _Session) -> Iterator[tuple[De
             thoughts.append((told, part.text))
         elif isinstance(part, TextPart) and part.text.strip():
             texts.append((told, part.text))
-    session.is_observed = bool(thoughts)
+    session.is_observed = bool(thoughts) or session.is_observed  # in the part before a pause
+    session.is_paused = event.finish_reason == "pause_turn"
     goes_on = event.finish_reason in _GOES_ON
     facts = {"stop_reason": STOP_REASONS.get(event.finish_reason, event.finish_reason)}
     for told, text in thoughts or (texts if goes_on else ()):

@@ -16,6 +16,8 @@ from agentkit_reporting.log.segments import Shelf
 from agentkit_reporting.log.tail import LogTail
 from agentkit_reporting.records.reading import behind_torn
 
+_LARGEST = 2**53  # what counts on from a larger number, which nobody gave, could not be written
+
 Mark = tuple[int, int, int]
 """Which file is the newest and how long it is: nobody wrote since where it is as it was."""
 
@@ -75,7 +77,7 @@ class Numbering:
             if whole is not None:
                 self._note(whole)
             return
-        if found.number > self._last.get(found.run, 0):
+        if self._last.get(found.run, 0) < found.number <= _LARGEST:
             self._last[found.run] = found.number
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections
-import threading
+
+from agentkit_reporting.log.forks import Locked
 
 __all__ = ["MOST_OPEN_RUNS", "RecentRuns"]
 
@@ -11,12 +12,12 @@ MOST_OPEN_RUNS = 200
 """Runs that a view keeps open at a time, where nobody says when one ends."""
 
 
-class RecentRuns:
+class RecentRuns(Locked):
     """Sessions in the order of their last use. Safe for threads."""
 
     def __init__(self, most: int = MOST_OPEN_RUNS) -> None:
+        super().__init__()
         self._most = most
-        self._lock = threading.Lock()
         self._used: collections.OrderedDict[str, int] = (
             collections.OrderedDict()
         )  # with the calls in progress

@@ -9,19 +9,21 @@ import abc
 import os
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import LogError
+from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import FailurePolicy, Observer
 from agentkit_reporting.accounting import Account, Tally
+from agentkit_reporting.log.places import is_address
+from agentkit_reporting.log.remote import Uploads
 from agentkit_reporting.log.rotate import Rotation
+from agentkit_reporting.log.spool import file_at
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
-from agentkit_reporting.process_ends import watch
 from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.store import RecordStore
 from agentkit_reporting.redaction.redactor import Redaction, Redactor, redactor_of
@@ -32,16 +34,21 @@ __all__ = ["RecordedView"]
 class RecordedView(DirectView):
     """An observer that keeps records, in memory and in a file.
 
-    path: the file, see `RecordStore`; None keeps them in memory only. redact: what is masked in each event before
+    path: the file, or an address such as "s3://bucket/logs/", see `RecordStore`; None keeps them in memory only.
+    remote: where the file is uploaded to, see there. redact: what is masked in each event before
     anything of it is kept, see `JsonlReporter`. rotation, fsync, fsync_interval_ms: see `LogWriter`. emitter,
     observers, policy, clock: see `DirectView`. Raises LogError for a path that cannot work, ConfigurationError for
     options that are none. A record that cannot be written raises LogError from `handle_event`: the policy decides.
     """
 
+    file_name: ClassVar[str] = "records.jsonl"
+    """What the file is called where the path is the address of a directory."""
+
     def __init__(
         self,
         path: str | os.PathLike[str] | None,
         *,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         redact: Redaction = True,
         fsync: FsyncPolicy = "interval",
@@ -54,6 +61,8 @@ class RecordedView(DirectView):
         self.redactor: Redactor | None = redactor_of(redact)
         """What scrubs each event before anything of it is kept; None for none."""
         self._store: RecordStore | None = None
+        if isinstance(path, str) and is_address(path):
+            path = file_at(path, self.file_name)
         if path is not None:
             self._store = RecordStore(
                 path,
@@ -62,10 +71,12 @@ class RecordedView(DirectView):
                 fsync=fsync,
                 fsync_interval_ms=fsync_interval_ms,
                 clock=clock,
+                remote=remote,
             )
+        elif remote is not None or rotation is not None:
+            name = "rotation" if remote is None else "remote"
+            raise ConfigurationError(f"{name} refused because nothing is stored; give a path")
         self._closed = False
-        self.begin_anew()
-        watch(self, at_exit=False)
         super().__init__(emitter=emitter, observers=observers, policy=policy, clock=clock)
 
     @property
@@ -119,8 +130,13 @@ class RecordedView(DirectView):
             redacted=self._redacted.value,
         )
 
+    def uploads(self) -> Uploads | None:
+        """Return what became of the files in remote storage; None without one."""
+        return None if self._store is None else self._store.uploads()
+
     def begin_anew(self) -> None:
-        """Forget what was counted, with a new lock: this is a forked child."""
+        """Forget what was counted, with new locks and no runs: this is a forked child."""
+        super().begin_anew()
         self._lock = threading.RLock()
         self._kept, self._withheld, self._redacted = Tally(), Tally(), Tally()
 
@@ -140,7 +156,8 @@ class RecordedView(DirectView):
     def close(self, timeout_s: float | None = None) -> bool:
         """End the runs that were opened here and close the file; return whether all is in it. Twice is harmless.
 
-        timeout_s: None waits for the disk without a bound. Raises LogError.
+        With remote storage, whether everything arrived there as well. timeout_s: None waits for the disk without a
+        bound, 30 s for remote storage. Raises LogError.
         """
         super().close()
         with self._lock:

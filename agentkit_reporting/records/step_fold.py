@@ -27,6 +27,7 @@ from agentkit_loop.events import (
 from agentkit_loop.models.anthropic_stream import FINISH_REASONS
 from agentkit_loop.usage import Cost, ErrorInfo, Usage
 from agentkit_loop.values import JSON, compact_json
+from agentkit_reporting.records.open_sessions import OpenSessions
 from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeader, ToolCallStep, ToolStatus
 
 BEGAN_AT = "began_at"
@@ -67,7 +68,11 @@ class _Open:
 
 
 class StepFold:
-    """Makes records of events, of any number of sessions; remembers what is open. Not safe for threads."""
+    """Makes records of events, of any number of sessions; remembers what is open. Not safe for threads.
+
+    Of a run that ended with open calls, the calls are remembered for the next run of its session, of the last 1,000
+    such sessions.
+    """
 
     wants = (
         RunStarted,
@@ -86,13 +91,13 @@ class StepFold:
     def __init__(self, run_id: str | None, metadata: Mapping[str, JSON]) -> None:
         self._run_id = run_id
         self._metadata = dict(metadata)
-        self._sessions: dict[str, _Open] = {}
+        self._sessions = OpenSessions(_Open)
         self.is_redacted = False
         """Whether something was masked in what the last record was made of."""
 
     def take(self, event: AgentEvent) -> StepHeader | Step | None:
         """Return the record that the event makes, numbered 0; None where it makes none."""
-        open_ = self._sessions.setdefault(event.session_id, _Open())
+        open_ = self._sessions.of(event.session_id)
         self.is_redacted = is_redacted(event)
         made: StepHeader | Step | None = None
         match event:
@@ -117,7 +122,9 @@ class StepFold:
             case _:
                 pass
         if not open_.requests and not open_.calls:
-            del self._sessions[event.session_id]
+            self._sessions.drop(event.session_id)
+        elif isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+            self._sessions.suspend(event.session_id)
         return made
 
     def _run_of(self, event: AgentEvent) -> str:

@@ -23,7 +23,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import EventKind, FailurePolicy, Observer
 from agentkit_loop.scopes import RunScope
 from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import JSON, clean_text, to_json
+from agentkit_loop.values import JSON, clean_text, safe_repr, to_json
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.sources import Source
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
@@ -49,7 +49,8 @@ __all__ = [
 class StepLog(RecordedView):
     """Keeps a record of each step of a run, in memory and in a file that others may write to as well.
 
-    path: the file; None keeps steps in memory only. run_id: what the records call the run, whatever else is told of;
+    path: the file, or its address in remote storage, such as "s3://bucket/logs/"; None keeps steps in memory only.
+    run_id: what the records call the run, whatever else is told of;
     None: each event's own run. metadata: what the run's header says, beside the run's own metadata. The other
     arguments: see `RecordedView`.
 
@@ -58,10 +59,13 @@ class StepLog(RecordedView):
     inputs and outputs, until they are forgotten; `read` has all. The header is the first record of a file, of each
     segment, and of each run.
 
+    An event that is told twice is two steps: a log that observes is not to be given the events of the same run again.
+
     Told directly, the run begins with the making of the log and ends with `close` or the `with`.
     """
 
     wants: ClassVar[tuple[EventKind, ...]] = StepFold.wants
+    file_name: ClassVar[str] = "steps.jsonl"
 
     def __init__(
         self,
@@ -69,6 +73,7 @@ class StepLog(RecordedView):
         run_id: str | None = None,
         *,
         metadata: Mapping[str, Any] | None = None,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         redact: Redaction = True,
         fsync: FsyncPolicy = "interval",
@@ -93,6 +98,7 @@ class StepLog(RecordedView):
         self._numbers: dict[str, int] = {}  # the last of each run, where there is no file to say it
         super().__init__(
             path,
+            remote=remote,
             rotation=rotation,
             redact=redact,
             fsync=fsync,
@@ -122,12 +128,17 @@ class StepLog(RecordedView):
     ) -> None:
         """Tell of a request to the model that is over.
 
-        stop_reason: as the API says it. usage: the SDK's, a Usage, or a mapping with the API's names: all kinds of
-        tokens, in place of the two counts. response: the SDK's Message, which says model, usage and stop reason; one
-        that was told already is not told again. cost: in USD, or a Cost; else the prices of the loop say it. error:
-        there was no answer. Raises LogError after `close`, ConfigurationError.
+        stop_reason: as the API says it; of an answer without one, `end_turn`. usage: the SDK's, a Usage, or a mapping
+        with the API's names: all kinds of tokens, in place of the two counts. response: the SDK's Message, which says
+        model, usage and stop reason; one that was told already is not told again. cost: in USD, or a Cost; else the
+        prices of the loop say it. error: there was no answer. Raises LogError after `close`, ConfigurationError.
         """
-        counts = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        counts: dict[str, Any] = {"input_tokens": input_tokens, "output_tokens": output_tokens}
+        for name, count in counts.items():
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+                raise ConfigurationError(
+                    f"{name}={safe_repr(count)} refused; give an int of at least 0, or None"
+                )
         self._run().record_model_call(
             response,
             model=model,
@@ -182,8 +193,7 @@ class StepLog(RecordedView):
             is_redacted=is_redacted,
         )
         if number is None:
-            number = self._numbers.get(run_id, 0) + 1
-        self._numbers[run_id] = number
+            number = self._numbers[run_id] = self._numbers.get(run_id, 0) + 1
         self._steps.append(msgspec.structs.replace(made, step=number))
 
     # --- what is there
@@ -216,10 +226,11 @@ class StepLog(RecordedView):
             return summarized(run_id or self.run_id, self._headers, self._steps)
 
     def forget(self, run_id: str) -> None:
-        """Free the memory of a run's steps; in the file they stay."""
+        """Free the memory of a run's steps; in the file they stay. Without a file its numbers begin at 1 again."""
         with self._lock:
             self._headers = [each for each in self._headers if each.run_id != run_id]
             self._steps = [each for each in self._steps if each.run_id != run_id]
+            self._numbers.pop(run_id, None)
 
     # --- from files
 

@@ -125,7 +125,7 @@ def read_steps(
 ) -> RunSteps:
     """Read step logs; see `StepLog.read`. payloads: keep what tools were given and gave."""
     headers: list[StepHeader] = []
-    known: dict[str, list[StepHeader]] = {}  # by run
+    known: dict[tuple[str, float], list[StepHeader]] = {}  # by run and time
     steps: list[Step] = []
     with read_records(source, strict=strict) as reader:
         for record in reader:
@@ -133,8 +133,9 @@ def read_steps(
             if made is None or run_id not in (None, made.run_id):
                 continue
             if isinstance(made, StepHeader):
-                if made not in known.setdefault(made.run_id, []):  # each segment begins with one again
-                    known[made.run_id].append(made)
+                alike = known.setdefault((made.run_id, made.ts), [])
+                if made not in alike:  # each segment begins with one again
+                    alike.append(made)
                     headers.append(made)
             elif isinstance(made, ToolCallStep) and not payloads:
                 steps.append(msgspec.structs.replace(made, input={}, output=None))

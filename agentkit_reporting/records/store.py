@@ -107,7 +107,6 @@ class RecordStore:
         )
         self.path = self._writer.path
         refuse_foreign(self.path, b'{"', "records")
-        self._numberings: dict[tuple[str, str], Numbering] = {}
         self.begin_anew()
         watch(self, at_exit=False)
 
@@ -222,8 +221,9 @@ class RecordStore:
         )
 
     def begin_anew(self) -> None:
-        """Forget what was counted, with new locks: this is a forked child."""
+        """Forget what was counted, and how far the numbers were read, with new locks: this is a forked child."""
         self._catching_up = threading.RLock()
+        self._numberings: dict[tuple[str, str], Numbering] = {}
         self._failed, self._redacted = Tally(), Tally()
         self._written_before, self._removed_before = self._writer.lines, self._writer.removed_lines
 

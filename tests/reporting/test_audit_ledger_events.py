@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from agentkit_loop import Agent, Limits, ScriptedModel
 from agentkit_loop.content import CommitPart, ReasoningPart
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import (
     AgentEvent,
     ApprovalResolved,
@@ -111,6 +112,23 @@ def test_the_thinking_of_one_answer_is_no_reason_of_the_next() -> None:
         (0, "tool_selection", "observed"),
         (1, "tool_selection", "inferred"),
         (2, "final_response", "inferred"),
+    ]
+
+
+def test_an_answer_that_goes_on_after_a_pause_has_the_thinking_before_it() -> None:
+    ledger = AuditLedger()
+    emitter = EventEmitter([ledger])
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": "s"}
+    asked = {"type": "tool_use", "id": "toolu_1", "name": "search", "input": {}}
+    with emitter.run(model="m") as run_:
+        run_.input("hi")
+        for number, (part, reason) in enumerate([(thinking, "pause_turn"), (asked, "tool_use")]):
+            usage = {"input_tokens": 1, "output_tokens": 1}
+            about = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": "m"}
+            run_.record_model_call({**about, "content": [part], "stop_reason": reason, "usage": usage})
+    assert [(entry.type, entry.basis) for entry in ledger.get_trace(emitter.session_id)] == [
+        ("reasoning", "observed"),
+        ("tool_selection", "observed"),
     ]
 
 

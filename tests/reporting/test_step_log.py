@@ -116,8 +116,22 @@ def test_an_exception_is_kept_with_its_type_and_first_three_frames(tmp_path: Pat
         lambda log: log.record_llm_call("m", usage=7),
         lambda log: log.record_llm_call("m", duration_ms=[1]),
         lambda log: log.record_llm_call("m", error=7),
+        lambda log: log.record_llm_call("m", -1),
+        lambda log: log.record_llm_call("m", 1, "2"),
+        lambda log: log.record_llm_call("m", 1.5),
     ],
-    ids=["error", "error class", "duration", "cost", "usage", "request duration", "request error"],
+    ids=[
+        "error",
+        "error class",
+        "duration",
+        "cost",
+        "usage",
+        "request duration",
+        "request error",
+        "negative tokens",
+        "tokens as text",
+        "half a token",
+    ],
 )
 def test_facts_that_are_none_are_refused_and_nothing_is_kept_of_them(tell: Any) -> None:
     log = StepLog(None, "r")
@@ -194,6 +208,16 @@ def test_a_log_counts_on_where_another_process_left_off(tmp_path: Path) -> None:
     read = StepLog.read(path, "r")
     assert [step.step for step in read.steps] == [1, 2]
     assert (read.bad_count, read.summarize().total_steps) == (1, 2)
+
+
+def test_a_number_that_nobody_gave_does_not_stop_the_counting(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    for number in (2**64 - 1, 2**70, 1):
+        with path.open("a") as file:
+            file.write(json.dumps({"run_id": "r", "step": number, "type": "note"}) + "\n")
+    with StepLog(path, "r") as log:
+        log.record_tool_call("t")
+    assert [step.step for step in log.steps] == [2]
 
 
 def test_a_log_without_a_file_keeps_its_steps_in_memory() -> None:
