@@ -25,6 +25,7 @@ import msgspec
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import EVENT_TYPES, PAYLOAD_FIELDS, AgentEvent, UnknownEvent
 from agentkit_loop.stamping import TWINS, make_event
+from agentkit_reporting.timestamps import utc_text
 
 LOG_VERSION = 1
 """The `v` of every line written here."""
@@ -204,14 +205,13 @@ def _encode_rare(event: AgentEvent) -> bytes:
 
 
 def _time_text(event: AgentEvent) -> str:
-    # msgspec leaves out zero microseconds; a reader that counts on six digits would fail once in a million.
     time = event.timestamp
     if time.utcoffset() is None:
         raise ConfigurationError(
             f"{type(event).__name__} seq {event.seq} cannot be written because its timestamp {time!r} "
             "has no zone; give a clock whose now() is aware"
         )
-    return time.astimezone(_UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return utc_text(time)
 
 
 # --- reading

@@ -58,6 +58,7 @@ LOOP_FLOORS = (
     {"__init__"},
 )
 REPORTING_FLOORS = (
+    {"timestamps"},
     {
         "__init__",
         "terminal",

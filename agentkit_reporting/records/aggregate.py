@@ -18,9 +18,9 @@ from agentkit_reporting.records.invocation_metric import (
     INFRASTRUCTURE_ERRORS,
     InvocationMetric,
     Phase,
-    iso_time,
 )
 from agentkit_reporting.records.parallelism import peak, peaks_by_bucket
+from agentkit_reporting.timestamps import utc_text
 
 DEFAULT_BUCKET_MS = 60_000
 """The width of a bucket of `parallelism_over_time`, doubled where that would make more than MOST_OF_ITSELF."""
@@ -229,7 +229,7 @@ def _width_us(bucket_ms: float | None, spans: list[tuple[int, int]]) -> int:
 
 
 def _iso_us(moment_us: int) -> str:
-    return iso_time(_EPOCH + dt.timedelta(microseconds=moment_us))
+    return utc_text(_EPOCH + dt.timedelta(microseconds=moment_us))
 
 
 __all__ = [

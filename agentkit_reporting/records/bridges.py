@@ -43,6 +43,7 @@ from agentkit_loop.values import JSON, copy_json
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.records.patterns import is_topic
 from agentkit_reporting.records.settled_requests import RUN_ENDS, OpenRequests, SettledRequest
+from agentkit_reporting.timestamps import utc_text
 
 if TYPE_CHECKING:
     from agentkit_reporting.records.dispatcher import EventDispatcher
@@ -188,7 +189,7 @@ def outcome_of(event: AgentEvent) -> str:
 def _head(event: AgentEvent) -> dict[str, JSON]:
     return {
         "session_id": event.session_id,
-        "timestamp": event.timestamp.isoformat().replace("+00:00", "Z"),
+        "timestamp": utc_text(event.timestamp),
         "run_id": event.run_id,
         "turn_id": event.turn_id,
         "seq": event.seq,

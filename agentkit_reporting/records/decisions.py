@@ -7,7 +7,6 @@ is redacted by the provider, or holds nothing but its signature, was not capture
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, TypeAlias
@@ -40,6 +39,7 @@ from agentkit_loop.observers import EventKind
 from agentkit_loop.values import JSON, compact_json
 from agentkit_reporting.records.open_sessions import OpenSessions
 from agentkit_reporting.records.step_fold import STOP_REASONS
+from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["Basis", "DecisionEntry"]
 
@@ -179,9 +179,7 @@ def _entry(
         metadata=None if metadata is None else {key: _bounded(value) for key, value in metadata.items()},
         evidence_seq=event.seq,
         basis=basis or session.basis,
-        timestamp=event.timestamp.astimezone(dt.UTC)
-        .isoformat(timespec="microseconds")
-        .replace("+00:00", "Z"),
+        timestamp=utc_text(event.timestamp),
         run_id=event.run_id,
         turn_id=event.turn_id,
     )

@@ -52,7 +52,8 @@ from agentkit_loop.events import (
 from agentkit_loop.usage import Usage, can_be_added
 from agentkit_loop.values import JSON
 from agentkit_reporting.ledger import LedgerEntry
-from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, InvocationMetric, iso_time
+from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, InvocationMetric
+from agentkit_reporting.timestamps import utc_text
 
 METRIC_RECORDED = "metric_recorded"
 """The name of the CustomEvent that carries a metric of the host's, as `{"metric": {…}}`."""
@@ -261,7 +262,7 @@ def _metric(
         output_parsed=success and not run.was_cut,
         model=run.model or next((entry.model for entry in entries), None),
         tier=_text(run.metadata.get("tier")),
-        timestamp=iso_time(started),
+        timestamp=utc_text(started),
         error_class=_error_class(run, event),
         premium_requests=premium if _is_count(premium) else None,
         cache_write_tokens=usage.cache_write_input_tokens,

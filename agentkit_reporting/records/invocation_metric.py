@@ -229,11 +229,6 @@ def moment_of(timestamp: str) -> dt.datetime:
     return moment.astimezone(dt.UTC)
 
 
-def iso_time(moment: dt.datetime) -> str:
-    """Return a moment as ISO 8601, UTC, as the log has it: `2026-05-24T18:40:00.123456Z`."""
-    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
 def _number(amount: Decimal | None) -> float | int | str | None:
     if amount is None:
         return None
@@ -243,4 +238,4 @@ def _number(amount: Decimal | None) -> float | int | str | None:
     return near if Decimal(repr(near)) == amount else str(amount)
 
 
-__all__ = ["INFRASTRUCTURE_ERRORS", "InvocationMetric", "Phase", "iso_time", "moment_of"]
+__all__ = ["INFRASTRUCTURE_ERRORS", "InvocationMetric", "Phase", "moment_of"]

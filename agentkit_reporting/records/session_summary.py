@@ -20,6 +20,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.usage import Cost, Usage, can_be_added
 from agentkit_loop.values import JSON
+from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["RunFold", "SessionSummary"]
 
@@ -146,7 +147,7 @@ class RunFold:
             models=tuple(models),
             outcome=_outcome(last),
             error=None if error is None else msgspec.to_builtins(error),
-            timestamp=last.timestamp.isoformat(),
+            timestamp=utc_text(last.timestamp),
         )
 
     def _duration_ms(self) -> float | None:

@@ -33,6 +33,7 @@ from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeade
 from agentkit_reporting.records.step_runs import RunSteps, StepRuns, by_run, read_steps, summarized
 from agentkit_reporting.records.step_summary import Percentiles, StepSummary, matching
 from agentkit_reporting.redaction.redactor import Redaction
+from agentkit_reporting.timestamps import utc_text
 
 __all__ = [
     "LlmCallStep",
@@ -92,7 +93,7 @@ class StepLog(RecordedView):
         if not isinstance(given, dict) or "$map" in given:
             raise ConfigurationError(f"metadata={metadata!r} refused; give a mapping with text keys")
         self.metadata: dict[str, JSON] = given
-        self._began_at = (clock or Clock()).now().isoformat()
+        self._began_at = utc_text((clock or Clock()).now())
         self._headers: list[StepHeader] = []
         self._steps: list[Step] = []
         self._numbers: dict[str, int] = {}  # the last of each run, where there is no file to say it

@@ -15,6 +15,7 @@ from agentkit_loop.events import ToolResultReceived
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, compact_json
 from agentkit_reporting.redaction.redactor import Redaction, redactor_of
+from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["DEFAULT_PREVIEW_CHARS", "MAX_ARGUMENT_CHARS", "Allowed", "CallRules", "ToolRecord"]
 
@@ -150,7 +151,7 @@ class CallRules:
         """Return the record of a call that has its result. args: as `arguments` shows them."""
         info = None if event.error is None else self.error(event.error)
         return ToolRecord(
-            timestamp=event.timestamp.isoformat(),
+            timestamp=utc_text(event.timestamp),
             tool_name=event.name,
             args={name: bounded(value, MAX_ARGUMENT_CHARS) for name, value in args.items()},
             result_preview=self.preview(event.output),

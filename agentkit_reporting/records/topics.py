@@ -12,6 +12,7 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.values import JSON, to_json
+from agentkit_reporting.timestamps import utc_text
 
 DELTAS = "agent.content_delta"
 """The topic of streamed pieces, which cost nothing unless somebody subscribes to them."""
@@ -118,7 +119,7 @@ def time_text(value: JSON) -> str | None:
             if isinstance(value, str)
             else dt.datetime.fromtimestamp(value, dt.UTC)
         )
-        return moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
+        return utc_text(moment)
     except (ValueError, OverflowError, OSError):  # a year that no calendar has
         return None
 

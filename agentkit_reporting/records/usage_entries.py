@@ -14,6 +14,7 @@ import msgspec
 
 from agentkit_loop.events import UsageUpdated
 from agentkit_loop.usage import Usage, can_be_added
+from agentkit_reporting.timestamps import utc_text
 from agentkit_reporting.usage import UsageTotals
 
 __all__ = ["UsageEntry", "UsageQueries", "UsageView"]
@@ -73,7 +74,7 @@ def entry_of(event: UsageUpdated) -> UsageEntry:
     cost = event.cost if event.cost is not None and can_be_added(event.cost.amount) else None
     counts: dict[str, Any] = {name: getattr(event.usage, name) for name in _COUNTS}
     return UsageEntry(
-        timestamp=event.timestamp.isoformat(),
+        timestamp=utc_text(event.timestamp),
         run_id=event.run_id,
         session_id=event.session_id,
         request_id=event.request_id,

@@ -92,7 +92,7 @@ def test_the_seeds_way_of_use_sums_up_calls_and_time(tmp_path: Path) -> None:
     assert (summary.outcome, summary.error, summary.timestamp) == (
         "completed",
         None,
-        "2026-01-01T00:00:01.500000+00:00",
+        "2026-01-01T00:00:01.500000Z",
     )
     assert profiler.close()
     (told,) = read_records(path, strict=True)

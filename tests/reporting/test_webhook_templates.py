@@ -108,9 +108,9 @@ def test_details_that_pagerduty_would_not_take_are_shortened_value_by_value() ->
 @pytest.mark.parametrize(
     ("moment", "text"),
     [
-        (AT, AT),
-        (1_779_648_000, "2026-05-24T18:40:00Z"),
-        ("2026-05-24T20:40:00+02:00", AT),
+        (AT, "2026-05-24T18:40:00.000000Z"),
+        (1_779_648_000, "2026-05-24T18:40:00.000000Z"),
+        ("2026-05-24T20:40:00+02:00", "2026-05-24T18:40:00.000000Z"),
         (10**30, None),
         (None, None),
     ],
