@@ -20,7 +20,6 @@ from agentkit_reporting.jsonl import JsonlReporter
 from agentkit_reporting.log.locks import open_private
 from agentkit_reporting.log.places import make_directories
 
-_LOG_START = b'{"v":'
 _FIRST_PLACE = 1 << 62
 """Of the bytes of a file whose locks stand for its sessions, far behind the end of any log."""
 
@@ -66,7 +65,7 @@ class RunLog(LoopObserver):
             if self._per_session:
                 _try_directory(self.path, ignored=self._is_default)
             else:
-                _try_file(self.path, self._name)
+                _try_file(self.path)
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             raise LogError(f"log refused because of: {reason}; give another path", path=self._name) from error
@@ -154,17 +153,12 @@ def _try_directory(path: Path, *, ignored: bool) -> None:
         (path / ".gitignore").write_text("# logs of agentkit\n*\n", encoding="utf-8")
 
 
-def _try_file(path: Path, name: str) -> None:
+def _try_file(path: Path) -> None:
     make_directories(path.parent)
     if path.exists() and stat.S_ISFIFO(path.stat().st_mode):
         return  # opening it waits for a reader, who would take closing it for the end
     fd = open_private(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(fd, b"")  # changes nothing, and a device that takes nothing says so
-        status = os.fstat(fd)
     finally:
         os.close(fd)
-    if stat.S_ISREG(status.st_mode) and status.st_size:
-        with path.open("rb") as file:
-            if file.read(len(_LOG_START)) != _LOG_START:
-                raise LogError("log refused because this file is no log; give another path", path=name)

@@ -22,7 +22,10 @@ def test_a_file_that_is_no_log_is_not_appended_to(tmp_path: Path, text: str) -> 
         ended = agentkit("x", "--base-url", server.base_url, "--log", "notes.txt", cwd=tmp_path)
         assert server.requests == []
     assert (ended.code, ended.stdout) == (2, "")
-    assert ended.stderr == "agentkit: notes.txt: log refused because this file is no log; give another path\n"
+    assert ended.stderr == (
+        f"agentkit: {tmp_path / 'notes.txt'}: log refused because the file holds something else than events; "
+        "give another path\n"
+    )
     assert (tmp_path / "notes.txt").read_text() == text
 
 
