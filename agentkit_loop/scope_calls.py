@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.closing import INTERRUPTED
-from agentkit_loop.content import ToolCallPart
+from agentkit_loop.content import ToolCallPart, ToolResultPart
 from agentkit_loop.errors import IllegalMoveError
 from agentkit_loop.events import (
     ToolCallRequested,
     ToolExecutionProgress,
     ToolExecutionStarted,
     ToolResultReceived,
+    Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.open_calls import Call
 from agentkit_loop.scope_records import AsJson, arguments_of, duration_of, error_of
@@ -225,6 +226,36 @@ def tell_sent_result(run: RunScope, wire_id: str, output: object, *, is_error: b
         with ToolCallScope(run, call.part, None) as body:
             body.note_unmeasured()
             body.result(output, is_error=is_error)
+    else:
+        _compare(run, wire_id, output)
+
+
+def _compare(run: RunScope, wire_id: str, output: object) -> None:
+    """Warn where the model is sent another text than was told as the result: the log says what it was not shown."""
+    told = _told_result(run, wire_id)
+    if (
+        told is not None
+        and isinstance(told.output, str)
+        and isinstance(output, str)
+        and told.output != output
+    ):
+        text = f"the result that is sent for call {told.call_id} is another than was told"
+        advice = "give body.result() what is sent; with error= it may differ from the exception's text"
+        run.tell(
+            Warning(code="result_differs", message=f"{text}; {advice}", details={"call_id": told.call_id})
+        )
+
+
+def _told_result(run: RunScope, wire_id: str) -> ToolResultPart | None:
+    """Return the result of a call of the last answer, None where that was no such call."""
+    ids = {call.part.id for call in run.state.calls.values() if wire_id in (call.part.id, call.part.wire_id)}
+    for item in reversed(run.state.transcript.items):
+        for part in item.parts:
+            if isinstance(part, ToolResultPart) and part.call_id in ids:
+                return part
+        if item.kind == "assistant":
+            break
+    return None
 
 
 def answer_unrun(run: RunScope, why: str) -> None:

@@ -55,8 +55,8 @@ def cost_of(given: object, now: dt.datetime) -> Cost | None:
 
 
 def finish_reason_of(stop_reason: object) -> str:
-    """Return the API's stop reason by the name that the loop has for it; None, unknown, is `completed`."""
-    told = "end_turn" if stop_reason is None else clean_text(str(stop_reason))
+    """Return the API's stop reason by the name that the loop has for it; None is `unknown`."""
+    told = "unknown" if stop_reason is None else clean_text(str(stop_reason))
     return FINISH_REASONS.get(told, told)
 
 

@@ -30,7 +30,7 @@ from agentkit_loop.closing import (
 from agentkit_loop.content import Item, Parent
 from agentkit_loop.digest import MessageChain, fixed_digests
 from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import IllegalMoveError, ObserverError
+from agentkit_loop.errors import ConfigurationError, IllegalMoveError, ObserverError
 from agentkit_loop.events import (
     AgentEvent,
     CancelRequested,
@@ -60,7 +60,7 @@ from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
 from agentkit_loop.tool_context import current_call
 from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import to_json
+from agentkit_loop.values import safe_repr, to_json
 
 _REMEMBERED = 1_000
 
@@ -291,6 +291,8 @@ class RunScope(RunFacts):
         model: the one asked for, where it is not the run's. messages: what is sent; where nobody told any input yet,
         the last message is told as it.
         """
+        if isinstance(messages, (str, bytes, Mapping)):
+            raise ConfigurationError(f"messages={safe_repr(messages)} refused; give the list that is sent")
         return ModelCallScope(self, model or self._start.model, None if messages is None else list(messages))
 
     def tool_call(self, call: object, arguments: object = None) -> ToolCallScope:

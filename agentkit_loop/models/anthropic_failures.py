@@ -107,6 +107,8 @@ def status_error(error: anthropic.APIStatusError) -> ModelRequestError:
     status, headers = error.status_code, error.response.headers
     if 300 <= status < 400:  # noqa: PLR2004 - the redirects
         return _redirect(error)
+    if status < 300:  # noqa: PLR2004 - an `error` event in a stream that the SDK read
+        return stream_error(error.body)
     text, kind = error.api_message, error.type
     if not isinstance(text, str):
         media_type = headers.get("content-type", "nothing").partition(";")[0].strip()

@@ -109,8 +109,9 @@ class Conformance:
         return all(session.is_complete for session in self.sessions)
 
     def __str__(self) -> str:
-        sessions = self.sessions
-        return _completeness(
+        sessions, count = self.sessions, self.fault_count
+        faults = f"{count:,} fault{'' if count == 1 else 's'}; " if count else ""
+        return faults + _completeness(
             sum(session.present for session in sessions),
             sum(session.last_seq for session in sessions),
             sum(session.missing for session in sessions),

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 
 from agentkit_loop import EventEmitter, FailurePolicy, Registration, current_call, replay
@@ -26,8 +27,9 @@ from agentkit_loop.events import (
     TurnFinished,
     TurnStarted,
     UsageUpdated,
+    Warning,  # noqa: A004 - the event's name in the contract
 )
-from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall
+from agentkit_loop.testing import EventRecorder, MessagesServer, Reply, ScriptedCall, ScriptedFailure
 from agentkit_loop.testing_messages import reply_events, whole_message
 from agentkit_reporting import JsonlReporter, UsageReporter, check_log, read_events
 from agentkit_reporting.transcript import TranscriptReporter
@@ -332,3 +334,75 @@ def test_the_ids_of_calls_that_no_model_asked_for_are_no_others() -> None:
     ids = [event.call.id for event in told(recorder, ToolCallRequested)]
     assert ids == ["own-1", "own-2", "own-3", "own-2~2", "own-5", "own-4", "own-6", "own-7"]
     assert run.state.seen_calls == {"own-2~2", "own-5"}
+
+
+def test_another_result_than_was_told_is_warned_of_where_the_request_sends_it() -> None:
+    recorder = EventRecorder()
+    with EventEmitter([recorder]).run(tools=[SEARCH], prices=None) as run:
+        run.input("Where?")
+        with run.model_call() as call:
+            call.record(message(*(ScriptedCall(name="search", id=name) for name in "ab")))
+        for name in "ab":
+            with run.tool_call({"id": name, "name": "search", "input": {}}) as body:
+                body.result(f"told {name}")
+        sent = [
+            {"type": "tool_result", "tool_use_id": "a", "content": "told a"},
+            {"type": "tool_result", "tool_use_id": "b", "content": "sent b"},
+        ]
+        with run.model_call(messages=[{"role": "user", "content": sent}]) as call:
+            call.record(message(text="There."))
+    assert faults(recorder.events) == []
+    (warning,) = told(recorder, Warning)
+    assert (warning.code, warning.details) == ("result_differs", {"call_id": "b"})
+
+
+def test_a_loop_that_told_no_tools_may_run_them_all_the_same() -> None:
+    recorder = EventRecorder()
+    with EventEmitter([recorder]).run(prices=None) as run:
+        run.input("Where?")
+        with run.model_call() as call:
+            call.record(message(ScriptedCall(name="search", id="a")))
+        with run.tool_call({"id": "a", "name": "search", "input": {}}) as body:
+            body.result("found")
+    assert faults(recorder.events) == []
+
+
+def test_messages_that_are_no_list_are_refused() -> None:
+    with (
+        pytest.raises(ConfigurationError, match="messages='go' refused; give the list that is sent"),
+        EventEmitter().run(prices=None) as run,
+    ):
+        run.model_call(messages="go")
+
+
+@pytest.mark.parametrize("error_class", ["overloaded", "rate_limited", "timeout"])
+def test_a_failure_inside_a_stream_that_the_sdk_reads_is_told_as_what_it_is(error_class: str) -> None:
+    recorder = EventRecorder()
+    reply = Reply(
+        text="Hello there", chunk_chars=2, fail=ScriptedFailure(error_class=error_class, after_chunks=2)
+    )
+    with (
+        MessagesServer([reply]) as server,
+        anthropic.Anthropic(base_url=server.base_url, api_key="any", max_retries=0) as client,
+        EventEmitter([recorder]).run(prices=None) as run,
+        pytest.raises(anthropic.APIStatusError),
+        run.model_call() as call,
+        client.messages.stream(
+            model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]
+        ) as stream,
+    ):
+        list(call.stream(stream))
+    (failed,) = told(recorder, ModelRequestFailed)
+    assert (failed.error_class, failed.error.retryable) == (error_class, True)
+
+
+def test_a_check_that_is_printed_says_how_many_rules_are_broken(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with EventEmitter([JsonlReporter(path)]).run(prices=None) as run:
+        run.input("hi")
+    assert str(check_log(path)).startswith("complete: ")
+    whole = path.read_text().replace('"finish_reason"', '"reason"').splitlines(keepends=True)
+    path.write_text("".join([whole[0], *whole[:1], *whole[1:]]).replace('"suspended"', '"completed"'))
+    found = check_log(path)
+    assert found.fault_count
+    assert str(found).startswith(f"{found.fault_count} fault")
