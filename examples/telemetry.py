@@ -80,7 +80,7 @@ look = Reply(
 done = Reply(text="Revenue grew.", usage=Usage(input_tokens=1600, output_tokens=180))
 with (
     MessagesServer([look, done]) as server,  # in place of the provider
-    anthropic.Anthropic(base_url=server.base_url, api_key="any") as client,
+    anthropic.Anthropic(base_url=server.base_url, api_key="any", max_retries=0) as client,
 ):
     print(run_agent(client, "How was Q3?"))
 dispatcher.close()
