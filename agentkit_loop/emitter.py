@@ -14,20 +14,21 @@ from __future__ import annotations
 import collections
 import contextlib
 import inspect
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AnyDelta, Item, Parent
 from agentkit_loop.endings import endings, unfinished
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
+from agentkit_loop.forks import Locked
 from agentkit_loop.ids import new_id
 from agentkit_loop.observers import (
     EventKind,
+    Exclusive,
     FailurePolicy,
     Judged,
     Observer,
@@ -56,20 +57,6 @@ MAX_KEPT_ERRORS = 1_000
 """How many failures ACCUMULATE keeps; older ones make room."""
 
 
-class Exclusive(Protocol):
-    """A lock that the same thread may take again."""
-
-    def acquire(self) -> object:
-        """Take it."""
-
-    def release(self) -> None:
-        """Let go of it."""
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether the calling thread has it."""
-
-
 class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
     """The observers that one kind of event goes to, in order, and how many events went."""
 
@@ -78,12 +65,13 @@ class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
         self.told = 0
 
 
-class EventEmitter:
+class EventEmitter(Locked):
     """Stamps events and tells them to observers; the loop has one, and a hand-written loop may.
 
     session_id, run_id: made up where not given (a run context gives its own run an id, run_context.py); `run_id` and
     `turn_id` may be set between events.
-    `emit` may be called from any thread and from inside an observer.
+    `emit` may be called from any thread and from inside an observer. The forked child of a process tells through
+    one of its own: the session is the parent's.
     """
 
     def __init__(
@@ -97,6 +85,7 @@ class EventEmitter:
         fold: Callable[[AgentEvent], None] | None = None,
         seq: int = 0,
     ) -> None:
+        super().__init__()
         self.session_id = new_id("ses") if session_id is None else _checked_id("session_id", session_id)
         self.run_id = new_id("run") if run_id is None else _checked_id("run_id", run_id)
         self.made_run_id = self.run_id if run_id is None else None  # which a run context may replace
@@ -114,10 +103,15 @@ class EventEmitter:
         self._routes: dict[EventKind, Route] = {}
         self.errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         self._queued: collections.deque[AgentEvent] = collections.deque()
-        self._lock = threading.RLock()
         self.exclusive: Exclusive | None = None  # held while observers are told that others tell as well
         for observer in observers:
             self.add_observer(observer)
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork."""
+        super().after_fork()
+        self.telling = None
+        self._queued.clear()
 
     def __enter__(self) -> Self:
         return self

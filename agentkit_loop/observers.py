@@ -86,6 +86,20 @@ class Adapter(LoopObserver):
         return ()
 
 
+class Exclusive(Protocol):
+    """A lock that the same thread may take again."""
+
+    def acquire(self) -> object:
+        """Take it."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the calling thread has it."""
+
+
 class EventHandler(Protocol):
     """Anything with a `handle_event` method."""
 

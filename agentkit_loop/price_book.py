@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.forks import Locked
 from agentkit_loop.price_list import PriceList, Way, read_price_list
 from agentkit_loop.pricing import Rates, priced
 from agentkit_loop.usage import Cost, Usage
@@ -44,7 +44,7 @@ _VARIANT = re.compile(r":[a-z-]+$")  # …:thinking, of OpenRouter
 _DATE = re.compile(r"[-@](20\d{6}|20\d{2}-\d{2}-\d{2}|latest|default)$")
 
 
-class PriceBook:
+class PriceBook(Locked):
     """Prices at the moment of each request, offline.
 
     own: a prices.toml (see `agentkit_loop.price_list`), whose prices win. Names are found with prefixes and
@@ -56,8 +56,8 @@ class PriceBook:
     """
 
     def __init__(self, own: str | Path | None = None) -> None:
+        super().__init__()
         self._own: PriceList | None = None if own is None else read_price_list(own)
-        self._lock = threading.Lock()
         self._tables: Any = None
         self._source = ""
         self._rates: dict[tuple[str, Way, Decimal, dt.datetime], _Priced | None] = {}

@@ -16,11 +16,11 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.content import AppendBytes, AppendText
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, ContentDelta, is_redacted
+from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.codec import encode_event, log_version
 from agentkit_reporting.inner import ended_within
-from agentkit_reporting.log.forks import Locked
 from agentkit_reporting.log.places import refuse_foreign, writable_path
 from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
 from agentkit_reporting.log.rotate import Rotation, Rotator

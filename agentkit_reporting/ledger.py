@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import ClassVar
@@ -18,6 +17,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent, RunStarted, UsageUpdated
+from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.pricing import Pricing, billed
 from agentkit_loop.usage import Cost, Usage, can_be_added
@@ -164,7 +164,7 @@ class LedgerGroup:
                 mine.setdefault(name, CostComponent()).join(component)
 
 
-class CostLedger(LoopObserver):
+class CostLedger(Locked, LoopObserver):
     """Keeps every request's usage and cost; may be shared by sessions and threads.
 
     About 1 kB a request. Equal when the same was accumulated.
@@ -173,7 +173,7 @@ class CostLedger(LoopObserver):
     wants: ClassVar[tuple[type[AgentEvent], ...]] = (RunStarted, UsageUpdated)
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        super().__init__()
         self._runs: dict[str, tuple[str, dict[str, JSON]]] = {}  # agent and metadata
         self._entries: dict[tuple[str, str], LedgerEntry] = {}  # by session and request
 

@@ -7,7 +7,6 @@ others, whole parts and lines, each behind the session's tag.
 
 from __future__ import annotations
 
-import threading
 import zlib
 from typing import TextIO, TypeAlias, assert_never, cast
 
@@ -16,6 +15,7 @@ import attrs
 from agentkit_loop import events as ev
 from agentkit_loop.content import AppendText, BeginPart, CommitPart, Part, ReasoningPart, TextPart
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
 from agentkit_reporting.page import Page, TerminalStream
 from agentkit_reporting.terminal import one_line, visible
@@ -105,7 +105,7 @@ class _Live:
     shown: _Shown
 
 
-class StdoutReporter(LoopObserver):
+class StdoutReporter(Locked, LoopObserver):
     """Prints runs for people.
 
     stream: text stream, `sys.stdout` at the first event where None; flushed after each write, never closed.
@@ -129,11 +129,11 @@ class StdoutReporter(LoopObserver):
     ) -> None:
         if width is not None and width < MIN_WIDTH:
             raise ConfigurationError(f"width={width!r} is too narrow; give at least {MIN_WIDTH} columns")
+        super().__init__()
         self._out = TerminalStream(stream, colour=colour, width=width)
         self._page = Page(self._out)
         self._show_reasoning = show_reasoning
         self._verbose = verbose
-        self._lock = threading.RLock()
         self._sessions: dict[str, _Session] = {}
         self._owner: _Session | None = None
         self._live: _Live | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import decimal
 import operator
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
@@ -20,6 +19,7 @@ import attrs
 import msgspec
 
 from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
+from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.usage import Usage, can_be_added
 from agentkit_reporting.terminal import aligned, one_line
@@ -93,7 +93,7 @@ class RequestUsage:
     final: bool
 
 
-class UsageReporter(LoopObserver):
+class UsageReporter(Locked, LoopObserver):
     """Adds up every token kind and cost; may be shared by sessions and threads.
 
     keep_requests: keep each finished request for `request()` and `by_turn`, about 600 bytes each, 600 MB a
@@ -106,8 +106,8 @@ class UsageReporter(LoopObserver):
     wants: ClassVar[tuple[type[AgentEvent], ...]] = (UsageUpdated, ModelRequestFinished, ModelRequestFailed)
 
     def __init__(self, *, keep_requests: bool = True) -> None:
+        super().__init__()
         self._keep = keep_requests
-        self._lock = threading.Lock()
         self._requests: dict[str, dict[str, RequestUsage]] = {}  # by session, by request
         self._sessions: defaultdict[str, _Sum] = defaultdict(_Sum)
         self._models: defaultdict[str, _Sum] = defaultdict(_Sum)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module may import those of lower floors only.
 LOOP_FLOORS = (
-    {"errors", "ids", "interrupts"},
+    {"errors", "forks", "ids", "interrupts"},
     {"steering"},
     {"values", "file_reach", "body_threads", "line_diff"},
     {"content", "usage", "clock", "credentials", "differences", "run_context"},
@@ -65,13 +65,13 @@ REPORTING_FLOORS = (
         "log",
         "log.segments",
         "log.descriptors",
-        "log.forks",
         "log.locks",
         "accounting",
         "process_ends",
         "records",
         "records.bounded_http",
         "records.patterns",
+        "records.recent_runs",
         "records.settled_requests",
         "records.topics",
         "conformance",
@@ -140,7 +140,6 @@ REPORTING_FLOORS = (
         "records.reading",
         "records.direct",
         "records.open_sessions",
-        "records.recent_runs",
         "records.session_budget",
         "records.session_context",
         "records.session_summary",

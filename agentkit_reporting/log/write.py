@@ -21,8 +21,8 @@ from typing import Any, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import LogError
+from agentkit_loop.forks import Locked
 from agentkit_reporting.log.descriptors import MARK, MARK_OF, Opening, claim, read_mark, set_apart
-from agentkit_reporting.log.forks import Locked
 from agentkit_reporting.log.locks import is_at, open_shared
 from agentkit_reporting.log.places import make_directories, reason_of, writable_path
 from agentkit_reporting.log.remote import Remote

@@ -26,7 +26,6 @@ from agentkit_reporting.log.sources import Source
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
 from agentkit_reporting.records.decisions import DecisionEntry, DecisionFold
 from agentkit_reporting.records.reading import read_records
-from agentkit_reporting.records.recent_runs import RecentRuns
 from agentkit_reporting.records.recorded import RecordedView
 from agentkit_reporting.records.store import RecordStore
 from agentkit_reporting.redaction.redactor import Redaction
@@ -101,7 +100,6 @@ class AuditLedger(RecordedView):
         clock: Clock | None = None,
     ) -> None:
         self._fold = DecisionFold()
-        self._recent = RecentRuns()
         self._trail = DecisionTrail()
         super().__init__(
             path,
@@ -158,12 +156,10 @@ class AuditLedger(RecordedView):
         if self._emitter is not None:
             self.run_of(session_id).decision(type, detail, step=step, metadata=metadata)
             return
-        for unused in self._recent.begin(session_id):
-            self.end_run(unused)
         try:
-            self.run_of(session_id).decision(type, detail, step=step, metadata=metadata)
+            self.begin_use(session_id).decision(type, detail, step=step, metadata=metadata)
         finally:
-            self._recent.end(session_id)
+            self.end_use(session_id)
 
     def _take(self, event: AgentEvent) -> None:
         for entry, is_redacted in self._fold.take(event):

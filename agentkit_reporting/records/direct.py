@@ -17,6 +17,7 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.observers import FailurePolicy, LoopObserver, Observer, log_error
 from agentkit_loop.scopes import RunScope
 from agentkit_reporting.process_ends import watch
+from agentkit_reporting.records.recent_runs import RecentRuns
 
 __all__ = ["DirectView"]
 
@@ -32,6 +33,9 @@ class DirectView(LoopObserver):
     it is not); every session is that emitter's. Without one each session gets an emitter of its own, with this view
     and `observers`. policy: what becomes of their failures, the view's own among them; a failing disk stops no agent,
     nor does it at the end of a `with`, unless policy is FAIL_FAST.
+
+    Views that are told of one session and share a log share an `emitter` too, and are then told each thing once: with
+    emitters of their own both number their events from 1, and `agentkit check` and a resume refuse such a log.
     """
 
     def __init__(
@@ -90,6 +94,23 @@ class DirectView(LoopObserver):
                 run.__enter__()
         return run
 
+    def begin_use(self, session_id: str, **fields: Any) -> RunScope:
+        """Return the session's open run as `run_of` does, in use until `end_use`.
+
+        Of the runs that nobody uses the one that was used longest ago ends where there are too many; what it told is
+        forced to the disk when the view is flushed, and whoever tells now does not wait for that.
+        """
+        for unused in self._recent.begin(session_id):
+            with self._runs_lock:
+                run = self._runs.get(unused)
+            if run is not None and run.is_open:
+                run.end()
+        return self.run_of(session_id, **fields)
+
+    def end_use(self, session_id: str) -> None:
+        """Take note that one use of a session's run is over."""
+        self._recent.end(session_id)
+
     def _emitter_of(self, session_id: str | None) -> EventEmitter:
         """Return the session's own emitter."""
         if session_id is None:
@@ -122,6 +143,7 @@ class DirectView(LoopObserver):
         self._runs: dict[str, RunScope] = {}  # the last that was opened here, by session
         self._emitters: dict[str, EventEmitter] = {}  # by session, where the host has none
         self._runs_lock = threading.RLock()
+        self._recent = RecentRuns()
 
     def end_run(self, session_id: str | None = None, error: BaseException | None = None) -> None:
         """Tell the end of the session's run that was opened here: finished, or as the error says; twice is harmless."""

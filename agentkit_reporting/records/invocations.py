@@ -31,7 +31,7 @@ from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggre
 from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.ended_runs import FOLDED, METRIC_RECORDED, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric
-from agentkit_reporting.records.store import RecordStore, read_records
+from agentkit_reporting.records.store import RecordStore, read_records, refuse_address
 
 METRICS_FILE = "invocations.jsonl"
 """The file in the directory of metrics, with its segments where it is rotated."""
@@ -52,8 +52,8 @@ class InvocationMetricsCollector(DirectView):
     metrics_dir: where METRICS_FILE is, made with the first record; several collectors and processes may append to one.
     logger: is told of malformed lines; by default `agentkit.metrics` of the standard logging. observers: are told what
     `record` tells, as a run of the collector's own, which `close` ends. emitter: tells it instead, in its open run.
-    derive: whether the runs that it observes become metrics by themselves. rotation: none by default: metrics are
-    kept. clock: of its own run.
+    derive: whether the runs that it observes become metrics by themselves. remote: where the
+    file is uploaded to, see RecordStore. rotation: none by default: metrics are kept. clock: of its own run.
 
     Memory: about 1 kB for each metric. Closing it is for who made it; a record after that raises LogError.
     """
@@ -68,14 +68,17 @@ class InvocationMetricsCollector(DirectView):
         observers: Iterable[Observer | Registration] = (),
         emitter: EventEmitter | None = None,
         derive: bool = True,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._store = RecordStore(Path(metrics_dir) / METRICS_FILE, rotation=rotation, clock=clock)
+        refuse_address(metrics_dir)
+        self._store = RecordStore(
+            Path(metrics_dir) / METRICS_FILE, rotation=rotation, clock=clock, remote=remote
+        )
         self.path = self._store.path
         self._logger: Logger = logging.getLogger("agentkit.metrics") if logger is None else logger
         self._derive = derive
-        self._lock = threading.RLock()
         self._fold = RunFold()
         self._kept = _Kept()
         self._direct = _Direct()
@@ -85,14 +88,18 @@ class InvocationMetricsCollector(DirectView):
         if emitter is None:
             kept: Any = [_logging(each) for each in observers]
             super().__init__(observers=kept, policy=own.policy or FailurePolicy.LOG, clock=clock)
-            self._session_id: str | None = new_id("metrics")
             return
-        self._session_id = None
         if all(each is not self for each in emitter.observers):
             emitter.add_observer(own)
         for observer in observers:
             emitter.add_observer(observer)
         super().__init__(emitter=emitter)
+
+    def begin_anew(self) -> None:
+        """Begin without a run: the collector is new, or this is a forked child, which tells a session of its own."""
+        super().begin_anew()
+        self._lock = threading.RLock()
+        self._own_session = new_id("metrics")
 
     # --- telling
 
@@ -109,7 +116,9 @@ class InvocationMetricsCollector(DirectView):
                 "a metric refused because the collector was closed; record it before", path=str(self.path)
             )
         self._direct.error = None
-        self.run_of(self._session_id).custom(METRIC_RECORDED, {"metric": told.as_record()})
+        self.run_of(self._own_session if self._emitter is None else None).custom(
+            METRIC_RECORDED, {"metric": told.as_record()}
+        )
         if self._direct.error is not None:
             raise self._direct.error
 

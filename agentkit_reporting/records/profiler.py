@@ -34,6 +34,7 @@ from agentkit_loop.events import (
 from agentkit_loop.ids import new_id
 from agentkit_loop.observers import FailurePolicy, Observer
 from agentkit_loop.pricing import Pricing
+from agentkit_reporting.accounting import Account
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.session_budget import BudgetNotice, SessionBudget, budget_of
@@ -65,13 +66,15 @@ class _Allowance:
 class SessionProfiler(DirectView):
     """Sums up sessions: those of loops that it observes, of logs that it is given, and its own spans.
 
-    path: a file of summaries, one JSON object a line; None keeps them in memory only. on_close: called with each
+    path: a file of summaries, one JSON object a line, or its address in remote storage (see RecordStore); None keeps
+    them in memory only. on_close: called with each
     summary. budget: of each session, a SessionBudget or an amount in USD. on_budget: called with a BudgetNotice once
     a session when `warn_share` of a budget is used, and once when all of it is; what it raises is logged, and goes no
     further. The profiler observes and does not steer: to stop, let `on_budget` set a flag that the loop looks at, or
     call `driver.cancel(…)`, which is allowed there (our own loop has Limits for it). prices: what the requests of
-    spans cost, as of `EventEmitter.run`; live and over logs the cost is what the events say. rotation, redact: of the
-    file. keep: how many summaries stay in memory. emitter, observers, policy, clock: see DirectView.
+    spans cost, as of `EventEmitter.run`; live and over logs the cost is what the events say. remote, rotation,
+    redact: of the file, see there. keep: how many summaries stay in memory. emitter, observers, policy, clock: see
+    DirectView.
 
     A child's session has a summary of its own, and nothing of it is in its parent's.
     """
@@ -96,13 +99,15 @@ class SessionProfiler(DirectView):
         emitter: EventEmitter | None = None,
         observers: Iterable[Observer] = (),
         policy: FailurePolicy = FailurePolicy.LOG,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         redact: Redaction = True,
         keep: int = DEFAULT_KEEP,
         clock: Clock | None = None,
     ) -> None:
-        if path is None and rotation is not None:
-            raise ConfigurationError("rotation refused because nothing is stored; give a path")
+        if path is None and (rotation is not None or remote is not None):
+            name = "rotation" if remote is None else "remote"
+            raise ConfigurationError(f"{name} refused because nothing is stored; give a path")
         if on_budget is not None and budget is None:
             raise ConfigurationError("on_budget refused because there is no budget; give budget= too")
         self._budget = budget_of(budget)
@@ -110,14 +115,28 @@ class SessionProfiler(DirectView):
         self._on_close = on_close
         self._prices = prices
         self._store = (
-            None if path is None else RecordStore(path, rotation=rotation, redact=redact, clock=clock)
+            None
+            if path is None
+            else RecordStore(
+                path,
+                rotation=rotation,
+                redact=redact,
+                clock=clock,
+                remote=remote,
+                file_name="sessions.jsonl",
+            )
         )
-        self._lock = threading.RLock()
-        self._open: dict[str, RunFold] = {}  # by session
         self._allowances: collections.OrderedDict[str, _Allowance] = collections.OrderedDict()
         self._records: collections.deque[SessionSummary] = collections.deque(maxlen=keep)
-        self._spans: dict[str, SessionSpan | None] = {}  # those that are open; None for one that begins
         super().__init__(emitter=emitter, observers=observers, policy=policy, clock=clock)
+
+    def begin_anew(self) -> None:
+        """Begin without sessions: the profiler is new, or this is a forked child, whose parent sums up those."""
+        super().begin_anew()
+        self._lock = threading.RLock()
+        self._open: dict[str, RunFold] = {}  # by session
+        self._made = 0
+        self._spans: dict[str, SessionSpan | None] = {}  # those that are open; None for one that begins
 
     # --- spans
 
@@ -202,6 +221,7 @@ class SessionProfiler(DirectView):
                     summaries.append(fold.summary())
             for summary in summaries:
                 self._records.append(summary)
+                self._made += 1
         for notice in notices:
             self._notify(notice)
         self._publish(summaries)
@@ -261,6 +281,13 @@ class SessionProfiler(DirectView):
         """Return the summary of a run that has ended and is kept in memory."""
         with self._lock:
             return next((each for each in reversed(self._records) if each.run_id == run_id), None)
+
+    def account(self) -> Account:
+        """Return what became of the summaries: those that were stored, or kept where there is no file."""
+        name = type(self).__name__
+        if self._store is not None:
+            return attrs.evolve(self._store.account(), name=name)
+        return Account(name=name, received=self._made, delivered=self._made)
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Force what was stored to the disk; return whether every summary is there. Raises LogError."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import collections
-
-from agentkit_reporting.log.forks import Locked
+import threading
 
 __all__ = ["MOST_OPEN_RUNS", "RecentRuns"]
 
@@ -12,11 +11,11 @@ MOST_OPEN_RUNS = 200
 """Runs that a view keeps open at a time, where nobody says when one ends."""
 
 
-class RecentRuns(Locked):
+class RecentRuns:
     """Sessions in the order of their last use. Safe for threads."""
 
     def __init__(self, most: int = MOST_OPEN_RUNS) -> None:
-        super().__init__()
+        self._lock = threading.Lock()
         self._most = most
         self._used: collections.OrderedDict[str, int] = (
             collections.OrderedDict()

@@ -19,10 +19,8 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import FailurePolicy, Observer
 from agentkit_reporting.accounting import Account, Tally
-from agentkit_reporting.log.places import is_address
 from agentkit_reporting.log.remote import Uploads
 from agentkit_reporting.log.rotate import Rotation
-from agentkit_reporting.log.spool import file_at
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
 from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.store import RecordStore
@@ -61,8 +59,6 @@ class RecordedView(DirectView):
         self.redactor: Redactor | None = redactor_of(redact)
         """What scrubs each event before anything of it is kept; None for none."""
         self._store: RecordStore | None = None
-        if isinstance(path, str) and is_address(path):
-            path = file_at(path, self.file_name)
         if path is not None:
             self._store = RecordStore(
                 path,
@@ -72,6 +68,7 @@ class RecordedView(DirectView):
                 fsync_interval_ms=fsync_interval_ms,
                 clock=clock,
                 remote=remote,
+                file_name=self.file_name,
             )
         elif remote is not None or rotation is not None:
             name = "rotation" if remote is None else "remote"

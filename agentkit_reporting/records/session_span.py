@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError
+from agentkit_loop.forks import Locked
 from agentkit_loop.scope_records import cost_of
 from agentkit_loop.scopes import RunScope
 from agentkit_loop.usage import Cost, Usage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["SessionSpan"]
 
 
-class SessionSpan:
+class SessionSpan(Locked):
     """A session of a hand-written loop while it runs; made by `SessionProfiler.start_session`.
 
     A context manager, sync and async: left by an exception the session ends with it, as failed or cancelled. Its
@@ -31,11 +31,11 @@ class SessionSpan:
     """
 
     def __init__(self, profiler: SessionProfiler, run: RunScope) -> None:
+        super().__init__()
         self._profiler = profiler
         self.run = run
         """What tells the session: tools, decisions and streams can be told through it as well."""
         self._run_id = run.run_id
-        self._closing = threading.RLock()
         self._is_ending = False
         self._place = SessionPlace(run.session_id)
         self._place.enter()
@@ -143,7 +143,7 @@ class SessionSpan:
 
         Raises IllegalMoveError inside an observer, as in `on_budget`, and stays open: observers watch.
         """
-        with self._closing:
+        with self._lock:
             if self.is_open and not self._is_ending:
                 with self._ending():
                     self._profiler.end_run(self.session_id, error)
@@ -181,7 +181,7 @@ class SessionSpan:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._closing:
+        with self._lock:
             ends_here = self.is_open and not self._is_ending
             self._is_ending = self._is_ending or ends_here
         if ends_here:

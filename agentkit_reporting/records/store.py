@@ -27,7 +27,7 @@ from agentkit_reporting.inner import ended_within
 from agentkit_reporting.log.places import is_address, refuse_foreign
 from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
 from agentkit_reporting.log.rotate import Rotation
-from agentkit_reporting.log.spool import SPOOL_ROTATION, spooled
+from agentkit_reporting.log.spool import SPOOL_ROTATION, file_at, spooled
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
 from agentkit_reporting.log.write import LogWriter
 from agentkit_reporting.process_ends import watch
@@ -69,7 +69,8 @@ class RecordStore:
     rules; rules of one's own; a Redactor; False, none. Names and times of the record itself (its type, ids, numbers,
     `ts`) stay. remote: where the files are uploaded to, such as "s3://bucket/prefix": each segment when it is
     rotated (every 16 MiB and, while lines come, every 5 minutes unless `rotation` says else), the rest on `close`;
-    see `agentkit_reporting.log.remote.Remote`. fsync, fsync_interval_ms, clock: see
+    see `agentkit_reporting.log.remote.Remote`. file_name: what the file is called where `path` is the address of a
+    directory. fsync, fsync_interval_ms, clock: see
     `agentkit_reporting.log.write.LogWriter`.
 
     Fields keep their order. Values that are no JSON are converted in the form that `agentkit_loop.values` documents;
@@ -88,12 +89,13 @@ class RecordStore:
         fsync_interval_ms: float = DEFAULT_FSYNC_INTERVAL_MS,
         clock: Clock | None = None,
         remote: str | None = None,
+        file_name: str = "records.jsonl",
     ) -> None:
         self.redactor: Redactor | None = redactor_of(redact)
         """What scrubs each record before it is stored; None for none."""
         first_line = None if header is None else _encode(self._scrubbed(fields_of(header))[0])
         if isinstance(path, str) and is_address(path):
-            path, remote = spooled(path, remote)
+            path, remote = spooled(file_at(path, file_name), remote)
             rotation = SPOOL_ROTATION if rotation is None else rotation
         self._remote = None if remote is None else Remote(remote)
         self._writer = LogWriter(
@@ -277,6 +279,14 @@ class RecordStore:
         # Here, and not above: the error's own text, which may quote the secret, is not to hang on ours.
         raise RedactionError(
             f"record withheld because scrubbing it raised {kind}; mend the rules, or store it with redact=False"
+        )
+
+
+def refuse_address(path: object) -> None:
+    """Raise ConfigurationError for an address in remote storage, where the records are asked for and so kept here."""
+    if isinstance(path, str) and is_address(path):
+        raise ConfigurationError(
+            f"{path!r} refused because what is asked stays here; give a path, and remote="
         )
 
 

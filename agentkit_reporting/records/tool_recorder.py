@@ -30,7 +30,6 @@ from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.instrumenting import watched, watched_name
 from agentkit_reporting.records.open_telling import OpenTelling
 from agentkit_reporting.records.reading import RecordReader, read_records
-from agentkit_reporting.records.recent_runs import RecentRuns
 from agentkit_reporting.records.session_context import current_session
 from agentkit_reporting.records.store import RecordStore
 from agentkit_reporting.records.tool_records import DEFAULT_PREVIEW_CHARS, Allowed, CallRules, ToolRecord
@@ -54,10 +53,11 @@ _Key = tuple[str, str, str]
 class ToolRecorder(DirectView):
     """Records calls of tools: those of loops that it observes, of logs that it is given, of functions it instruments.
 
-    store_path: a file of records, one JSON object a line (see RecordStore); None keeps them in memory only. redact,
-    allow: what of a call is shown, before anything is stored or told; see CallRules and Allowed. preview_chars: of a
-    result. rotation: of the file. on_record: called with each record. keep: how many records stay in memory.
-    emitter, observers, policy, clock: see DirectView; session_id: see `watch`.
+    store_path: a file of records, one JSON object a line, or its address (see RecordStore); None keeps them in memory
+    only. redact, allow: what of a call is shown, before anything is stored or told; see CallRules and
+    Allowed. preview_chars: of a result. remote, rotation: of the file, see RecordStore. on_record: called with each
+    record. keep: how many records stay in memory. emitter, observers, policy, clock: see DirectView; session_id: see
+    `watch`.
 
     May be shared by sessions and threads. No trouble of the recorder's reaches a tool; it is logged, and counted in
     `account()`. Only where the host chose FAIL_FAST ObserverError does, in place of the tool's result.
@@ -76,6 +76,7 @@ class ToolRecorder(DirectView):
         redact: Redaction = True,
         allow: Allowed | None = None,
         preview_chars: int = DEFAULT_PREVIEW_CHARS,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         emitter: EventEmitter | None = None,
         observers: Iterable[Observer] = (),
@@ -85,8 +86,9 @@ class ToolRecorder(DirectView):
         keep: int = DEFAULT_KEEP,
         clock: Clock | None = None,
     ) -> None:
-        if store_path is None and rotation is not None:
-            raise ConfigurationError("rotation refused because nothing is stored; give store_path=")
+        if store_path is None and (rotation is not None or remote is not None):
+            name = "rotation" if remote is None else "remote"
+            raise ConfigurationError(f"{name} refused because nothing is stored; give store_path=")
         if keep < 0:
             raise ConfigurationError(f"keep={keep!r} refused; give how many records stay in memory")
         self._rules = CallRules(redact, allow, preview_chars)
@@ -94,20 +96,30 @@ class ToolRecorder(DirectView):
         self._store = (
             None
             if store_path is None
-            else RecordStore(store_path, rotation=rotation, redact=False, clock=clock)
+            else RecordStore(
+                store_path,
+                rotation=rotation,
+                redact=False,
+                clock=clock,
+                remote=remote,
+                file_name="tools.jsonl",
+            )
         )
         self._on_record = on_record
         self._session_id = session_id
-        self._own_session: tuple[int, str] | None = None  # of a process: a forked one has another
-        self._recent = RecentRuns()
-        self._lock = threading.RLock()
         self._open: dict[_Key, dict[str, JSON]] = {}  # arguments by call
         self._told_here: set[_Key] = set()
         self._records: collections.deque[ToolRecord] = collections.deque(maxlen=keep)
-        self._made = self._missed = 0
         self._logged: set[str] = set()
         self._closed = False
         super().__init__(emitter=emitter, observers=observers, policy=policy, clock=clock)
+
+    def begin_anew(self) -> None:
+        """Begin with no calls counted and no session of its own: this is a new recorder, or a forked child."""
+        super().begin_anew()
+        self._lock = threading.RLock()
+        self._made = self._missed = 0
+        self._own_session: str | None = None
 
     # --- functions
 
@@ -158,7 +170,7 @@ class ToolRecorder(DirectView):
             telling.begin(detached=detached)
         except BaseException as error:
             if session_id is not None:
-                self._recent.end(session_id)
+                self.end_use(session_id)
             if isinstance(error, ObserverError) or not isinstance(error, Exception):
                 raise
             self.note_missed(error)  # whatever it is, the tool is to run
@@ -174,19 +186,16 @@ class ToolRecorder(DirectView):
             session_id = around.session_id
         if session_id is None:
             with self._lock:
-                process = os.getpid()
-                if self._own_session is None or self._own_session[0] != process:
-                    self._own_session = (process, new_id("ses"))
-                session_id = self._own_session[1]
+                if self._own_session is None:
+                    self._own_session = new_id("ses")
+                session_id = self._own_session
         return session_id
 
     def _run(self, session_id: str) -> RunScope:
         """Return its open run; it is used until `note_ended`."""
         if self._emitter is not None:
             return self.run_of()
-        for unused in self._recent.begin(session_id):
-            self.end_run(unused)
-        return self.run_of(session_id, prices=None)
+        return self.begin_use(session_id, prices=None)
 
     def _is_told(self, call: RunningCall) -> bool:
         key = call[:3]
@@ -198,7 +207,7 @@ class ToolRecorder(DirectView):
 
     def note_ended(self, session_id: str, call: _Key | None) -> None:
         """Take note that it is over."""
-        self._recent.end(session_id)
+        self.end_use(session_id)
         if call is not None:
             self._told_here.discard(call)
 

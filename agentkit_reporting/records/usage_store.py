@@ -43,8 +43,7 @@ from agentkit_reporting.log.segments import Shelf
 from agentkit_reporting.log.tail import LogTail
 from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.reading import behind_torn
-from agentkit_reporting.records.recent_runs import RecentRuns
-from agentkit_reporting.records.store import RecordStore
+from agentkit_reporting.records.store import RecordStore, refuse_address
 from agentkit_reporting.records.usage_entries import (
     UsageEntry,
     UsageQueries,
@@ -63,9 +62,9 @@ class UsageStore(DirectView, UsageQueries):
     """Keeps the usage and cost of requests: of loops that it observes, of logs that it is given, and what it is told.
 
     path: the file, one JSON object a line, of any number of threads and processes. prices: what requests cost that
-    are told directly without a cost; live and over logs the cost is what the events say. rotation, retention: what
-    retention removes is in no sum of a process that begins later. emitter, observers, policy, clock: see DirectView;
-    the clock also says what `since` counts back from.
+    are told directly without a cost; live and over logs the cost is what the events say. remote,
+    rotation: of the file, see RecordStore; what retention removes is in no sum of a process that begins later. emitter,
+    observers, policy, clock: see DirectView; the clock also says what `since` counts back from.
 
     The file is the truth: each question reads first what anybody appended since the last one. In memory are the
     entries, about 500 bytes each. A log that is read into a store twice counts twice.
@@ -86,17 +85,22 @@ class UsageStore(DirectView, UsageQueries):
         emitter: EventEmitter | None = None,
         observers: Iterable[Observer] = (),
         policy: FailurePolicy = FailurePolicy.LOG,
+        remote: str | None = None,
         rotation: Rotation | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._store = RecordStore(path, rotation=rotation, clock=clock)
-        self._file = _UsageFile(self._store)
+        refuse_address(path)
+        self._store = RecordStore(path, rotation=rotation, clock=clock, remote=remote)
         self._prices = prices
         self._clock_of_view = clock or Clock()
-        self._recent = RecentRuns()
+        super().__init__(emitter=emitter, observers=observers, policy=policy, clock=clock)
+
+    def begin_anew(self) -> None:
+        """Begin without open requests: the store is new, or this is a forked child, whose parent stores those."""
+        super().begin_anew()
         self._lock = threading.Lock()
         self._reports: dict[str, dict[str, UsageUpdated]] = {}  # of open requests, by session
-        super().__init__(emitter=emitter, observers=observers, policy=policy, clock=clock)
+        self._file = _UsageFile(self._store)
 
     # --- told directly
 
@@ -148,14 +152,12 @@ class UsageStore(DirectView, UsageQueries):
             return
         if not run_id:
             raise ConfigurationError(f"run_id={run_id!r} refused; give the run's id, or an emitter=")
-        for unused in self._recent.begin(run_id):
-            self.end_run(unused)
         try:
-            self.run_of(run_id, prices=self._prices).record_model_call(
+            self.begin_use(run_id, prices=self._prices).record_model_call(
                 model=model or None, usage=told, cost=known, duration_ms=duration_ms
             )
         finally:
-            self._recent.end(run_id)
+            self.end_use(run_id)
 
     # --- events
 

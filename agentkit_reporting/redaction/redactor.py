@@ -24,8 +24,8 @@ from agentkit_loop.events import (
     RunFinished,
     RunStarted,
 )
+from agentkit_loop.forks import Locked
 from agentkit_loop.values import JSON
-from agentkit_reporting.log.forks import Locked
 from agentkit_reporting.redaction.json_stream import JsonStream
 from agentkit_reporting.redaction.masking import Masking, RedactionMode
 from agentkit_reporting.redaction.rule_set import SECRETS, RuleChoice, RuleSet

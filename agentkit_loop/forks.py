@@ -20,7 +20,7 @@ class Locked:
         self._lock = threading.RLock()
 
 
-_locked: weakref.WeakSet[Locked] = weakref.WeakSet()
+_locked: weakref.WeakValueDictionary[int, Locked] = weakref.WeakValueDictionary()  # some cannot be hashed
 _watching = threading.Lock()
 _watched = False
 
@@ -28,7 +28,7 @@ _watched = False
 def _survive_fork(holder: Locked) -> None:
     global _watched  # noqa: PLW0603 - the interpreter's fork hooks are global and cannot be taken back
     with _watching:
-        _locked.add(holder)
+        _locked[id(holder)] = holder
         if not _watched and sys.platform != "win32":
             os.register_at_fork(after_in_child=_after_fork)
             _watched = True
@@ -37,5 +37,5 @@ def _survive_fork(holder: Locked) -> None:
 def _after_fork() -> None:
     global _watching  # noqa: PLW0603 - it may have been held at the fork as well
     _watching = threading.Lock()
-    for holder in list(_locked):
+    for holder in list(_locked.values()):
         holder.after_fork()
