@@ -43,7 +43,7 @@ from agentkit_loop.observers import (
 )
 from agentkit_loop.stamping import MutableDelta, convert_payload, is_emittable, stamp
 from agentkit_loop.usage import ObserverStats
-from agentkit_loop.values import clean_text
+from agentkit_loop.values import checked_id
 
 if TYPE_CHECKING:
     from agentkit_loop.pricing import Pricing
@@ -86,8 +86,8 @@ class EventEmitter(Locked):
         seq: int = 0,
     ) -> None:
         super().__init__()
-        self.session_id = new_id("ses") if session_id is None else _checked_id("session_id", session_id)
-        self.run_id = new_id("run") if run_id is None else _checked_id("run_id", run_id)
+        self.session_id = new_id("ses") if session_id is None else checked_id("session_id", session_id)
+        self.run_id = new_id("run") if run_id is None else checked_id("run_id", run_id)
         self.made_run_id = self.run_id if run_id is None else None  # which a run context may replace
         self.turn_id: str | None = None
         self.seq = seq
@@ -120,6 +120,16 @@ class EventEmitter(Locked):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.hand_over()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from agentkit_loop.scope_telling import beside_the_loop  # noqa: PLC0415 - on a floor above
+
+        await beside_the_loop(self.hand_over)
 
     # --- registration
 
@@ -188,14 +198,17 @@ class EventEmitter(Locked):
         agent_name, model, system, parameters, parent, metadata: as RunStarted has them. tools: what the model is told
         of: dicts of the API, ToolSpecs or functions. items: the transcript before. prices: what requests cost, by
         default by the tables of `PriceBook()`; None: no costs. resume: the events of the session so far, as of
-        `read_events(path)`, which goes on; what a crash left open of it is closed first. Raises ResumeError.
+        `read_events(path)`, which goes on: what a crash left open of it is closed first, and what is not given here is as in
+        its last run. Raises ResumeError.
         """
         from agentkit_loop.scope_state import state_of  # noqa: PLC0415 - on a floor above; who only logs needs it not
         from agentkit_loop.scopes import RunScope  # noqa: PLC0415 - the same
 
+        state, before = state_of(self, resume)
         return RunScope(
             self,
-            state_of(self, resume),
+            state,
+            before,
             agent_name=agent_name,
             model=model,
             system=system,
@@ -435,9 +448,3 @@ class EventEmitter(Locked):
         for ending in bad:
             slots[id(ending.observer)].ended_badly = True
         return not bad
-
-
-def _checked_id(name: str, given: object) -> str:
-    if not isinstance(given, str) or not given:
-        raise ConfigurationError(f"{name}={given!r} is no id; give text, or None for a new one")
-    return clean_text(given)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from agentkit_loop.interrupts import InterruptGuard
@@ -58,3 +58,15 @@ class Telling:
 
 def _is_main() -> bool:
     return threading.get_ident() == threading.main_thread().ident
+
+
+async def beside_the_loop(work: Callable[[], object]) -> None:
+    """Do what may wait for a disk on another thread; here where that is not possible."""
+    try:
+        import asyncio  # noqa: PLC0415 - who is here has loaded it, but for loops of another kind
+
+        done = asyncio.get_running_loop().run_in_executor(None, work)
+    except RuntimeError:  # another library's loop, or one that takes no more work
+        work()
+    else:
+        await done

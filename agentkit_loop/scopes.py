@@ -54,7 +54,7 @@ from agentkit_loop.scope_calls import (
 )
 from agentkit_loop.scope_facts import RunFacts
 from agentkit_loop.scope_requests import ModelCallScope
-from agentkit_loop.scope_telling import Telling
+from agentkit_loop.scope_telling import Telling, beside_the_loop
 from agentkit_loop.sdk_values import input_items, last_message, system_text, tool_specs
 from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
@@ -69,12 +69,14 @@ class RunScope(RunFacts):
     """One run; made by `EventEmitter.run`. Its methods may be called from any thread; after its end they tell nothing.
 
     emitter: which tells. state: the fold of what the session has told. prices: what requests cost, None for nothing.
+    before: how the last run began, of a session that goes on; what is not given is as it was.
     """
 
     def __init__(
         self,
         emitter: EventEmitter,
         state: LoopState,
+        before: RunStarted | None = None,
         *,
         agent_name: str,
         model: str,
@@ -97,17 +99,18 @@ class RunScope(RunFacts):
         self._exchange_began: float | None = None
         self.failed_at: float | None = None
         self._responses: dict[str, None] = {}  # ids of the last answers that were told
+        before = before or RunStarted(agent_name="", model="")
         self._start = RunStarted(
-            agent_name=agent_name,
-            model=model,
-            system=system_text(system),
-            tools=tool_specs(tools),
-            parameters=dict(parameters or {}),
+            agent_name=agent_name or before.agent_name,
+            model=model or before.model,
+            system=system_text(system) or before.system,
+            tools=tool_specs(tools) or before.tools,
+            parameters=before.parameters if parameters is None else dict(parameters),
             items=tuple(items),
             parent=parent,
             metadata=dict(metadata or {}),
         )
-        settings = to_json({"model": model, **dict(parameters or {})})
+        settings = to_json({"model": self._start.model, **self._start.parameters})
         self.fixed = fixed_digests(self._start.tools, self._start.system, settings)
 
     @property
@@ -162,14 +165,7 @@ class RunScope(RunFacts):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end(error)
-        try:
-            import asyncio  # noqa: PLC0415 - who is here has loaded it, but for loops of another kind
-
-            flushed = asyncio.get_running_loop().run_in_executor(None, self.emitter.hand_over)
-        except RuntimeError:  # another library's loop, or one that takes no more work
-            self.emitter.hand_over()
-        else:
-            await flushed
+        await beside_the_loop(self.emitter.hand_over)
 
     def end(self, error: BaseException | None = None) -> None:
         """Tell the end of everything that is open, and of the run, as leaving its `with` does; but flush nothing.

@@ -47,6 +47,8 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
+from agentkit_loop.errors import ConfigurationError
+
 JSON: TypeAlias = Any
 """A JSON value: str without lone surrogates, finite number, bool, None, list or dict of them."""
 
@@ -274,3 +276,10 @@ def _fields(value: object) -> dict[str, Any] | None:
     else:
         return None
     return {name: getattr(value, name) for name in names if not name.startswith("_")}
+
+
+def checked_id(name: str, given: object) -> str:
+    """Return an id of the host's; raises ConfigurationError for what is none."""
+    if not isinstance(given, str) or not given:
+        raise ConfigurationError(f"{name}={given!r} is no id; give text, or None for a new one")
+    return clean_text(given)

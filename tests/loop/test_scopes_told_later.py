@@ -223,6 +223,24 @@ def test_a_session_goes_on_in_another_process_from_its_log(tmp_path: Path) -> No
     assert [event.turn_id for event in told(recorder, TurnStarted)] == ["turn-2"]
 
 
+def test_a_session_goes_on_under_its_name_where_no_other_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+
+    async def main() -> None:
+        async with EventEmitter([JsonlReporter(path)]) as emitter:
+            fields: dict[str, Any] = {"model": "m", "system": "Be brief.", "parameters": {"max_tokens": 9}}
+            async with emitter.run(agent_name="finder", tools=[SEARCH], prices=None, **fields) as run:
+                run.record_model_call(message(text="Hello."))
+            recorder = EventRecorder()
+            async with EventEmitter([recorder]).run(resume=read_events(path), model="n", prices=None):
+                pass
+        (started,) = told(recorder, RunStarted)
+        assert (started.agent_name, started.model, started.system) == ("finder", "n", "Be brief.")
+        assert ([spec.name for spec in started.tools], started.parameters) == (["search"], {"max_tokens": 9})
+
+    asyncio.run(main())
+
+
 def test_a_session_is_gone_on_with_only_before_anything_else_is_told() -> None:
     recorder = EventRecorder()
     emitter = EventEmitter([recorder])
