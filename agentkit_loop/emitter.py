@@ -198,7 +198,7 @@ class EventEmitter(Locked):
         agent_name, model, system, parameters, parent, metadata: as RunStarted has them. tools: what the model is told
         of: dicts of the API, ToolSpecs or functions. items: the transcript before. prices: what requests cost, by
         default by the tables of `PriceBook()`; None: no costs. resume: the events of the session so far, as of
-        `read_events(path)`, which goes on: what a crash left open of it is closed first, and what is not given here is as in
+        `read_events(path)`, which goes on: what a crash left open is closed first, and what is not given here is as in
         its last run. Raises ResumeError.
         """
         from agentkit_loop.scope_state import state_of  # noqa: PLC0415 - on a floor above; who only logs needs it not
