@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from agentkit_reporting.cli.reading import ReaderGoneError, whisper
+from agentkit_reporting.cli.reading import ReaderGoneError, left_out_text, whisper
 from agentkit_reporting.conformance.check import check_log
 from agentkit_reporting.conformance.findings import Conformance, SessionCheck
 from agentkit_reporting.terminal import counted, json_text, visible
@@ -24,7 +24,7 @@ def command(logs: tuple[str, ...], *, as_json: bool) -> int:
 
     One line for each fault, one for each session that says whether it is complete, and one for all of
     several sessions. Exit 1 where there is a fault. A run that has not ended, previews that were not logged
-    and redactions are told, and are no faults.
+    and redactions are told, and are no faults. Files of other records beside the logs are left out.
     """
     with _without_collections():
         found = check_log(list(logs))
@@ -56,6 +56,8 @@ def _tell(found: Conformance, place: str) -> None:
         whisper(
             f"the log is of a newer version ({found.newer_version}); what is not known here cannot be judged"
         )
+    if found.left_out:
+        whisper(left_out_text(found.left_out))
     if not found.sessions:
         whisper(f"no event in {place}; give a log written by JsonlReporter or `agentkit demo`")
     elif not found.is_sound:
@@ -116,6 +118,7 @@ def _as_json(found: Conformance) -> dict[str, Any]:
         "faults": faults,
         "bad_lines": found.bad_count,
         "newer_version": found.newer_version,
+        "left_out": found.left_out,
         "sessions": [_session_json(session) for session in found.sessions],
     }
 

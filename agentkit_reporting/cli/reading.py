@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agentkit_loop.errors import ConfigurationError, ResumeError
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.log.read import LogReader
-from agentkit_reporting.terminal import visible
+from agentkit_reporting.terminal import counted, visible
 
 _MAX_TOLD = 5  # bad lines that are named; the rest is counted
 
@@ -90,6 +90,13 @@ def tell_of_bad_lines(reader: LogReader) -> None:
         whisper(
             f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name"
         )
+
+
+def left_out_text(paths: Sequence[str]) -> str:
+    """Say which files hold records of another kind, no log, and were left out."""
+    names = ", ".join(Path(path).name for path in paths[:_MAX_TOLD])
+    more = f" and {len(paths) - _MAX_TOLD:,} more" if len(paths) > _MAX_TOLD else ""
+    return f"left out {counted(len(paths), 'file')} of other records: {names}{more}"
 
 
 def whisper(text: str) -> None:

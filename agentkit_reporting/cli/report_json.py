@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentkit_reporting.records.aggregate import compute_aggregate
+from agentkit_reporting.records.invocation_metric import InvocationMetric
 from agentkit_reporting.records.report import (
     SHARES,
     Money,
@@ -18,21 +19,38 @@ from agentkit_reporting.records.report import (
 
 
 def as_json(report: RunReport, by: Sequence[str]) -> dict[str, Any]:
-    """Return the report as JSON values; with `by`, one table alone is in `tables`."""
+    """Return the report as JSON values; with `by`, one table alone is in `tables`.
+
+    What is not known is null or counted, never zero. `aggregate` is of the runs that ended; tokens, costs and tables
+    are of all, those without an end too.
+    """
     metrics = report.metrics()
     figures = report.runs(()).get((), RunFigures())
     asked = [tuple(by)] if by else [("agent",), ("phase",), ("model",), ("tool",)]
     return {
-        "aggregate": compute_aggregate(metrics, bucket_ms=chart_bucket_ms(metrics)).as_json(),
+        "aggregate": _aggregate_json(metrics),
         "duration_ms": _percentile_json(figures.durations_ms),
+        "tokens": figures.tokens,
+        "cached_tokens": figures.cached_tokens,
         "costs": figures.money.amounts,
         "unknown_costs": figures.money.unknown,
         "failures": report.failures(),
+        "cancelled": figures.cancelled,
         "requests_retried": dict(sorted(report.retried_for.items())),
         "open_runs": report.open_runs,
         "open_costs": report.open_money().amounts,
+        "open_unknown_costs": report.open_money().unknown,
         "tables": [{"by": each, "rows": _rows_json(report, each)} for each in asked],
     }
+
+
+def _aggregate_json(metrics: list[InvocationMetric]) -> dict[str, Any]:
+    told = compute_aggregate(metrics, bucket_ms=chart_bucket_ms(metrics)).as_json()
+    if metrics and all(metric.cost is None for metric in metrics):
+        told["total_cost"] = None
+    if metrics and all(metric.tokens is None for metric in metrics):
+        told["total_tokens"] = None
+    return told
 
 
 def _rows_json(report: RunReport, by: Sequence[str]) -> list[dict[str, Any]]:
@@ -55,8 +73,11 @@ def _rows_json(report: RunReport, by: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {
             "key": dict(zip(by, key, strict=True)),
+            **({"session_id": each.session_id or None} if "run" in by else {}),
             "runs": each.runs,
+            "open": each.open,
             "failed": each.failed,
+            "cancelled": each.cancelled,
             "retries": each.retries,
             "infra_retries": each.infra_retries,
             "duration_ms": _percentile_json(each.durations_ms),

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from agentkit_reporting.page import colour_wanted
-from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
+from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate, retry_causes
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
 from agentkit_reporting.records.report import (
     SHARES,
@@ -28,12 +28,16 @@ from agentkit_reporting.terminal import columns_of, counted, duration_text, one_
 
 _WIDTH = 80
 _NAME_COLUMNS = 60
+_ID_COLUMNS = 1_000
+_ANY_WIDTH = 10_000
 _LEAST_NAME = 8
+_SESSION = "session"
 _LEAVES = ("p50", "tokens", "p99", "infra", "retried", "p95", "retries", "failed", "runs")
 """Columns that a narrow terminal goes without, in this order."""
 _BARS = " ▁▂▃▄▅▆▇█"
 _PLAIN_BARS = " .:-=+*#@"
 _MINUTE_MS = 59_950  # as it is rounded
+_DAY_MS = 86_400_000
 _MOST_SLOW = 3  # agents that are named as the slowest
 
 
@@ -55,7 +59,7 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
     metrics = report.metrics()
     figures = report.runs(()).get((), RunFigures())
     found = compute_aggregate(metrics, bucket_ms=chart_bucket_ms(metrics))
-    facts = [("Invocations", _invocations(report, metrics, found))]
+    facts = [("Invocations", _invocations(metrics, found))]
     if metrics:
         first, last = metrics[0].started_us, max(metric.ended_us for metric in metrics)
         facts.append(("Time", f"{_clock(first)} to {_clock(last)} UTC"))
@@ -63,30 +67,40 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
             ("Duration", f"{_percentiles(figures.durations_ms)}, {_ms(found.total_duration_ms)} in all")
         )
         facts.append(("Slowest", _slowest(found)))
-    money = Money(dict(figures.money.amounts), figures.money.unknown)
     facts += [
         ("Parallel", f"{found.peak_parallel_invocations} at the peak"),
-        ("Retries", _retries(found)),
+        ("Retries", _retries(found, metrics)),
         ("Requests retried", _by_class(report.retried_for)),
         ("Failures", _by_class(report.failures())),
+    ]
+    if found.cancelled:
+        facts.append(("Cancelled", f"{found.cancelled:,}, neither successes nor failures"))
+    facts += [
         ("Escalations", f"{found.escalation_count:,}"),
-        ("Tokens", f"{found.total_tokens:,}, {found.total_cached_tokens:,} of them from the cache"),
-        ("Cost", _money(money, "run")),
+        ("Tokens", _tokens(figures)),
+        ("Cost", _money(figures.money, "run")),
     ]
     if report.open_runs:
         facts.append(
             (
                 "Without an end",
-                f"{counted(report.open_runs, 'run')}, {_money(report.open_money(), 'request')}",
+                f"{counted(report.open_runs, 'run')}, {_money(report.open_money(), 'run')} of the cost",
             )
         )
     return facts
 
 
-def _invocations(report: RunReport, metrics: list[InvocationMetric], found: MetricsAggregate) -> str:
-    del report
+def _invocations(metrics: list[InvocationMetric], found: MetricsAggregate) -> str:
     succeeded = sum(metric.success for metric in metrics)
-    return f"{found.total_invocations:,}, {succeeded:,} succeeded ({found.success_rate:.1%})"
+    is_rated = found.total_invocations > found.cancelled
+    rate = f" ({found.success_rate:.1%})" if is_rated else ""
+    return f"{found.total_invocations:,}, {succeeded:,} succeeded{rate}"
+
+
+def _tokens(figures: RunFigures) -> str:
+    if figures.tokens is None:
+        return "unknown" if figures.runs or figures.open else "0"
+    return f"{figures.tokens:,}, {figures.cached_tokens:,} of them from the cache"
 
 
 def _slowest(found: MetricsAggregate) -> str:
@@ -94,9 +108,11 @@ def _slowest(found: MetricsAggregate) -> str:
     return ", ".join(f"{_name(agent, 24)} {_ms(average)}" for agent, average in slow) + " on average"
 
 
-def _retries(found: MetricsAggregate) -> str:
-    code = found.total_retries - found.infra_retries
-    return f"{found.total_retries:,}: {found.infra_retries:,} for infrastructure, {code:,} for code"
+def _retries(found: MetricsAggregate, metrics: list[InvocationMetric]) -> str:
+    cancelled = sum(cause == "cancelled" for cause in retry_causes(metrics).values())
+    code = found.total_retries - found.infra_retries - cancelled
+    told = f"{found.total_retries:,}: {found.infra_retries:,} for infrastructure, {code:,} for code"
+    return f"{told}, {cancelled:,} after a cancel" if cancelled else told
 
 
 def _by_class(classes: Mapping[str, int]) -> str:
@@ -121,10 +137,12 @@ def _tables(report: RunReport, by: Sequence[str]) -> list[Table]:
 
 
 def _run_table(report: RunReport, by: Sequence[str]) -> Table:
+    has_session = "run" in by
     rows = [
         (
-            *_names(key),
-            f"{each.runs:,}",
+            *_names(key, by),
+            *((_name(each.session_id, _ID_COLUMNS),) if has_session else ()),
+            _runs(each),
             f"{each.failed:,}",
             f"{each.retries:,}",
             f"{each.infra_retries:,}",
@@ -134,14 +152,20 @@ def _run_table(report: RunReport, by: Sequence[str]) -> Table:
         )
         for key, each in report.runs(by).items()
     ]
-    head = (*by, "runs", "failed", "retries", "infra", "p50", "p95", "tokens", "cost")
-    return Table(f"Runs by {' and '.join(by)}", head, rows, len(by))
+    names = (*by, _SESSION) if has_session else by
+    head = (*names, "runs", "failed", "retries", "infra", "p50", "p95", "tokens", "cost")
+    return Table(f"Runs by {' and '.join(by)}", head, rows, len(names))
+
+
+def _runs(figures: RunFigures) -> str:
+    texts = [f"{figures.runs:,}"] if figures.runs or not figures.open else []
+    return " + ".join([*texts, f"{figures.open:,} open"] if figures.open else texts)
 
 
 def _request_table(report: RunReport, by: Sequence[str]) -> Table:
     rows = [
         (
-            *_names(key),
+            *_names(key, by),
             f"{each.calls:,}",
             f"{each.failed:,}",
             f"{each.retried:,}",
@@ -158,14 +182,15 @@ def _request_table(report: RunReport, by: Sequence[str]) -> Table:
 def _tool_table(report: RunReport, by: Sequence[str]) -> Table:
     rows = [
         (
-            *_names(key),
+            *_names(key, by),
             f"{each.calls:,}",
             f"{each.failed:,}",
             *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES),
         )
         for key, each in in_order(report.tools)
     ]
-    return Table(f"Tools by {' and '.join(by)}", (*by, "calls", "errors", "p50", "p95", "p99"), rows, len(by))
+    title = "Tools" if tuple(by) == ("tool",) else f"Tools by {' and '.join(by)}"
+    return Table(title, (*by, "calls", "errors", "p50", "p95", "p99"), rows, len(by))
 
 
 # --- for people
@@ -177,9 +202,12 @@ def as_text(report: RunReport, by: Sequence[str]) -> str:
 
     is_terminal = sys.stdout.isatty()
     colour = colour_wanted(None, os.environ, is_terminal=is_terminal)
+    width = None if is_terminal or os.environ.get("COLUMNS") else _WIDTH
+    if "run" in by and not is_terminal:
+        width = _ANY_WIDTH  # ids are whole where a program may read them
     console = Console(
         file=sys.stdout,
-        width=None if is_terminal or os.environ.get("COLUMNS") else _WIDTH,
+        width=width,
         color_system="standard" if colour else None,
         force_terminal=colour,
         legacy_windows=False,
@@ -219,11 +247,14 @@ def _grid(table: Table, columns: int) -> Any:
     places = list(range(len(table.head)))
     widths = [max(columns_of(line) for row in cells for line in row[place].split("\n")) for place in places]
     least = [min(width, _LEAST_NAME) if place < table.names else width for place, width in enumerate(widths)]
+    if _SESSION in table.head and sum(width + 2 for width in widths) - 2 > columns:
+        places.remove(table.head.index(_SESSION))  # of two ids that are cut nobody has anything
     for name in _LEAVES:
         if sum(least[place] + 2 for place in places) - 2 > columns and name in table.head:
             places.remove(table.head.index(name))
     while sum(widths[place] + 2 for place in places) - 2 > columns:
-        widest = max(range(table.names), key=lambda place: widths[place])
+        names = [place for place in places if place < table.names]
+        widest = max(names, key=lambda place: widths[place])
         if widths[widest] <= _LEAST_NAME:
             break
         widths[widest] -= 1
@@ -251,7 +282,12 @@ def _chart(metrics: list[InvocationMetric], *, columns: int, plain: bool) -> str
     buckets = compute_aggregate(metrics, bucket_ms=bucket_ms).parallelism_over_time
     peak = max(bucket["concurrent"] for bucket in buckets)
     drawn = "".join(bars[-(-bucket["concurrent"] * (len(bars) - 1) // peak)] for bucket in buckets)
-    return f"In parallel, a bar for each {duration_text(bucket_ms)}, up to {peak}:\n|{drawn}|"
+    return f"In parallel, a bar for each {_width_text(bucket_ms)}, up to {peak}:\n|{drawn}|"
+
+
+def _width_text(bucket_ms: float) -> str:
+    days, rest = divmod(bucket_ms, _DAY_MS)
+    return duration_text(bucket_ms) if rest or not days else counted(int(days), "day")
 
 
 def _can_draw() -> bool:
@@ -295,8 +331,12 @@ def _escaped(text: str) -> str:
 # --- words
 
 
-def _names(key: Sequence[str]) -> tuple[str, ...]:
-    return tuple(_name(each, _NAME_COLUMNS) for each in key)
+def _names(key: Sequence[str], by: Sequence[str]) -> tuple[str, ...]:
+    """Return a key as names; an id is whole, or one could not go on with it."""
+    return tuple(
+        _name(each, _ID_COLUMNS if dimension == "run" else _NAME_COLUMNS)
+        for dimension, each in zip(by, key, strict=True)
+    )
 
 
 def _name(text: str, columns: int) -> str:

@@ -18,7 +18,7 @@ from agentkit_loop.events import AgentEvent, RunStarted, is_redacted
 from agentkit_reporting.conformance.findings import Conformance, Fault, SessionCheck
 from agentkit_reporting.conformance.numbers import Numbers, Place, Rewind, Verdict
 from agentkit_reporting.conformance.session import SessionRules
-from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, read_events
+from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, RecordFiles, read_events
 from agentkit_reporting.log.segments import is_trimmed, log_of
 from agentkit_reporting.log.sources import Source
 
@@ -174,6 +174,8 @@ class _Pass:
         self._bad_told = 0
         self._paths: set[str] = set()  # of what has events
         self._trimmed: dict[Path, bool] = {}  # by log
+        self._records = RecordFiles()
+        reader.on_bad_line = lambda path, _, content: self._records.note_line(path, content)
 
     def run(self) -> None:
         """Judge everything that is there."""
@@ -184,6 +186,7 @@ class _Pass:
             if reader.path is not path:
                 path = reader.path
                 self._paths.add(path)
+                self._records.note_event(path)
             bad_count = reader.bad_count
             if bad_count != self._bad_told:
                 self._tell_bad()
@@ -233,25 +236,29 @@ class _Pass:
 
     def result(self) -> Conformance:
         """Return what was found."""
+        # A log alone is judged; where there is none, what was given is refused.
+        left_out = self._records.paths if self._all else ()
         order = {path: place for place, path in enumerate(self._reader.paths)}
         # Of a file without any event that is said once, and not of each line.
         foreign = {
             path: count
             for path, count in self._reader.bad_by_path.items()
-            if count > 1 and path not in self._paths
+            if count > 1 and path not in self._paths and path not in left_out
         }
-        faults = [*self._faults, *(bad for bad in self._bad if bad.path not in foreign)]
+        faults = [*self._faults, *(bad for bad in self._bad if bad.path not in {*foreign, *left_out})]
         first = {bad.path: bad for bad in reversed(self._bad)}
         for path, count in foreign.items():
             said = f"; the first: {first[path].text}" if path in first else ""
             faults.append(Fault(path, 1, f"none of its {count:,} lines is an event{said}"))
+        of_records = self._records.count(self._reader.bad_by_path) if left_out else 0
         faults.sort(key=lambda fault: (*_place_of(fault.path, order), fault.line))
         return Conformance(
             faults=tuple(faults),
-            fault_count=self._fault_count + len(foreign) - sum(foreign.values()),
+            fault_count=self._fault_count + len(foreign) - sum(foreign.values()) - of_records,
             sessions=tuple(map(_checked, self._all)),
-            bad_count=self._reader.bad_count,
+            bad_count=self._reader.bad_count - of_records,
             newer_version=self._reader.newer_version,
+            left_out=left_out,
         )
 
     # --- events

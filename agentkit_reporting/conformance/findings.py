@@ -89,7 +89,8 @@ class Conformance:
     """What a check found. faults: the first 1,000, in the order of the log; fault_count: all of them.
 
     bad_count: lines that are no event; each is a fault. newer_version: the highest version above our own in the
-    log: what it says in its own ways is not judged.
+    log: what it says in its own ways is not judged. left_out: files of other records beside the logs, which hold no
+    event and are not judged.
     """
 
     faults: tuple[Fault, ...]
@@ -97,6 +98,7 @@ class Conformance:
     sessions: tuple[SessionCheck, ...]
     bad_count: int
     newer_version: int | None
+    left_out: tuple[str, ...] = ()
 
     @property
     def is_sound(self) -> bool:

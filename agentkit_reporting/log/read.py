@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
+import msgspec
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError, LogError
@@ -243,6 +244,43 @@ class BadLines:
         self.by_path[path] += 1
         if len(self.kept) < MAX_KEPT_BAD:
             self.kept.append(BadLine(path, line, reason))
+
+
+class RecordFiles:
+    """Tells the files of other records in a directory from logs: usage, tools, steps, decisions and the like.
+
+    Such a file holds no event, and a line of it is a JSON object without what every event has (`v`, `seq`,
+    `payload`). What is no event in it is no damage of a log.
+    """
+
+    def __init__(self) -> None:
+        self._with_events: set[str] = set()
+        self._with_records: dict[str, None] = {}
+        self._path = ""
+
+    def note_event(self, path: str) -> None:
+        """Take note that a file holds an event."""
+        if path is not self._path:
+            self._path = path
+            self._with_events.add(path)
+
+    def note_line(self, path: str, content: bytes) -> None:
+        """Take note of a line that is no event."""
+        if path in self._with_records or path in self._with_events or not content.lstrip().startswith(b"{"):
+            return
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            record = msgspec.json.decode(content)
+            if isinstance(record, dict) and not record.keys() & {"v", "seq", "payload"}:
+                self._with_records[path] = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files of other records, in the order in which they were read."""
+        return tuple(path for path in self._with_records if path not in self._with_events)
+
+    def count(self, bad_by_path: Mapping[str, int]) -> int:
+        """Return how many of the lines that are no events are theirs."""
+        return sum(bad_by_path.get(path, 0) for path in self.paths)
 
 
 def all_batches(inputs: list[Input]) -> Generator[Batch]:

@@ -16,6 +16,7 @@ import msgspec
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.records.invocation_metric import (
     INFRASTRUCTURE_ERRORS,
+    INTERRUPTED,
     InvocationMetric,
     Phase,
 )
@@ -39,13 +40,15 @@ class MetricsAggregate:
     invocations_by_agent, invocations_by_phase: how many; a phase is the number or name that the metrics have (`"2"`
     and 2 are one), "" where they have none. total_retries, retries_by_agent, retries_by_phase: invocations that are
     no first attempt. infra_retries: those among them that infrastructure made necessary, see `retry_causes`; the
-    others are of code. total_tokens, total_cached_tokens, tokens_by_agent: of those that are known. total_cost,
-    cost_by_agent, cost_by_phase: of the costs that are known, USD, exact. unknown_costs: how many are not known.
-    total_duration_ms: the sum, whatever ran at once. avg_duration_by_agent: milliseconds. peak_parallel_invocations:
+    others are of code, or go on after a cancel. total_tokens, total_cached_tokens, tokens_by_agent: of those that are
+    known. total_cost, cost_by_agent, cost_by_phase: of the costs that are known, USD, exact; who has no known cost is
+    not in them. unknown_costs: how many are not known. total_duration_ms: the sum, whatever ran at once.
+    avg_duration_by_agent: milliseconds. peak_parallel_invocations:
     exact; two that touch are not parallel, one of no length counts in its moment. parallelism_over_time: the peak
     within each bucket of `bucket_ms`, as `{"bucket_start": ISO 8601, "concurrent": int}`, from the first to the last.
     escalation_count: attempts on another tier than the attempt of the same task before; tiers are names without an
-    order, so that every change counts. success_rate: the share of successes, 0.0 to 1.0.
+    order, so that every change counts. success_rate: the share of successes, 0.0 to 1.0, of those that were not
+    cancelled. cancelled: how many were, see `is_cancelled`: neither successes nor failures.
 
     As JSON (`as_json`) the costs are text, exact: `"0.30"`; phases are text, as keys are.
     """
@@ -71,6 +74,7 @@ class MetricsAggregate:
     success_rate: float
     unknown_costs: int
     bucket_ms: float
+    cancelled: int
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values, in the order of the fields."""
@@ -94,6 +98,8 @@ def compute_aggregate(
     width_us = _width_us(bucket_ms, spans)
     by_agent = _grouped(given, lambda metric: metric.agent)
     by_phase = _grouped(given, lambda metric: phase_key(metric.phase))
+    priced = [metric for metric in given if metric.cost is not None]
+    cancelled = sum(map(is_cancelled, given))
     return MetricsAggregate(
         total_invocations=len(given),
         invocations_by_agent=_counts(by_agent),
@@ -106,8 +112,8 @@ def compute_aggregate(
         total_cost=_cost(given),
         total_cached_tokens=sum(metric.cached_tokens or 0 for metric in given),
         tokens_by_agent={agent: _tokens(group) for agent, group in by_agent.items()},
-        cost_by_agent={agent: _cost(group) for agent, group in by_agent.items()},
-        cost_by_phase={phase: _cost(group) for phase, group in by_phase.items()},
+        cost_by_agent=_costs(_grouped(priced, lambda metric: metric.agent)),
+        cost_by_phase=_costs(_grouped(priced, lambda metric: phase_key(metric.phase))),
         total_duration_ms=_duration_ms(given),
         avg_duration_by_agent={agent: _duration_ms(group) / len(group) for agent, group in by_agent.items()},
         peak_parallel_invocations=peak(spans),
@@ -116,25 +122,30 @@ def compute_aggregate(
             for start, number in peaks_by_bucket(spans, width_us)
         ],
         escalation_count=len(escalations(given)),
-        success_rate=sum(metric.success for metric in given) / len(given) if given else 0.0,
+        success_rate=sum(metric.success for metric in given) / max(1, len(given) - cancelled),
         unknown_costs=sum(metric.cost is None for metric in given),
         bucket_ms=width_us / 1_000,
+        cancelled=cancelled,
     )
 
 
 def retry_causes(metrics: Sequence[InvocationMetric]) -> dict[int, str]:
-    """Return why each retry was made, by its place: "infrastructure" or "code".
+    """Return why each retry was made, by its place: "infrastructure", "cancelled" or "code".
 
     A retry is what is no first attempt. It was made because of what the attempt before it failed by (same agent, phase
     and task_id, the number before, begun before it, the latest of several); where that is not among the metrics, by
-    what the retry says of itself.
+    what the retry says of itself. "cancelled": the attempt before it was.
     """
     before = _attempts_before(metrics)
     return {
-        place: "infrastructure" if is_infrastructure(before.get(place, metric)) else "code"
-        for place, metric in enumerate(metrics)
-        if metric.attempt > 1
+        place: _cause(before.get(place), metric) for place, metric in enumerate(metrics) if metric.attempt > 1
     }
+
+
+def _cause(before: InvocationMetric | None, metric: InvocationMetric) -> str:
+    if before is not None and is_cancelled(before):
+        return "cancelled"
+    return "infrastructure" if is_infrastructure(before or metric) else "code"
 
 
 def escalations(metrics: Sequence[InvocationMetric]) -> list[int]:
@@ -149,6 +160,11 @@ def escalations(metrics: Sequence[InvocationMetric]) -> list[int]:
 def is_infrastructure(metric: InvocationMetric) -> bool:
     """Whether it failed by a fault of the infrastructure."""
     return metric.error_class in INFRASTRUCTURE_ERRORS
+
+
+def is_cancelled(metric: InvocationMetric) -> bool:
+    """Whether it was cancelled or interrupted, which is no failure of code, input or infrastructure."""
+    return not metric.success and metric.exit_code == INTERRUPTED
 
 
 def phase_key(phase: Phase) -> int | float | str:
@@ -215,6 +231,10 @@ def _cost(metrics: Iterable[InvocationMetric]) -> Decimal:
     return total
 
 
+def _costs(groups: Mapping[Any, list[InvocationMetric]]) -> dict[Any, Decimal]:
+    return {key: _cost(group) for key, group in groups.items()}
+
+
 def _width_us(bucket_ms: float | None, spans: list[tuple[int, int]]) -> int:
     given: Any = DEFAULT_BUCKET_MS if bucket_ms is None else bucket_ms
     is_number = isinstance(given, (int, float)) and not isinstance(given, bool) and math.isfinite(given)
@@ -237,6 +257,7 @@ __all__ = [
     "MetricsAggregate",
     "compute_aggregate",
     "escalations",
+    "is_cancelled",
     "is_infrastructure",
     "phase_key",
     "retry_causes",

@@ -5,8 +5,8 @@ How a run becomes an InvocationMetric:
 - invocation_id is the run's id; agent, model and timestamp are RunStarted's; phase, task_id, tier, premium_requests
   and attempt are read from its metadata, where they fit.
 - attempt, where the metadata do not say it: one more than the last attempt of the same agent, phase and task_id; a
-  run that goes on with a session counts on from the run before, but one that was suspended goes on as the same
-  attempt. Otherwise 1.
+  run that goes on with a session counts on from the run before where that failed or crashed; where that was suspended
+  or cancelled it goes on as the same attempt, and where that did what it was for it is a first one. Otherwise 1.
 - tokens and cost: each request by its last report, those of failed requests too; of the session's own requests alone
   (a sub-agent's run is an invocation of its own). cost is the sum of the known costs in USD, None where the run made
   requests and none of them has one.
@@ -52,7 +52,7 @@ from agentkit_loop.events import (
 from agentkit_loop.usage import Usage, can_be_added
 from agentkit_loop.values import JSON
 from agentkit_reporting.ledger import LedgerEntry
-from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, InvocationMetric
+from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, INTERRUPTED, InvocationMetric
 from agentkit_reporting.timestamps import utc_text
 
 METRIC_RECORDED = "metric_recorded"
@@ -79,7 +79,6 @@ _UNDONE = frozenset(
     {"error", "limit", "max_tokens", "refusal", "cancelled", "context_window_exceeded"}
 )  # finish reasons
 _PROCESS_ENDED = "ProcessEnded"  # the type of the error by which a resume closes a run
-_INTERRUPTED = 130  # the exit code of a process that Ctrl-C ended
 _EXACT = decimal.Context(prec=200)
 
 _Place = tuple[str, str]
@@ -129,8 +128,8 @@ class RunFold:
         self._ended: set[_Place] = set()
         self._attempts: dict[Hashable, int] = {}  # of tasks: the last
         self._runs: dict[
-            str, tuple[str, int, bool]
-        ] = {}  # of sessions: last run, its attempt, whether suspended
+            str, tuple[str, int]
+        ] = {}  # of sessions: last run, attempt of one that goes on with it
 
     def take(self, event: AgentEvent) -> EndedRun | None:
         """Take one event; return the run that it ended."""
@@ -158,11 +157,12 @@ class RunFold:
         """How many runs have no end so far, but for those that only carry metrics."""
         return sum(not run.only_carries for run in self._open.values())
 
-    def open_requests(self) -> Iterator[LedgerEntry]:
-        """Yield the requests of the runs that have no end so far."""
+    def open_requests(self) -> Iterator[tuple[_Place, tuple[LedgerEntry, ...]]]:
+        """Yield session, run and the requests that told their usage, of each run that has no end so far."""
         for (session_id, run_id), run in self._open.items():
-            for report in run.reports.values():
-                yield _entry(session_id, run_id, run, report)
+            if not run.only_carries:
+                reports = run.reports.values()
+                yield (session_id, run_id), tuple(_entry(session_id, run_id, run, each) for each in reports)
 
     def _note(self, run: _OpenRun, event: AgentEvent) -> None:
         match event:
@@ -202,7 +202,7 @@ class RunFold:
             attempt = 1
             last = self._runs.get(event.session_id)
             if last is not None and event.resumed_run == last[0]:
-                attempt = last[1] + (not last[2])
+                attempt = last[1]
             elif task is not None:
                 attempt = self._attempts.get(task, 0) + 1
         if task is not None:
@@ -218,8 +218,7 @@ class RunFold:
     ) -> EndedRun | None:
         del self._open[place]
         self._ended.add(place)
-        suspended = isinstance(event, RunFinished) and event.outcome == "suspended"
-        self._runs[event.session_id] = (event.run_id, run.attempt or 1, suspended)
+        self._runs[event.session_id] = (event.run_id, _attempt_after(run, event))
         if run.only_carries:
             return None
         session_id, run_id = place
@@ -271,10 +270,18 @@ def _metric(
     )
 
 
+def _attempt_after(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled) -> int:
+    """Return which attempt it is to go on with a session after a run that ended so."""
+    attempt = run.attempt or 1
+    if isinstance(event, RunCancelled) or (isinstance(event, RunFinished) and event.outcome == "suspended"):
+        return attempt
+    return attempt + 1 if isinstance(event, RunFailed) or run.finish_reason in _UNDONE else 1
+
+
 def _exit_code(event: RunFinished | RunFailed | RunCancelled) -> int:
     if isinstance(event, RunFinished):
         return 0
-    return 1 if isinstance(event, RunFailed) else _INTERRUPTED
+    return 1 if isinstance(event, RunFailed) else INTERRUPTED
 
 
 def _error_class(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled) -> str | None:

@@ -23,6 +23,10 @@ INFRASTRUCTURE_ERRORS = frozenset(
 """The error classes of a request (DESIGN.md section 3) for which the agent's code and input are not to blame."""
 
 
+INTERRUPTED = 130
+"""The exit code of a process that Ctrl-C ended, and of a run that was cancelled."""
+
+
 def _refusal(name: str, value: object, wanted: str) -> ConfigurationError:
     return ConfigurationError(f"{name}={safe_repr(value)[:200]} of a metric refused; give {wanted}")
 

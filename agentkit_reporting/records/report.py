@@ -28,10 +28,11 @@ from agentkit_loop.events import (
     RunFinished,
     RunStarted,
     ToolResultReceived,
+    UsageUpdated,
 )
 from agentkit_loop.usage import Usage
 from agentkit_reporting.ledger import LedgerEntry
-from agentkit_reporting.records.aggregate import is_infrastructure, phase_key, retry_causes
+from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
 from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
 
@@ -60,10 +61,21 @@ class Money:
         for currency, amount in amounts.items():
             self.amounts[currency] = _EXACT.add(self.amounts.get(currency, Decimal(0)), amount)
 
+    def bill(self, entry: LedgerEntry | None) -> None:
+        """Add the cost of a request; None: it told no usage, and so its cost is unknown."""
+        if entry is None or entry.cost is None:
+            self.unknown += 1
+        else:
+            self.add({entry.cost.currency: entry.cost.amount})
+
 
 @attrs.define
 class CallFigures:
-    """Requests to a model, or calls of a tool, that belong together. failed: those that ended in an error."""
+    """Requests to a model, or calls of a tool, that belong together. failed: those that ended in an error.
+
+    durations_ms: of calls of a tool, and of the requests that were finished: one that failed says nothing of how long
+    an answer takes. usage, money: of requests; one that told no usage has an unknown cost.
+    """
 
     calls: int = 0
     failed: int = 0
@@ -72,44 +84,63 @@ class CallFigures:
     usage: Usage = attrs.field(factory=Usage)
     money: Money = attrs.field(factory=Money)
 
-    def note(self, duration_ms: float | None, *, failed: bool) -> None:
-        """Count one that ended."""
+    def note(self, duration_ms: float | None, *, failed: bool = False) -> None:
+        """Count one; duration_ms: None where that is not known, or is not to count."""
         self.calls += 1
         self.failed += failed
         if duration_ms is not None and math.isfinite(duration_ms):
             self.durations_ms.append(duration_ms)
 
-    def bill(self, entry: LedgerEntry) -> None:
-        """Add what a request used and cost."""
-        self.usage += entry.usage
-        if entry.cost is None:
-            self.money.add({}, unknown=1)
-        else:
-            self.money.add({entry.cost.currency: entry.cost.amount})
+    def bill(self, entry: LedgerEntry | None) -> None:
+        """Add what a request used and cost; None: it told no usage."""
+        if entry is not None:
+            self.usage += entry.usage
+        self.money.bill(entry)
+
+    def copied(self) -> CallFigures:
+        """Return figures of their own, to which others can be added; their durations are shared."""
+        return attrs.evolve(self, money=Money(dict(self.money.amounts), self.money.unknown))
 
 
 @attrs.define
 class RunFigures:
-    """Runs that belong together. retries: those that are no first attempt; infra_retries: for infrastructure's sake."""
+    """Runs that belong together. retries: those that are no first attempt; infra_retries: for infrastructure's sake.
+
+    runs: that ended; open: that have no end, of which only tokens, cached_tokens and money count. cancelled: neither
+    successes nor failed. tokens: of those that are known; None where none is. session_id: of the last run, where it is
+    known.
+    """
 
     runs: int = 0
+    open: int = 0
     failed: int = 0
+    cancelled: int = 0
     retries: int = 0
     infra_retries: int = 0
     durations_ms: list[float] = attrs.field(factory=list)
-    tokens: int = 0
+    tokens: int | None = None
+    cached_tokens: int = 0
     money: Money = attrs.field(factory=Money)
+    session_id: str = ""
+
+    def bill(self, tokens: int | None, cached_tokens: int | None, cost: Money) -> None:
+        """Add what a run used and cost."""
+        if tokens is not None:
+            self.tokens = (self.tokens or 0) + tokens
+        self.cached_tokens += cached_tokens or 0
+        self.money.add(cost.amounts, cost.unknown)
 
 
 @attrs.define
 class _Run:
-    """What is known of an open run: its dimensions, and which model each of its requests asked for."""
+    """What is known of an open run: its dimensions, which model each request asked for, and which requests ended."""
 
     run: str
     agent: str = ""
     phase: str = ""
     day: str = ""
     asked: dict[str, str] = attrs.field(factory=dict)
+    settled: set[str] = attrs.field(factory=set)
 
     def key(self, by: Sequence[str], name: str) -> _Key:
         return tuple(name if each in ("model", "tool") else str(getattr(self, each)) for each in by)
@@ -120,7 +151,7 @@ class RunReport:
 
     def __init__(self, by: Sequence[str] = ()) -> None:
         check_dimensions(by)
-        self.requests: dict[_Key, CallFigures] = {}
+        self._requests: dict[_Key, CallFigures] = {}  # but for what those of open runs cost
         self.tools: dict[_Key, CallFigures] = {}
         self.retried_for: Counter[str] = Counter()
         """Requests that were made again, by the class of the error before."""
@@ -129,6 +160,7 @@ class RunReport:
         self._tools_by = tuple(by) if "tool" in by else ("tool",)
         self._fold = RunFold()
         self._runs: dict[tuple[str, str], _Run] = {}
+        self._sessions: dict[str, str] = {}  # of runs
         self._classes: dict[tuple[str, str], str] = {}  # of the last failed request of an open run
         self._filed: Counter[InvocationMetric] = Counter()  # of files of metrics
         self._told: Counter[InvocationMetric] = Counter()  # by events
@@ -156,6 +188,7 @@ class RunReport:
         run = self._runs.get(place)
         if run is None:
             run = self._runs[place] = _Run(event.run_id, day=event.timestamp.date().isoformat())
+            self._sessions[event.run_id] = event.session_id
         match event:
             case RunStarted():
                 phase = event.metadata.get("phase")
@@ -163,11 +196,13 @@ class RunReport:
                 run.agent, run.phase = event.agent_name, str(phase_key(phase)) if is_phase else ""
             case ModelRequestStarted():
                 run.asked[event.request_id] = event.model
+            case UsageUpdated():
+                run.asked.setdefault(event.request_id, event.model)  # where its beginning is in no log
             case ModelRequestFinished() | ModelRequestFailed():
                 self._note_request(place, run, event)
             case ModelRequestRetrying():
                 self.retried_for[self._classes.get(place, "other")] += 1
-                self._of_request(run, event.request_id).retried += 1
+                self._of_request(self._requests, run, event.request_id).retried += 1
             case ToolResultReceived():
                 self.tools.setdefault(run.key(self._tools_by, event.name), CallFigures()).note(
                     event.duration_ms, failed=event.is_error
@@ -195,23 +230,28 @@ class RunReport:
         failed = isinstance(event, ModelRequestFailed)
         if isinstance(event, ModelRequestFailed):
             self._classes[place] = event.error_class
-        self._of_request(run, event.request_id).note(event.duration_ms, failed=failed)
+        run.settled.add(event.request_id)
+        duration_ms = None if failed else event.duration_ms
+        self._of_request(self._requests, run, event.request_id).note(duration_ms, failed=failed)
 
-    def _of_request(self, run: _Run, request_id: str) -> CallFigures:
+    def _of_request(self, figures: dict[_Key, CallFigures], run: _Run, request_id: str) -> CallFigures:
         key = run.key(self._requests_by, run.asked.get(request_id, ""))
-        return self.requests.setdefault(key, CallFigures())
+        return figures.setdefault(key, CallFigures())
+
+    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[LedgerEntry, ...]) -> None:
+        """Add what the requests of a run cost; those that did not end count as well."""
+        told = {entry.request_id: entry for entry in entries}
+        for request_id in {**run.asked, **dict.fromkeys(sorted(run.settled))}:
+            of_request = self._of_request(figures, run, request_id)
+            of_request.bill(told.get(request_id))
+            if request_id not in run.settled:
+                of_request.note(None)
 
     def _note_end(self, ended: EndedRun, run: _Run) -> None:
-        metric, money = ended.metric, Money()
-        for entry in ended.requests:
-            self._of_request(run, entry.request_id).bill(entry)
-            if entry.cost is None:
-                money.add({}, unknown=1)
-            else:
-                money.add({entry.cost.currency: entry.cost.amount})
+        metric, money = ended.metric, _cost_of(ended.requests, was_asked=bool(run.asked or run.settled))
+        self._bill(self._requests, run, ended.requests)
         self._derived.setdefault(metric.invocation_id, metric)
         if money.unknown or any(currency != "USD" for currency in money.amounts):
-            money.unknown = min(1, money.unknown)  # one run
             self._money.setdefault(metric.invocation_id, money)
 
     # --- asking
@@ -231,14 +271,21 @@ class RunReport:
         """How many runs have no end."""
         return self._fold.open_runs
 
+    @property
+    def requests(self) -> dict[_Key, CallFigures]:
+        """The figures of requests, those of runs without an end too, in no order."""
+        figures = {key: each.copied() for key, each in self._requests.items()}
+        for place, entries in self._fold.open_requests():
+            self._bill(figures, self._runs[place], entries)
+        return figures
+
     def open_money(self) -> Money:
-        """Return what the runs without an end cost so far, which is in no table of runs."""
+        """Return what the runs without an end cost so far, which the tables hold too. unknown: runs."""
         money = Money()
-        for entry in self._fold.open_requests():
-            if entry.cost is None:
-                money.add({}, unknown=1)
-            else:
-                money.add({entry.cost.currency: entry.cost.amount})
+        for place, entries in self._fold.open_requests():
+            run = self._runs[place]
+            cost = _cost_of(entries, was_asked=bool(run.asked or run.settled))
+            money.add(cost.amounts, cost.unknown)
         return money
 
     def cost_of(self, metric: InvocationMetric) -> Money:
@@ -255,21 +302,39 @@ class RunReport:
         for place, metric in enumerate(metrics):
             figures = groups.setdefault(tuple(_value(metric, each) for each in by), RunFigures())
             figures.runs += 1
-            figures.failed += not metric.success
+            figures.failed += not metric.success and not is_cancelled(metric)
+            figures.cancelled += is_cancelled(metric)
             figures.retries += place in causes
             figures.infra_retries += causes.get(place) == "infrastructure"
             figures.durations_ms.append(metric.duration_ms)
-            figures.tokens += metric.tokens or 0
-            cost = self.cost_of(metric)
-            figures.money.add(cost.amounts, cost.unknown)
+            figures.bill(metric.tokens, metric.cached_tokens, self.cost_of(metric))
+            figures.session_id = self._sessions.get(metric.invocation_id, "")
+        self._add_open_runs(groups, by, {metric.invocation_id for metric in metrics})
         return dict(sorted(groups.items(), key=lambda group: sort_key(group[0])))
 
+    def _add_open_runs(self, groups: dict[_Key, RunFigures], by: Sequence[str], known: set[str]) -> None:
+        """Add what the runs without an end used so far, but for those whose metric was told elsewhere."""
+        for place, entries in self._fold.open_requests():
+            run = self._runs[place]
+            if run.run in known:
+                continue
+            figures = groups.setdefault(run.key(by, ""), RunFigures())
+            figures.open += 1
+            usage = Usage.total(entry.usage for entry in entries)
+            was_asked = bool(run.asked or run.settled)
+            tokens = usage.total_tokens if was_asked or entries else 0
+            figures.bill(tokens, usage.cached_input_tokens, _cost_of(entries, was_asked=was_asked))
+            figures.session_id = place[0]
+
     def failures(self) -> dict[str, int]:
-        """Return how many invocations failed by each class of the infrastructure's errors, and by `code`."""
+        """Return how many invocations failed by each class of the infrastructure's errors, and by `code`.
+
+        Those that were cancelled did not fail.
+        """
         classes = Counter(
             str(metric.error_class) if is_infrastructure(metric) else "code"
             for metric in self.metrics()
-            if not metric.success
+            if not metric.success and not is_cancelled(metric)
         )
         return dict(sorted(classes.items()))
 
@@ -314,6 +379,15 @@ def check_dimensions(by: Sequence[str]) -> None:
         raise ConfigurationError(
             "dimensions 'model' and 'tool' together refused; ask for one of them at a time"
         )
+
+
+def _cost_of(entries: tuple[LedgerEntry, ...], *, was_asked: bool) -> Money:
+    """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
+    money = Money()
+    for entry in entries:
+        money.bill(entry)
+    money.unknown = min(1, money.unknown + (was_asked and not entries))
+    return money
 
 
 def _value(metric: InvocationMetric, dimension: str) -> str:

@@ -170,3 +170,20 @@ def test_in_json_a_cost_is_a_number_where_a_number_can_hold_it() -> None:
     assert told(2) == 2
     assert told(None) is None
     assert told("0.12345678901234567890123") == "0.12345678901234567890123"
+
+
+def test_what_was_cancelled_is_no_failure_and_in_no_rate() -> None:
+    metrics = [
+        metric(1, task_id="a", success=False, exit_code=130),
+        metric(2, task_id="a", attempt=2),
+        metric(3, task_id="b", success=False, exit_code=1),
+    ]
+    found = compute_aggregate(metrics)
+    assert (found.cancelled, found.success_rate, found.infra_retries) == (1, 0.5, 0)
+    assert retry_causes(metrics) == {1: "cancelled"}
+    assert compute_aggregate(metrics[:1]).success_rate == 0.0
+
+
+def test_who_has_no_known_cost_has_none_of_zero() -> None:
+    found = compute_aggregate([metric(1, agent="a", cost=None), metric(2, agent="b", cost=0)])
+    assert (found.cost_by_agent, found.unknown_costs) == ({"b": Decimal(0)}, 1)

@@ -268,3 +268,35 @@ def test_children_are_invocations_of_their_own_and_not_added_to_their_parents(
         agent.run("go")
     tokens = {each.agent: each.tokens for each in collector.get_all()}
     assert tokens == {"child": 101_234, "parent": 202_468}
+
+
+def test_to_go_on_with_a_session_counts_on_only_after_a_failure(
+    collector: InvocationMetricsCollector,
+) -> None:
+    told: list[AgentEvent] = []
+    replies = [Reply(text="done", usage=USED), failing("invalid_request"), Reply(text="again", usage=USED)]
+    model = ScriptedModel([*replies, Reply(text="more", usage=USED)])
+    with Agent(model, observers=[collector, told.append]) as agent:
+        agent.run("go")
+        for _ in range(3):
+            with contextlib.suppress(ModelError), agent.resume(list(told)) as driver:
+                driver.run("go on")
+    assert [(each.success, each.attempt) for each in collector.get_all()] == [
+        (True, 1),
+        (False, 1),  # goes on with what was finished: a first attempt of its own
+        (True, 2),  # after the failure
+        (True, 1),
+    ]
+    assert collector.compute_aggregate().total_retries == 1
+
+
+def test_to_go_on_after_a_cancel_is_the_same_attempt(collector: InvocationMetricsCollector) -> None:
+    told: list[AgentEvent] = []
+    model = ScriptedModel([Reply(text="done"), Reply(text="done")])
+    with Agent(model, observers=[collector, told.append]) as agent:
+        with contextlib.suppress(KeyboardInterrupt), agent.start("go") as driver:
+            next(iter(driver))
+            raise KeyboardInterrupt
+        with agent.resume(list(told)) as driver:
+            driver.run("go on")
+    assert [(each.exit_code, each.attempt) for each in collector.get_all()] == [(130, 1), (0, 1)]
