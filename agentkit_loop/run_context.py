@@ -2,7 +2,7 @@
 
 A context has an id, knows who started it, and is found again by `RunContext.current()`: in everything that is
 called inside the `with`, in the tasks begun there (by themselves), in threads (`context.bind(function)`, or
-`contextvars.copy_context().run`), in other processes (`context.environ()` and `RunContext.from_environ()`) and
+`contextvars.copy_context().run`), in processes that are started with `context.environ()` (by themselves), and
 behind HTTP (`context.headers()` and `RunContext.from_headers(…)`). Log records say it: `RunContextFilter` for the
 standard library's, `add_run_context` for structlog's.
 
@@ -52,14 +52,14 @@ _CARRIER = re.compile(rf"run=({_ID});root=({_ID});depth=(0|[1-9][0-9]{{0,6}})", 
 class RunContext:
     """One run among those that it belongs to; made by `start`, `child`, `from_environ` or `from_headers`.
 
-    run_id: sorts by time as text; at least 96 bits of it are chance. parent_id: of the run that started this one,
-    None for the first. root_id: of the first; its own where that is this one. depth: 0 for the first. metadata:
+    run_id: sorts by time as text; at least 96 bits of it are chance. parent_run_id: of the run that started this one,
+    None for the first. root_run_id: of the first; its own where that is this one. depth: 0 for the first. metadata:
     JSON, holds for this context and all below it in this process.
     """
 
     run_id: str
-    parent_id: str | None
-    root_id: str
+    parent_run_id: str | None
+    root_run_id: str
     depth: int
     metadata: dict[str, JSON] = attrs.field(factory=dict, hash=False)
     _joins: Iterator[int] = attrs.field(factory=itertools.count, init=False, eq=False, repr=False)
@@ -74,14 +74,16 @@ class RunContext:
         run_id: an id from elsewhere, of at most 128 ASCII letters, digits, `.`, `_` and `-`.
         """
         own = new_id("run") if run_id is None else _checked(run_id)
-        return cls(run_id=own, parent_id=None, root_id=own, depth=0, metadata=to_json(dict(metadata or {})))
+        return cls(
+            run_id=own, parent_run_id=None, root_run_id=own, depth=0, metadata=to_json(dict(metadata or {}))
+        )
 
     def child(self, metadata: Mapping[str, object] | None = None) -> RunContext:
         """Return a context that this one starts. metadata: over what this one has."""
         return RunContext(
             run_id=new_id("run"),
-            parent_id=self.run_id,
-            root_id=self.root_id,
+            parent_run_id=self.run_id,
+            root_run_id=self.root_run_id,
             depth=self.depth + 1,
             metadata={**self.metadata, **to_json(dict(metadata or {}))},
         )
@@ -90,9 +92,14 @@ class RunContext:
 
     @classmethod
     def current(cls) -> RunContext | None:
-        """Return the context that holds here, None outside of any."""
+        """Return the context that holds here, None outside of any.
+
+        In a process that was started with `environ()` of a context, what is outside of any is in a child of that one,
+        the same in all of the process: its first run of a loop has that child's id, and further ones are its children.
+        The environment is looked at once, at the first need.
+        """
         frame = _current.get()
-        return None if frame is None else frame.context
+        return _inherited() if frame is None else frame.context
 
     def activate(self) -> Self:
         """Return the context itself, to be entered: `with context.activate():` is `with context:`."""
@@ -164,12 +171,15 @@ class RunContext:
         return self if is_first or run_id is not None else self.child()
 
     def _fields(self) -> dict[str, JSON]:
-        return {"run_id": self.run_id, "parent_run_id": self.parent_id, "root_run_id": self.root_id}
+        return {"run_id": self.run_id, "parent_run_id": self.parent_run_id, "root_run_id": self.root_run_id}
 
     # --- to other processes
 
     def environ(self) -> dict[str, str]:
-        """Return the variable for another process: `subprocess.run(…, env={**os.environ, **context.environ()})`."""
+        """Return the variable for another process: `subprocess.run(…, env={**os.environ, **context.environ()})`.
+
+        There `RunContext.current()` is a child of this context, and what its loops and logs tell says so.
+        """
         return {RUN_CONTEXT_VARIABLE: self._carrier()}
 
     def headers(self) -> dict[str, str]:
@@ -180,7 +190,10 @@ class RunContext:
     def from_environ(
         cls, environ: Mapping[str, str] | None = None, *, strict: bool = False
     ) -> RunContext | None:
-        """Return a child of the context that started this process; None where there is none.
+        """Return a new child of the context that started this process; None where there is none.
+
+        Without being asked, `current()` has one such child for all of the process; this is for a variable that came
+        by another way, and for units of work that are to be children each of its own.
 
         environ: instead of the process's own. A variable that is no context is ignored, with a warning in the log;
         strict: raises ConfigurationError.
@@ -207,10 +220,10 @@ class RunContext:
         return _taken(RUN_CONTEXT_HEADER, given, strict=strict) if given else None
 
     def _carrier(self) -> str:
-        return f"run={self.run_id};root={self.root_id};depth={self.depth}"
+        return f"run={self.run_id};root={self.root_run_id};depth={self.depth}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.run_id, self.parent_id, self.root_id, self.depth, self.metadata)
+        return _unpickled, (self.run_id, self.parent_run_id, self.root_run_id, self.depth, self.metadata)
 
 
 @attrs.frozen
@@ -224,11 +237,31 @@ class _Frame:
 _current: contextvars.ContextVar[_Frame | None] = contextvars.ContextVar("agentkit_run_context", default=None)
 
 
+_of_process: dict[str, RunContext | None] = {}
+
+
+def _inherited() -> RunContext | None:
+    """Return this process's own context under the one that its environment names; the same at each call."""
+    try:
+        return _of_process["own"]
+    except KeyError:
+        given = os.environ.get(RUN_CONTEXT_VARIABLE)
+    made = None if given is None else _child_of(given)
+    # Without a lock, which a fork could leave held: of two that come at once, one is kept. Kept before it is logged,
+    # since a filter asks for the current context.
+    kept = _of_process.setdefault("own", made)
+    if given is not None and made is None:
+        _warn_of(RUN_CONTEXT_VARIABLE)
+    return kept
+
+
 def _unpickled(
-    run_id: str, parent_id: str | None, root_id: str, depth: int, metadata: dict[str, JSON]
+    run_id: str, parent_run_id: str | None, root_run_id: str, depth: int, metadata: dict[str, JSON]
 ) -> RunContext:
     """Return a copy in another process, whose runs are children: the original may have given its id away."""
-    copy = RunContext(run_id=run_id, parent_id=parent_id, root_id=root_id, depth=depth, metadata=metadata)
+    copy = RunContext(
+        run_id=run_id, parent_run_id=parent_run_id, root_run_id=root_run_id, depth=depth, metadata=metadata
+    )
     next(copy._joins)  # noqa: SLF001 - it is being made
     return copy
 
@@ -248,19 +281,34 @@ def _text(given: object) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _taken(place: str, given: list[Any], *, strict: bool) -> RunContext | None:
+_REFUSED = "{} refused because it names no run context"  # what it says is not repeated: it comes from anybody
+
+
+def _child_of(carrier: str) -> RunContext | None:
     """Return a child of the context that a carrier names, None for what names none."""
-    text = _text(given[0]) if len(given) == 1 else ""
-    found = _CARRIER.fullmatch(text) if len(text) <= LONGEST_CARRIER else None
-    run_id, root_id, depth = (found[1], found[2], int(found[3])) if found is not None else ("", "", 0)
-    if not run_id or (depth == 0) != (run_id == root_id) or depth >= DEEPEST_CARRIED:
-        # What it says is not repeated: it comes from anybody, and goes into logs.
-        told = f"{place} refused because it names no run context"
-        if strict:
-            raise ConfigurationError(f"{told}; send what RunContext.headers() or environ() returns, once")
-        _log.warning("%s; the run is not told as a child of it", told)
+    found = _CARRIER.fullmatch(carrier) if len(carrier) <= LONGEST_CARRIER else None
+    if found is None:
         return None
-    return RunContext(run_id=run_id, parent_id=None, root_id=root_id, depth=depth).child()
+    run_id, root_run_id, depth = found[1], found[2], int(found[3])
+    if (depth == 0) != (run_id == root_run_id) or depth >= DEEPEST_CARRIED:
+        return None
+    return RunContext(run_id=run_id, parent_run_id=None, root_run_id=root_run_id, depth=depth).child()
+
+
+def _taken(place: str, given: list[Any], *, strict: bool) -> RunContext | None:
+    """Return a child of the context that the only carrier of these names, None for what names none."""
+    made = _child_of(_text(given[0])) if len(given) == 1 else None
+    if made is None and strict:
+        raise ConfigurationError(
+            f"{_REFUSED.format(place)}; send what RunContext.headers() or environ() returns, once"
+        )
+    if made is None:
+        _warn_of(place)
+    return made
+
+
+def _warn_of(place: str) -> None:
+    _log.warning("%s; the run is not told as a child of it", _REFUSED.format(place))
 
 
 # --- logs

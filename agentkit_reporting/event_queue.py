@@ -93,6 +93,7 @@ class EventQueue:
         self._taken = 0  # out of the deque by the consumer, who may not be done with them
         self.is_started = self._start is None
         self.is_closed = self.is_abandoned = False
+        self._why_abandoned = ""
         self._look_around()
 
     @property
@@ -231,10 +232,10 @@ class EventQueue:
         with self._lock:
             warned, self._warned = self._warned, True
         if not warned:
-            why = "nobody takes them" if self.is_abandoned else f"{self.maxsize} wait already"
-            logger.warning(
-                "%s drops events (overflow=%r): %s; its account counts them", self.name, self.overflow, why
-            )
+            why = f"{self.maxsize} wait already (overflow={self.overflow!r})"
+            if self.is_abandoned:
+                why = self._why_abandoned
+            logger.warning("%s drops events: %s; its account counts them", self.name, why)
 
     def _look_around(self) -> None:
         """Set the room of the fast path; with the lock."""
@@ -312,12 +313,15 @@ class EventQueue:
             self.untold.interrupt(error)
             self._look_around()
 
-    def abandon(self) -> None:
-        """Let nothing be held any more, because the consumer is gone; what it did not take is dropped."""
+    def abandon(self, why: str = "nobody takes them") -> None:
+        """Let nothing be held any more, because the consumer is gone; what it did not take is dropped.
+
+        why: what the log says of that.
+        """
         with self._lock:
             if self.is_abandoned:
                 return
-            before, self.is_abandoned = self.dropped, True
+            before, self.is_abandoned, self._why_abandoned = self.dropped, True, why
             self._look_around()
             self._drop_held()
             lost = self.dropped - before

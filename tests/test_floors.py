@@ -128,12 +128,11 @@ REPORTING_FLOORS = (
         "channel",
         "records.courier",
         "records.run_metrics",
-        "records.webhook",
     },
     {"log.remote", "log.tail", "records.dispatcher", "records.prometheus_metrics"},
     {"log.write"},
     {"log.sources", "log.stream", "redaction.redactor"},
-    {"log.follow", "jsonl", "redaction.reporter"},
+    {"log.follow", "jsonl", "records.webhook", "redaction.reporter"},
     {"log.read"},
     {
         "records",

@@ -2,7 +2,7 @@
 
 Every event of an observed loop is the topic `agent.<type>`; seed 000's two names are aliases:
 
-| topic | told with | payload beside session_id, timestamp, run_id, turn_id and seq |
+| topic | told after | payload beside session_id, timestamp, run_id, turn_id, seq and alias_of, the event's topic |
 |---|---|---|
 | `agent.tool_invoked` | ToolCallRequested | tool, args, call_id, request_id |
 | `agent.session_complete` | what ends a run | outcome, cost, currency, costs, steps, turns, duration_ms, error |
@@ -11,7 +11,7 @@ That is RunFinished, RunFailed or RunCancelled; outcome: completed, suspended, f
 run's own requests cost, in its only currency, None where no price was known or there are several currencies; costs:
 by currency, exact, as text. steps: rounds of tools after which the model was asked again, as the seed counts; turns:
 answers of the model; both None of a run whose end alone was told here, as a resume ends one that a crash left open.
-An alias goes to those who ask for it: a wildcard that also names the event's own topic gets the event, once.
+An alias is told to all who ask for it, by name or by a wildcard, right after the event itself.
 
 The other way, `forward_topics` makes a topic a CustomEvent, so that a log has it. What a dispatcher has from an
 observed loop is never forwarded, since a log has that already: nothing echoes between the two.
@@ -43,15 +43,13 @@ from agentkit_loop.values import JSON, copy_json
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.records.patterns import is_topic
 from agentkit_reporting.records.settled_requests import RUN_ENDS, OpenRequests, SettledRequest
+from agentkit_reporting.records.topics import TOOL_INVOKED
 from agentkit_reporting.timestamps import utc_text
 
 if TYPE_CHECKING:
     from agentkit_reporting.records.dispatcher import EventDispatcher
     from agentkit_reporting.records.subscriptions import Subscription
     from agentkit_reporting.records.topics import TopicPayload
-
-TOOL_INVOKED = "agent.tool_invoked"
-SESSION_COMPLETE = "agent.session_complete"
 
 TOPIC_EVENT = "topic"
 """The name of the CustomEvent that a forwarded topic becomes; its data is `{topic, payload}`."""
@@ -118,6 +116,13 @@ def invoked_payload(event: ToolCallRequested) -> dict[str, JSON]:
         "request_id": event.request_id,
     }
     return {**_head(event), **own}
+
+
+def told_payload(topic: str, event: AgentEvent) -> dict[str, JSON] | None:
+    """Return what a topic tells of an event; None where that takes more than the event, as an ending does."""
+    if topic == TOOL_INVOKED and isinstance(event, ToolCallRequested):
+        return invoked_payload(event)
+    return event_payload(event) if topic == topic_of(event) else None
 
 
 @attrs.define(eq=False)
@@ -193,4 +198,5 @@ def _head(event: AgentEvent) -> dict[str, JSON]:
         "run_id": event.run_id,
         "turn_id": event.turn_id,
         "seq": event.seq,
+        "alias_of": topic_of(event),
     }

@@ -25,8 +25,6 @@ from agentkit_reporting.delivery import ThreadDelivery
 from agentkit_reporting.event_queue import DEFAULT_PATIENCE_S, is_on_event_loop
 from agentkit_reporting.process_ends import watch
 from agentkit_reporting.records.bridges import (
-    SESSION_COMPLETE,
-    TOOL_INVOKED,
     CompletedRuns,
     event_payload,
     invoked_payload,
@@ -40,7 +38,13 @@ from agentkit_reporting.records.subscriptions import (
     Subscription,
     TopicHandler,
 )
-from agentkit_reporting.records.topics import DELTAS, Message, checked_payload
+from agentkit_reporting.records.topics import (
+    DELTAS,
+    SESSION_COMPLETE,
+    TOOL_INVOKED,
+    Message,
+    checked_payload,
+)
 
 H = TypeVar("H", bound=TopicHandler)
 
@@ -63,8 +67,19 @@ class EventDispatcher(LoopObserver):
     otherwise they are refused. clock: for that.
 
     As an observer (`EventEmitter([dispatcher])`, `Agent(observers=[dispatcher])`) it tells every event as
-    `agent.<type>`, and seed 000's aliases (bridges.py). Of streamed deltas only a subscriber to them costs more
-    than a look at a flag, and they are not kept for replay.
+    `agent.<type>`: `agent.run_started`, `agent.turn_started`, `agent.tool_call_requested`, `agent.run_finished`, …,
+    all types of `agentkit_loop.events`. Some it tells a second time, right after that, under an alias:
+
+    - `agent.tool_invoked`, of `agent.tool_call_requested`: a tool and its arguments;
+    - `agent.session_complete`, of `agent.run_finished`, `agent.run_failed` and `agent.run_cancelled`: any ending, with
+      outcome, cost and duration.
+
+    An alias is a topic as any other: `agent.*` and `**` get it beside the event. Who counts events leaves out those
+    whose `payload.alias_of`, also a key of the payload, is not None. bridges.py says what is in them. Of streamed
+    deltas only a subscriber to them costs more than a look at a flag, and they are not kept for replay.
+
+    Handlers of this process see payloads as they are, secrets too: nothing is masked here, but in what leaves the
+    process (WebhookSink, as in logs).
 
     A handler that is a sink, an object with `account`, `flush` and `close`, is flushed and closed with the
     dispatcher. Safe for threads; with `async_dispatch=False` handlers run on whatever threads emit, at the same time.
@@ -121,9 +136,9 @@ class EventDispatcher(LoopObserver):
         """Have a handler called for each payload whose topic a pattern names; return the handle that ends it.
 
         pattern: `a.b`, `a.*` for exactly one segment more, `a.**` for one or more. handler: takes a TopicPayload, a
-        dict of its own that says its `topic`; may be async. once: only for the first. replay: give it the last
-        so many of those emitted before, first; it then gets every later one, none twice. observed: also what is
-        observed of a loop, not only what is emitted directly.
+        dict of its own; `payload.topic` is the topic that it came under; may be async. once: only for the first.
+        replay: give it the last so many of those emitted before, first; it then gets every later one, none twice.
+        observed: also what is observed of a loop, not only what is emitted directly.
 
         Raises ConfigurationError for a pattern or handler that is none, IllegalMoveError after `close`.
         """
@@ -181,9 +196,9 @@ class EventDispatcher(LoopObserver):
             self._observe(event, topic, functools.partial(event_payload, event))
         finally:  # told on every ending, whatever a handler of the event itself does
             if isinstance(event, ToolCallRequested):
-                self._observe(event, TOOL_INVOKED, functools.partial(invoked_payload, event), beside=topic)
+                self._observe(event, TOOL_INVOKED, functools.partial(invoked_payload, event), alias_of=topic)
             elif complete is not None:
-                self._observe(event, SESSION_COMPLETE, functools.partial(copy_json, complete), beside=topic)
+                self._observe(event, SESSION_COMPLETE, functools.partial(copy_json, complete), alias_of=topic)
 
     def _observe(
         self,
@@ -191,10 +206,10 @@ class EventDispatcher(LoopObserver):
         topic: str,
         make: Callable[[], dict[str, JSON]],
         *,
-        beside: str | None = None,
+        alias_of: str | None = None,
         keep: bool = True,
     ) -> None:
-        self._publish(topic, event.session_id, make, event=event, beside=beside, keep=keep)
+        self._publish(topic, event.session_id, make, event=event, alias_of=alias_of, keep=keep)
 
     def _publish(
         self,
@@ -203,7 +218,7 @@ class EventDispatcher(LoopObserver):
         make: Callable[[], dict[str, JSON]],
         *,
         event: AgentEvent | None = None,
-        beside: str | None = None,
+        alias_of: str | None = None,
         keep: bool = True,
     ) -> None:
         table = self._table
@@ -212,9 +227,9 @@ class EventDispatcher(LoopObserver):
                 self._refused += 1
                 raise IllegalMoveError("topic", "the dispatcher is closed", "make a new EventDispatcher")
             message = table.number_next(
-                topic, session_id, make, event=event, beside=beside, keep=keep and self._keeps
+                topic, session_id, make, event=event, alias_of=alias_of, keep=keep and self._keeps
             )
-            route = table.route(topic, beside, is_observed=event is not None)
+            route = table.route(topic, is_observed=event is not None)
             in_front = any(not subscription.in_background for subscription in route)
             behind = any(subscription.in_background for subscription in route)
             self._told += not in_front

@@ -1,7 +1,7 @@
 """Topics and the patterns that name several: `agent.tool_invoked`, `agent.*`, `agent.**`.
 
 A topic is one or more segments with dots between. In a pattern `*` stands for exactly one segment, and `**`, at
-the end only, for one or more.
+the end only, for one or more. Nothing else is a wildcard: `?` stands in neither.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parse_pattern(text: str) -> TopicPattern:
             raise ConfigurationError(
                 f"pattern {text!r} refused; `**` stands at the end only, as in 'agent.**'"
             )
-        if "*" in segment and segment not in (ONE, MORE):
+        if "?" in segment or ("*" in segment and segment not in (ONE, MORE)):
             raise ConfigurationError(
                 f"pattern {text!r} refused; a wildcard is a whole segment: 'agent.*' for one, 'agent.**' for more"
             )
@@ -61,7 +61,7 @@ def is_topic(text: str) -> bool:
 
 def check_topic(topic: str) -> None:
     """Raise ConfigurationError for what is no topic."""
-    if any("*" in segment for segment in _segments("topic", topic)):
+    if any("*" in segment or "?" in segment for segment in _segments("topic", topic)):
         raise ConfigurationError(f"topic {topic!r} refused; wildcards are for subscribers, give one name")
 
 

@@ -60,6 +60,13 @@ class RecordReader:
         self._bad = bad
         self._records = _records(batches, types)
 
+    def __repr__(self) -> str:
+        lines = "line" if self.bad_count == 1 else "lines"
+        bad = f", {self.bad_count} bad {lines} so far" if self.bad_count else ""
+        return (
+            f"<RecordReader of {', '.join(map(repr, self.paths[:3]))}{', …' if self.paths[3:] else ''}{bad}>"
+        )
+
     @property
     def bad(self) -> tuple[BadLine, ...]:
         """The bad lines met so far, the first 1,000 of them."""

@@ -36,6 +36,7 @@ BEGAN_AT = "began_at"
 STOP_REASONS = {told: wire for wire, told in FINISH_REASONS.items()}
 """The API's word for a finish reason of the loop's; every other word is the API's own."""
 
+_UNKNOWN = "unknown"  # the finish reason of an answer of which nobody said why it ended
 _NO_TYPE = "Error"  # of an error of which a host told the text only
 
 
@@ -155,7 +156,8 @@ class StepFold:
         if isinstance(event, ModelRequestFinished):
             reason = event.finish_reason
             facts = {"first_content_ms": event.first_content_ms}
-            model, stop_reason = event.response_model or request.model, STOP_REASONS.get(reason, reason)
+            model = event.response_model or request.model
+            stop_reason = None if reason == _UNKNOWN else STOP_REASONS.get(reason, reason)
         else:
             model, stop_reason = request.model, None
             facts = {

@@ -10,6 +10,7 @@ On our loop it is an observer, and so it is over a log: `for event in read_event
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ import msgspec
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import EventKind, FailurePolicy, Observer
 from agentkit_loop.scopes import RunScope
@@ -27,11 +28,24 @@ from agentkit_loop.values import JSON, clean_text, safe_repr, to_json
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.sources import Source
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
+from agentkit_reporting.records.reading import read_records
 from agentkit_reporting.records.recorded import RecordedView
 from agentkit_reporting.records.step_fold import BEGAN_AT, StepFold
-from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeader, ToolCallStep, record_of
+from agentkit_reporting.records.step_records import (
+    LlmCallStep,
+    Step,
+    StepHeader,
+    ToolCallStep,
+    record_of,
+    step_of,
+)
 from agentkit_reporting.records.step_runs import RunSteps, StepRuns, by_run, read_steps, summarized
-from agentkit_reporting.records.step_summary import Percentiles, StepSummary, matching
+from agentkit_reporting.records.step_summary import (
+    Percentiles,
+    StepSummary,
+    matching,
+    refuse_other_filters,
+)
 from agentkit_reporting.redaction.redactor import Redaction
 from agentkit_reporting.timestamps import utc_text
 
@@ -58,7 +72,8 @@ class StepLog(RecordedView):
     Steps of a run count 1, 2, 3 … in the order of the file, over threads, processes and segments; where the file has
     steps of that run already, it is counted on. `steps` has those that were told here, about 1 KB each beside their
     inputs and outputs, until they are forgotten; `read` has all. The header is the first record of a file, of each
-    segment, and of each run.
+    segment, and of each run; a log with a run_id and no metadata that goes on with a run adds none where the file has
+    it. `summarize()` is of what was told here, `StepLog.read(path, run_id).summarize()` of all in the file.
 
     An event that is told twice is two steps: a log that observes is not to be given the events of the same run again.
 
@@ -95,6 +110,9 @@ class StepLog(RecordedView):
         self.metadata: dict[str, JSON] = given
         self._began_at = utc_text((clock or Clock()).now())
         self._headers: list[StepHeader] = []
+        self._found: list[StepHeader] | None = (
+            None  # of this run in the file before; None until that was looked for
+        )
         self._steps: list[Step] = []
         self._numbers: dict[str, int] = {}  # the last of each run, where there is no file to say it
         super().__init__(
@@ -129,7 +147,7 @@ class StepLog(RecordedView):
     ) -> None:
         """Tell of a request to the model that is over.
 
-        stop_reason: as the API says it; of an answer without one, `end_turn`. usage: the SDK's, a Usage, or a mapping
+        stop_reason: as the API says it; None is unknown, and told as such. usage: the SDK's, a Usage, or a mapping
         with the API's names: all kinds of tokens, in place of the two counts. response: the SDK's Message, which says
         model, usage and stop reason; one that was told already is not told again. cost: in USD, or a Cost; else the
         prices of the loop say it. error: there was no answer. Raises LogError after `close`, ConfigurationError.
@@ -185,7 +203,12 @@ class StepLog(RecordedView):
         is_redacted = self._fold.is_redacted
         record = record_of(made)
         if isinstance(made, StepHeader):
-            self._write(lambda store: store.append_header(record), is_redacted=is_redacted)
+            there = self._header_there(made)
+            shown = record if there is None else record_of(there)
+            self._write(
+                lambda store: store.append_header(shown, is_there=there is not None),
+                is_redacted=is_redacted and there is None,
+            )
             self._headers.append(made)
             return
         run_id = made.run_id
@@ -196,6 +219,23 @@ class StepLog(RecordedView):
         if number is None:
             number = self._numbers[run_id] = self._numbers.get(run_id, 0) + 1
         self._steps.append(msgspec.structs.replace(made, step=number))
+
+    def _header_there(self, made: StepHeader) -> StepHeader | None:
+        """Return the header of the log's own run in the file that says all that this one would; None for none."""
+        if self.run_id is None or made.metadata or self.path is None:
+            return None
+        if self._found is None:
+            self._found = []
+            with (
+                contextlib.suppress(LogError),
+                read_records(self.path, type="header") as reader,
+            ):  # no file yet
+                found = (step_of(record) for record in reader)
+                self._found += [
+                    each for each in found if isinstance(each, StepHeader) and each.run_id == self.run_id
+                ]
+        alike = (each for each in self._found if _without_time(each) == _without_time(made))
+        return next(alike, None)
 
     # --- what is there
 
@@ -214,13 +254,15 @@ class StepLog(RecordedView):
     def filter(self, **which: Any) -> tuple[Step, ...]:
         """Return the steps that are as asked: `type=`, `tool=`, `stop_reason="max_tokens"`, `errors=True`, ….
 
-        Raises TypeError for what is no filter; see `agentkit_reporting.records.step_summary.matching`.
+        Raises ConfigurationError for what is no filter; see `agentkit_reporting.records.step_summary.matching`.
         """
+        refuse_other_filters(which)
         return matching(self.steps, **which)
 
     def summarize(self, run_id: str | None = None) -> StepSummary:
         """Return the figures of a run as told here so far, without reading the file.
 
+        What the file had of it before is not in them: `StepLog.read(path, run_id).summarize()` is of all.
         run_id: by default the log's own, or the only one. Raises ConfigurationError where that is open.
         """
         with self._lock:
@@ -251,3 +293,8 @@ class StepLog(RecordedView):
         payloads: keep the inputs and outputs of tools too, which no figure needs. The rest: see `read`.
         """
         return by_run(read_steps(source, payloads=payloads, strict=strict))
+
+
+def _without_time(header: StepHeader) -> StepHeader:
+    """Return what a header says of a run beside its metadata and when it began."""
+    return msgspec.structs.replace(header, metadata={}, ts=0.0)

@@ -37,8 +37,8 @@ class LlmCallStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One request to the model that is over.
 
     step: its number in the run, from 1. model: which answered. input_tokens: those billed as fresh; None, as of
-    every count, is unknown. stop_reason: the API's word; None where there was no answer. duration_ms: monotonic, None
-    where nobody measured. ts: when it ended, unix seconds.
+    every count, is unknown. stop_reason: the API's word; None without an answer, or where it is unknown.
+    duration_ms: monotonic, None where nobody measured. ts: when it ended, unix seconds.
 
     Written only where known: tokens read from the cache and written to it (those that live one hour are a part of
     them), reasoning tokens (a part of output_tokens), cost (exact, as text) and its currency, first_content_ms since

@@ -12,11 +12,18 @@ from agentkit_loop.values import JSON
 from agentkit_reporting.log.sources import Source
 from agentkit_reporting.records.reading import read_records
 from agentkit_reporting.records.step_records import Step, StepHeader, ToolCallStep, step_of
-from agentkit_reporting.records.step_summary import Percentiles, StepSummary, matching, summary_of
+from agentkit_reporting.records.step_summary import (
+    FILTERS,
+    Percentiles,
+    StepSummary,
+    matching,
+    refuse_other_filters,
+    summary_of,
+)
 
 __all__ = ["RunSteps", "StepRuns", "read_steps"]
 
-_FILTERS = frozenset({"type", "tool", "model", "stop_reason", "errors"})
+_FILTERS = FILTERS - {"run_id"}
 
 
 class RunSteps:
@@ -29,6 +36,10 @@ class RunSteps:
         self.headers = tuple(headers)
         self.steps = tuple(steps)
         self.bad_count = bad_count
+
+    def __repr__(self) -> str:
+        bad = f", {_counted(self.bad_count, 'bad line')}" if self.bad_count else ""
+        return f"<RunSteps of {_counted(len(self.run_ids), 'run')}: {_counted(len(self.steps), 'step')}{bad}>"
 
     @property
     def run_ids(self) -> tuple[str, ...]:
@@ -44,12 +55,20 @@ class RunSteps:
         return told
 
     def filter(self, **which: Any) -> tuple[Step, ...]:
-        """Return the steps that are as asked: `type=`, `tool=`, `stop_reason="max_tokens"`, …; see `matching`."""
+        """Return the steps that are as asked: `type=`, `tool=`, `stop_reason="max_tokens"`, …; see `matching`.
+
+        Raises ConfigurationError for what is no filter.
+        """
+        refuse_other_filters(which)
         return matching(self.steps, **which)
 
     def summarize(self, run_id: str | None = None) -> StepSummary:
         """Return the figures of a run; of the only one where none is named. Raises ConfigurationError."""
         return summarized(run_id, self.headers, self.steps)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def summarized(run_id: str | None, headers: Iterable[StepHeader], steps: Iterable[Step]) -> StepSummary:
@@ -94,9 +113,7 @@ class StepRuns(Mapping[str, RunSteps]):
 
         which: see `matching`. metadata: values that a run's headers must have, as `{"environment": "prod"}`.
         """
-        unknown = sorted(set(which) - _FILTERS)
-        if unknown:
-            raise ConfigurationError(f"{unknown[0]}= refused because it is no filter; use {sorted(_FILTERS)}")
+        refuse_other_filters(which, _FILTERS)
 
         def is_meant(run: RunSteps) -> bool:
             told = run.metadata

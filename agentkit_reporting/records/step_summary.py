@@ -12,10 +12,14 @@ from typing import Any, Literal
 
 import attrs
 
+from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.usage import can_be_added
 from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeader, ToolCallStep
 
-__all__ = ["Percentiles", "StepSummary", "matching", "summary_of"]
+__all__ = ["FILTERS", "Percentiles", "StepSummary", "matching", "refuse_other_filters", "summary_of"]
+
+FILTERS = frozenset({"run_id", "type", "tool", "model", "stop_reason", "errors"})
+"""What steps are filtered by; see `matching`."""
 
 _EXACT = decimal.Context(prec=200)
 
@@ -62,11 +66,11 @@ class StepSummary:
 
     run_id. total_steps, llm_call_count, tool_call_count: records, failed ones too. total_tokens: all that are known,
     those read from and written to the cache among them; then each kind by itself (input_tokens: the fresh ones;
-    reasoning_tokens: a part of output_tokens), 0 where none is known. error_count: steps that have an error, be its
-    text empty. duration_ms: from the run's beginning to the end of its last step, pauses included. costs: exact amounts
-    as text, by currency. unpriced_llm_calls: those with tokens and no cost. tool_latency_*_ms: see `Percentiles`, None
-    where nothing was measured. stop_reasons: how many answers ended so. tools: by name `calls`, `errors`, `p50_ms`,
-    `p95_ms`, `p99_ms`.
+    reasoning_tokens: a part of output_tokens), None where there were requests and none said it.
+    error_count: steps that have an error, be its text empty. duration_ms: from the run's beginning to the end of its
+    last step, pauses included. costs: exact amounts as text, by currency. unpriced_llm_calls: those with tokens and no
+    cost. tool_latency_*_ms: see `Percentiles`, None where nothing was measured. stop_reasons: how many answers ended
+    so. tools: by name `calls`, `errors`, `p50_ms`, `p95_ms`, `p99_ms`.
     """
 
     run_id: str
@@ -76,11 +80,11 @@ class StepSummary:
     total_tokens: int
     error_count: int
     duration_ms: float
-    input_tokens: int
-    cached_input_tokens: int
-    cache_write_input_tokens: int
-    output_tokens: int
-    reasoning_tokens: int
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    cache_write_input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
     costs: dict[str, str]
     unpriced_llm_calls: int
     tool_latency_p50_ms: float | None
@@ -96,18 +100,18 @@ def summary_of(run_id: str, steps: Iterable[Step], headers: Iterable[StepHeader]
     asked = [step for step in steps if isinstance(step, LlmCallStep)]
     called = [step for step in steps if isinstance(step, ToolCallStep)]
     kinds = ("input_tokens", "cached_input_tokens", "cache_write_input_tokens", "output_tokens")
-    tokens = {kind: sum(getattr(step, kind) or 0 for step in asked) for kind in kinds}
+    tokens = {kind: _known_sum([getattr(step, kind) for step in asked]) for kind in kinds}
     latency = Percentiles.of(step.duration_ms for step in called)
     return StepSummary(
         run_id=run_id,
         total_steps=len(steps),
         llm_call_count=len(asked),
         tool_call_count=len(called),
-        total_tokens=sum(tokens.values()),
+        total_tokens=sum(count or 0 for count in tokens.values()),
         error_count=sum(step.error is not None for step in steps),
         duration_ms=_duration_ms(steps, headers),
         **tokens,
-        reasoning_tokens=sum(step.reasoning_tokens or 0 for step in asked),
+        reasoning_tokens=_known_sum([step.reasoning_tokens for step in asked]),
         costs={currency: str(amount) for currency, amount in _costs(asked).items()},
         unpriced_llm_calls=sum(step.cost is None and _has_tokens(step) for step in asked),
         tool_latency_p50_ms=latency.p50,
@@ -116,6 +120,12 @@ def summary_of(run_id: str, steps: Iterable[Step], headers: Iterable[StepHeader]
         stop_reasons=dict(collections.Counter(step.stop_reason for step in asked if step.stop_reason)),
         tools=_tools(called),
     )
+
+
+def _known_sum(counts: Sequence[int | None]) -> int | None:
+    """Return the sum of those that are known; None where all are unknown, and there are any."""
+    known = [count for count in counts if count is not None]
+    return None if counts and not known else sum(known)
 
 
 def _duration_ms(steps: Sequence[Step], headers: Iterable[StepHeader]) -> float:
@@ -160,6 +170,13 @@ def _tools(steps: Iterable[ToolCallStep]) -> dict[str, dict[str, Any]]:
             "p99_ms": latency.p99,
         }
     return tools
+
+
+def refuse_other_filters(which: Collection[str], known: Collection[str] = FILTERS) -> None:
+    """Raise ConfigurationError for the first name that is no filter."""
+    unknown = sorted(set(which) - set(known))
+    if unknown:
+        raise ConfigurationError(f"{unknown[0]}= refused because it is no filter; use {sorted(known)}")
 
 
 def matching(

@@ -136,21 +136,23 @@ class RecordStore:
         if is_redacted:
             self._redacted.add()
 
-    def append_header(self, record: Record) -> None:
+    def append_header(self, record: Record, *, is_there: bool = False) -> None:
         """Write a record that says what others are of: first in a file that is empty, and in each that begins later.
 
+        is_there: the file has it already, so that it is written in those only that begin later.
         Several processes that begin a file at the same time each write theirs, one of them first. Raises as `append`.
         """
         try:
             told, is_redacted = self._scrubbed(fields_of(record))
             line = _encode(told)
             with self._writer.in_turn():
-                self._writer.write(line)
+                if not is_there:
+                    self._writer.write(line)
                 self._writer.header = line
         except BaseException:
             self._failed.add()
             raise
-        if is_redacted:
+        if is_redacted and not is_there:
             self._redacted.add()
 
     def append_numbered(

@@ -32,7 +32,7 @@ from agentkit_reporting.records.topics import DELTAS, Message, TopicPayload
 logger = logging.getLogger(__name__)
 
 TopicHandler: TypeAlias = Callable[[TopicPayload], object]
-"""Takes a payload; an async function is awaited on the dispatcher's own thread."""
+"""Takes a payload, whose `topic` says how it came; an async function is awaited on the dispatcher's own thread."""
 
 Waiter: TypeAlias = Callable[[Awaitable[object]], object]
 
@@ -125,7 +125,7 @@ class Subscribers:
         self.number = 0  # of the last message
         self.failed = 0  # messages on which a handler raised
         self._last: collections.deque[Message] = collections.deque(maxlen=self._kept)
-        self._routes: dict[tuple[str, str | None, bool], tuple[Subscription, ...]] = {}
+        self._routes: dict[tuple[str, bool], tuple[Subscription, ...]] = {}
         for subscription in self.all:
             subscription.since, subscription.backlog = 0, None
 
@@ -184,11 +184,11 @@ class Subscribers:
 
     def _reroute(self) -> None:
         self._routes = {}
-        self.wants_deltas = bool(self.route(DELTAS, None, is_observed=True))
+        self.wants_deltas = bool(self.route(DELTAS, is_observed=True))
 
-    def route(self, topic: str, beside: str | None, *, is_observed: bool) -> tuple[Subscription, ...]:
+    def route(self, topic: str, *, is_observed: bool) -> tuple[Subscription, ...]:
         """Return who wants a topic, in order of registration."""
-        key = (topic, beside, is_observed)
+        key = (topic, is_observed)
         route = self._routes.get(key)
         if route is None:
             with self.lock:
@@ -197,7 +197,7 @@ class Subscribers:
                 route = self._routes[key] = tuple(
                     subscription
                     for subscription in self.all
-                    if _is_wanted(subscription, topic, beside, is_observed=is_observed)
+                    if _is_wanted(subscription, topic, is_observed=is_observed)
                 )
         return route
 
@@ -208,13 +208,13 @@ class Subscribers:
         make: Callable[[], dict[str, JSON]],
         *,
         event: AgentEvent | None,
-        beside: str | None,
+        alias_of: str | None,
         keep: bool,
     ) -> Message:
         """Return a new message, kept for late subscribers; with the lock."""
         self.number = next(self._numbers)
         message = Message(
-            number=self.number, topic=topic, session_id=session_id, make=make, event=event, beside=beside
+            number=self.number, topic=topic, session_id=session_id, make=make, event=event, alias_of=alias_of
         )
         if keep:
             self._last.append(message)
@@ -243,7 +243,7 @@ class Subscribers:
         wait: awaits what an async handler returns, in the background; None on the emitter's thread.
         """
         interrupts: list[BaseException] = []
-        for subscription in self.route(message.topic, message.beside, is_observed=message.event is not None):
+        for subscription in self.route(message.topic, is_observed=message.event is not None):
             if subscription.in_background is (wait is None) or subscription.since >= message.number:
                 continue
             if subscription.backlog is not None:
@@ -283,6 +283,7 @@ class Subscribers:
                 message.make(),
                 topic=message.topic,
                 event=message.event,
+                alias_of=message.alias_of,
                 replayed=message.number <= subscription.since,
             )
             result: Any = subscription.handler(payload)
@@ -328,16 +329,12 @@ def is_sink(handler: object) -> bool:
     return has_account(handler) and all(callable(getattr(handler, step, None)) for step in ("flush", "close"))
 
 
-def _is_wanted(subscription: Subscription, topic: str, beside: str | None, *, is_observed: bool) -> bool:
-    return (
-        subscription.matches(topic)
-        and (subscription.observed or not is_observed)
-        and not (beside is not None and subscription.matches(beside))
-    )
+def _is_wanted(subscription: Subscription, topic: str, *, is_observed: bool) -> bool:
+    return subscription.matches(topic) and (subscription.observed or not is_observed)
 
 
 def _is_for(subscription: Subscription, message: Message) -> bool:
-    return _is_wanted(subscription, message.topic, message.beside, is_observed=message.event is not None)
+    return _is_wanted(subscription, message.topic, is_observed=message.event is not None)
 
 
 def _is_async(handler: object) -> bool:

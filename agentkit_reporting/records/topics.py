@@ -17,6 +17,9 @@ from agentkit_reporting.timestamps import utc_text
 DELTAS = "agent.content_delta"
 """The topic of streamed pieces, which cost nothing unless somebody subscribes to them."""
 
+TOOL_INVOKED, SESSION_COMPLETE = "agent.tool_invoked", "agent.session_complete"
+"""The aliases, under which events are told beside their own topic; see bridges.py."""
+
 
 _FIRST_S, _AFTER_S = (
     -62_135_596_800,
@@ -34,11 +37,13 @@ class PayloadError(ConfigurationError, ValueError):
 class TopicPayload(dict[str, JSON]):
     """What a handler is given: the payload, a copy of its own, and what it came as.
 
-    topic: under which. event: the event of an observed loop that it tells, None for what was emitted directly.
-    replayed: whether it was emitted before the handler subscribed.
+    topic: under which it was emitted, which is how the handler of a wildcard tells one from another. event: the event
+    of an observed loop that it tells, None for what was emitted directly. alias_of: the topic under which that event
+    is told as well, `agent.run_finished` for `agent.session_complete`; None for what is no alias. replayed: whether it
+    was emitted before the handler subscribed.
     """
 
-    __slots__ = ("event", "replayed", "topic")
+    __slots__ = ("alias_of", "event", "replayed", "topic")
 
     def __init__(
         self,
@@ -46,11 +51,13 @@ class TopicPayload(dict[str, JSON]):
         *,
         topic: str = "",
         event: AgentEvent | None = None,
+        alias_of: str | None = None,
         replayed: bool = False,
     ) -> None:
         super().__init__(payload)
         self.topic = topic
         self.event = event
+        self.alias_of = alias_of
         self.replayed = replayed
 
 
@@ -59,8 +66,8 @@ class Message:
     """One payload on its way.
 
     number: 1, 2, 3 … of its dispatcher. make: returns a new copy of the payload. event: that it tells, if any.
-    beside: the topic under which that event is told to those who do not ask for this one by name. has_failed:
-    whether a handler raised on it.
+    alias_of: the topic under which that event is told as well, None for its own. has_failed: whether a handler raised
+    on it.
     """
 
     number: int
@@ -68,7 +75,7 @@ class Message:
     session_id: str
     make: Callable[[], dict[str, JSON]]
     event: AgentEvent | None = None
-    beside: str | None = None
+    alias_of: str | None = None
     has_failed: bool = False
 
 
@@ -80,6 +87,11 @@ def checked_payload(payload: object, stamp: Clock | None) -> dict[str, JSON]:
     if not isinstance(payload, Mapping):
         raise PayloadError(f"payload {_short(payload)} refused; give a mapping with session_id and timestamp")
     session_id, timestamp = payload.get("session_id"), payload.get("timestamp")
+    if session_id is None and timestamp is None and stamp is None:
+        raise PayloadError(
+            'payload without session_id and timestamp refused; give {"session_id": …, "timestamp": …}, an id as text '
+            "and an aware datetime, its ISO text or unix seconds, or leave the time to EventDispatcher(stamp=True)"
+        )
     if not isinstance(session_id, str) or not session_id:
         raise PayloadError(
             f"payload with session_id={_short(session_id)} refused; give the session's id as text"

@@ -4,8 +4,9 @@ What fails in passing (no connection, a timeout, 408, 425, 429 and 5xx) is tried
 each time, and at least as long as the server's Retry-After says; everything else is given up at once. So a payload
 may arrive twice, where an answer was lost. The HTTP client is the standard library's: one POST after the other needs
 no pool, no HTTP/2 and no event loop, and a log shipper should not bring a client of its own that can break with
-another's. Of tenacity, which stamina stands on: stamina's switches and hooks are the process's, whose default prints
-each retry and counts it in the default registry of Prometheus, neither of which is for a library to do.
+another's. Secrets are masked before a body is made of a payload, as in all that leaves the process. Of tenacity,
+which stamina stands on: stamina's switches and hooks are the process's, whose default prints each retry and counts it
+in the default registry of Prometheus, neither of which is for a library to do.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from agentkit_loop.clock import Clock
-from agentkit_loop.errors import AgentKitError, ConfigurationError
+from agentkit_loop.errors import AgentKitError, ConfigurationError, RedactionError
 from agentkit_loop.events import AgentEvent, CustomEvent
 from agentkit_loop.observers import LoopObserver, is_unheard
-from agentkit_loop.values import JSON
-from agentkit_reporting.accounting import Account
+from agentkit_loop.values import JSON, clean_text, scrub_json
+from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.delivery import ThreadDelivery
 from agentkit_reporting.event_queue import Overflow, is_on_event_loop
 from agentkit_reporting.process_ends import watch
+from agentkit_reporting.records.bridges import told_payload
+from agentkit_reporting.records.topics import TopicPayload
 from agentkit_reporting.records.webhook_templates import WHOLE_PAYLOAD, WebhookTemplate
+from agentkit_reporting.redaction.redactor import Redaction, Redactor, redactor_of
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -46,6 +50,8 @@ _PASSING = frozenset({408, 425, 429})  # beside 5xx: answers that another attemp
 _MAX_PAUSE_S = 30.0
 _MAX_WAIT_S = 86_400.0  # a day: what waits longer was not meant
 _MAX_DIGITS = 9  # of a Retry-After; more are centuries
+_NAMES = ("session_id", "timestamp", "run_id", "turn_id", "request_id", "call_id", "seq")
+_LONGEST_NAME = 200  # characters of an id; what is longer names nothing
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 
 
@@ -72,6 +78,8 @@ class WebhookSink:
     on top. max_retry_after_s: the longest Retry-After that is honoured; a longer one counts as this. max_queue,
     overflow: how many payloads wait, and what happens beyond that: drop_newest, as the first of many alerts say how
     it began, drop_oldest or error. close_timeout_s: how long `flush` and `close` wait where nobody says.
+    redact: secrets are masked in each payload before the template is filled: True, the secret rules; rules of one's
+    own; a Redactor, not that of another sink; False, none. Ids and times stay, as does what the template itself says.
 
     No redirect is followed. Proxies of the environment are used, for loopback none. Needs the extra `webhook`.
     """
@@ -89,6 +97,7 @@ class WebhookSink:
         max_queue: int = 1_000,
         overflow: Overflow = "drop_newest",
         close_timeout_s: float = 10.0,
+        redact: Redaction = True,
         clock: Clock | None = None,
     ) -> None:
         if overflow not in ("drop_newest", "drop_oldest", "error"):
@@ -102,6 +111,8 @@ class WebhookSink:
         _check_time("backoff_s", backoff_s)
         _check_time("max_retry_after_s", max_retry_after_s)
         _check_time("close_timeout_s", close_timeout_s)
+        self.redactor: Redactor | None = redactor_of(redact)
+        """What scrubs each payload before the template is filled; None for none."""
         self._template = template if isinstance(template, WebhookTemplate) else WebhookTemplate(template)
         self._poster = _Poster(
             url,
@@ -122,9 +133,19 @@ class WebhookSink:
         return f"<WebhookSink {self._poster.host}>"
 
     def __call__(self, payload: Mapping[str, JSON]) -> None:
-        """Have a payload posted; returns at once. Raises IllegalMoveError after `close`."""
+        """Have a payload posted; returns at once.
+
+        Raises IllegalMoveError after `close`, RedactionError for what could not be scrubbed, which is not posted.
+        """
         topic = str(getattr(payload, "topic", ""))
-        body = self._template.filled(topic, payload)
+        try:
+            told = payload if self.redactor is None else _scrubbed(self.redactor, topic, payload)
+        except BaseException:
+            self._poster.withheld.add()
+            raise
+        if told is not payload and told != payload:
+            self._poster.redacted.add()
+        body = self._template.filled(topic, told)
         session_id = str(payload.get("session_id", ""))
         self._delivery.send(
             CustomEvent(session_id=session_id, seq=next(self._numbers), name=topic, data=body)
@@ -138,7 +159,7 @@ class WebhookSink:
     def account(self) -> Account:
         """Return what became of the payloads: delivered ones were answered with 2xx."""
         queue, failed = self._delivery.queue, self._poster.failed
-        (received, dropped, done), refused = queue.counts(), queue.refused
+        (received, dropped, done), refused = queue.counts(), queue.refused + self._poster.withheld.value
         return Account(
             name="WebhookSink",
             received=received + refused,
@@ -146,6 +167,7 @@ class WebhookSink:
             dropped=dropped,
             failed=failed + refused,
             pending=received - dropped - done,
+            redacted=self._poster.redacted.value,
         )
 
     def flush(self, timeout_s: float | None = None) -> bool:
@@ -162,7 +184,7 @@ class WebhookSink:
         in_time = self._delivery.close(self._close_timeout_s if timeout_s is None else timeout_s)
         if not in_time and not is_on_event_loop():
             self._poster.cut.set()
-            self._delivery.queue.abandon()
+            self._delivery.queue.abandon("they could not be delivered before the end")
         return self.account().is_complete
 
     def __enter__(self) -> Self:
@@ -218,6 +240,7 @@ class _Poster(LoopObserver):
     def begin_anew(self) -> None:
         """Count nothing: at first, and in a forked child."""
         self.failed = 0
+        self.withheld, self.redacted = Tally(), Tally()  # payloads not scrubbed; those with something masked
         self.cut = threading.Event()
 
     def handle_event(self, event: AgentEvent) -> None:
@@ -293,6 +316,42 @@ class _Poster(LoopObserver):
             return (moment - self._clock.now()).total_seconds()
         except (ValueError, TypeError, OverflowError):
             return None
+
+
+def _scrubbed(redactor: Redactor, topic: str, payload: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return a payload without its secrets; raises RedactionError.
+
+    What tells an event is scrubbed as that event is in a log: a secret may come in pieces, one in each payload.
+    """
+    given = {clean_text(str(name)): scrub_json(value) for name, value in payload.items()}
+    event = payload.event if isinstance(payload, TopicPayload) else None
+    before = None if event is None else told_payload(topic, event)
+    if event is None or before is None:
+        return _masked(redactor, given)
+    after = told_payload(topic, redactor.event(event)) or {}
+    own = {name: value for name, value in given.items() if name not in before or before[name] != value}
+    missing = before.keys() - given.keys()
+    told = {**after, **_masked(redactor, own)}
+    return {name: value for name, value in told.items() if name not in missing}
+
+
+def _masked(redactor: Redactor, payload: dict[str, JSON]) -> dict[str, JSON]:
+    """Return a payload's values without their secrets; ids and times name things and stay."""
+    try:
+        told: Any = redactor.value(payload)
+    except Exception as error:  # noqa: BLE001 - a pattern of the host's, a value nested too deeply
+        kind = type(error).__name__
+    else:
+        names = {name: payload[name] for name in _NAMES if name in payload and _names(payload[name])}
+        return {**told, **names}
+    # Here, and not above: the error's own text, which may quote the secret, is not to hang on ours.
+    raise RedactionError(
+        f"payload withheld because scrubbing it raised {kind}; mend the rules, or post it with redact=False"
+    )
+
+
+def _names(value: JSON) -> bool:
+    return isinstance(value, (int, float)) or (isinstance(value, str) and len(value) <= _LONGEST_NAME)
 
 
 def _is_passing(error: BaseException) -> bool:

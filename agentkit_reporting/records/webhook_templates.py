@@ -2,8 +2,9 @@
 
 A string that is a placeholder and nothing else becomes the value itself, of whatever kind; inside other text it
 becomes text. The body is encoded after that, so that no value can leave its place. `${a.b}` looks into objects;
-`${topic}`, `${payload}` (all of it) and `${time}` (the timestamp as ISO text, UTC) are always there; what is not there
-is null, in text a `?`; `$$` is a dollar.
+`${topic}`, `${payload}` (all of it), `${time}` (the timestamp as ISO text, UTC) and `${how_it_ended}` are always there;
+what is not there is null, in text a `?`; `$$` is a dollar. `${how_it_ended}` is `: completed, 0.2 USD, 12.3 s` of
+`agent.session_complete`, and empty of any other topic.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.values import JSON, compact_json, to_json
-from agentkit_reporting.records.topics import time_text
+from agentkit_reporting.records.topics import SESSION_COMPLETE, time_text
 
 PAGERDUTY_URL = "https://events.pagerduty.com/v2/enqueue"
 """Where PagerDuty takes events of its Events API v2."""
@@ -78,7 +79,12 @@ class WebhookTemplate:
     def filled(self, topic: str, payload: Mapping[str, JSON]) -> bytes:
         """Return the body for a payload, as UTF-8."""
         plain = dict(payload)
-        always = {"topic": topic, "payload": plain, "time": time_text(plain.get("timestamp"))}
+        always: dict[str, JSON] = {
+            "topic": topic,
+            "payload": plain,
+            "time": time_text(plain.get("timestamp")),
+            "how_it_ended": _how_it_ended(plain) if topic == SESSION_COMPLETE else "",
+        }
         try:
             return msgspec.json.encode(self._fill(self._body, {**plain, **always}))
         except (TypeError, ValueError, UnicodeError):  # a payload that did not come from a dispatcher
@@ -119,6 +125,24 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def _how_it_ended(payload: Mapping[str, JSON]) -> str:
+    """Return outcome, cost and duration of a run as far as its payload says them, after a colon; else nothing."""
+    facts: list[str] = []
+    if isinstance(outcome := payload.get("outcome"), str):
+        facts.append(outcome)
+    costs, cost, currency = (payload.get(name) for name in ("costs", "cost", "currency"))
+    if isinstance(costs, dict) and costs:
+        facts.append(" + ".join(f"{amount} {name}" for name, amount in costs.items()))
+    elif cost is not None:
+        facts.append(f"cost {cost}" if currency is None else f"{cost} {currency}")
+    elif "cost" in payload:
+        facts.append("cost unknown")
+    took_ms = payload.get("duration_ms")
+    if isinstance(took_ms, (int, float)) and not isinstance(took_ms, bool):
+        facts.append(f"{took_ms / 1e3:.1f} s")
+    return f": {', '.join(facts)}" if facts else ""
+
+
 def _shortened(payload: Any, most: int) -> JSON:
     """Return a payload of at most so many bytes of JSON, with its names and the beginnings of its values."""
     if len(msgspec.json.encode(payload)) <= most:
@@ -142,9 +166,10 @@ WHOLE_PAYLOAD = WebhookTemplate({"topic": "${topic}", "payload": "${payload}"})
 """The template where none is given."""
 
 
-def slack_template(text: str = "*${topic}* in session ${session_id}") -> WebhookTemplate:
+def slack_template(text: str = "*${topic}* in session ${session_id}${how_it_ended}") -> WebhookTemplate:
     """Return the body of a Slack message, for an incoming webhook.
 
+    text: by default the topic and the session, and of a run that is over its outcome, cost and duration.
     What is filled in names, calls and hides nobody: it is escaped as Slack asks. Slack makes links of addresses in it,
     but fetches none of them for a preview, which would tell their server what stands in them.
     """
@@ -155,7 +180,7 @@ def slack_template(text: str = "*${topic}* in session ${session_id}") -> Webhook
 def pagerduty_template(
     routing_key: str,
     *,
-    summary: str = "${topic} in session ${session_id}",
+    summary: str = "${topic} in session ${session_id}${how_it_ended}",
     severity: str = "error",
     dedup_key: str = "agentkit:${session_id}",
 ) -> WebhookTemplate:

@@ -90,9 +90,13 @@ def test_a_first_context_is_its_own_root_and_children_name_their_parent() -> Non
     root = RunContext.start({"phase": 1, "tier": "small"})
     child = root.child({"phase": 2})
     grandchild = child.child()
-    assert (root.parent_id, root.root_id, root.depth) == (None, root.run_id, 0)
-    assert (child.parent_id, child.root_id, child.depth) == (root.run_id, root.run_id, 1)
-    assert (grandchild.parent_id, grandchild.root_id, grandchild.depth) == (child.run_id, root.run_id, 2)
+    assert (root.parent_run_id, root.root_run_id, root.depth) == (None, root.run_id, 0)
+    assert (child.parent_run_id, child.root_run_id, child.depth) == (root.run_id, root.run_id, 1)
+    assert (grandchild.parent_run_id, grandchild.root_run_id, grandchild.depth) == (
+        child.run_id,
+        root.run_id,
+        2,
+    )
     assert str(root.run_id) < child.run_id < grandchild.run_id
     assert grandchild.metadata == {"phase": 2, "tier": "small"}
 
@@ -182,7 +186,7 @@ def test_a_coroutine_function_is_bound_as_well_and_a_generator_function_is_refus
 
 @pytest.mark.parametrize("bad", ["", "run 1", "a\nb", "x" * 129, "-run", "ünder", 7, "run;root=1"])
 def test_an_id_from_elsewhere_is_checked(bad: object) -> None:
-    assert RunContext.start(run_id="run-abc123").root_id == "run-abc123"
+    assert RunContext.start(run_id="run-abc123").root_run_id == "run-abc123"
     with pytest.raises(ConfigurationError, match=r"run_id=.* refused"):
         RunContext.start(run_id=bad)  # type: ignore[arg-type] # the point
 
@@ -195,7 +199,7 @@ def test_a_process_goes_on_as_a_child_through_its_environment() -> None:
     code = (
         "from agentkit_loop import RunContext\n"
         "found = RunContext.from_environ()\n"
-        "print(found.parent_id, found.root_id, found.depth, found.run_id)"
+        "print(found.parent_run_id, found.root_run_id, found.depth, found.run_id)"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code],
@@ -204,7 +208,7 @@ def test_a_process_goes_on_as_a_child_through_its_environment() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": str(PROJECT), **context.environ()},
     ).stdout.split()
-    assert printed[:3] == [context.run_id, context.root_id, "2"]
+    assert printed[:3] == [context.run_id, context.root_run_id, "2"]
     assert printed[3] > context.run_id
 
 
@@ -226,7 +230,7 @@ def test_a_header_is_found_in_any_case_as_text_and_as_bytes() -> None:
     ):
         found = RunContext.from_headers(headers)
         assert found is not None
-        assert (found.parent_id, found.root_id, found.depth) == (context.run_id, context.run_id, 1)
+        assert (found.parent_run_id, found.root_run_id, found.depth) == (context.run_id, context.run_id, 1)
 
 
 BAD = (
@@ -280,7 +284,11 @@ def test_every_context_goes_through_its_carrier(depth: int) -> None:
     assert len(value) <= LONGEST_CARRIER
     for found in (RunContext.from_environ(context.environ()), RunContext.from_headers(context.headers())):
         assert found is not None
-        assert (found.parent_id, found.root_id, found.depth) == (context.run_id, context.root_id, depth + 1)
+        assert (found.parent_run_id, found.root_run_id, found.depth) == (
+            context.run_id,
+            context.root_run_id,
+            depth + 1,
+        )
 
 
 def test_the_longest_ids_fit_into_a_header() -> None:
@@ -340,7 +348,7 @@ def test_entries_of_structlog_say_the_run() -> None:
     first, second, third = capture.entries
     assert (first["run_id"], first["root_run_id"]) == (root.run_id, root.run_id)
     assert "parent_run_id" not in first
-    assert (second["run_id"], second["parent_run_id"]) == ("own", child.parent_id)
+    assert (second["run_id"], second["parent_run_id"]) == ("own", child.parent_run_id)
     assert "run_id" not in third
 
 
@@ -431,3 +439,53 @@ def test_a_copy_in_another_process_gives_its_runs_ids_of_their_own() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(_joined, (context,))
     assert there != context.run_id == _joined(context)
+
+
+def _printed(code: str, **variables: str) -> list[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **variables},
+    ).stdout.split()
+
+
+def test_a_process_that_was_started_under_a_context_is_in_a_child_of_it_by_itself() -> None:
+    context = RunContext.start().child()
+    code = (
+        "import threading\n"
+        "from agentkit_loop import RunContext\n"
+        "found = RunContext.current()\n"
+        "print(found.parent_run_id, found.root_run_id, found.depth)\n"
+        "run_id, told = RunContext.join({})\n"
+        "print(run_id == found.run_id, told['run_context']['parent_run_id'])\n"
+        "print(RunContext.join({})[1]['run_context']['parent_run_id'] == run_id)\n"
+        "elsewhere = []\n"
+        "thread = threading.Thread(target=lambda: elsewhere.append(RunContext.current() is found))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "with RunContext.start() as own:\n"
+        "    print(RunContext.current() is own, own.depth, *elsewhere)\n"
+        "print(RunContext.current() is found)"
+    )
+    assert _printed(code, **context.environ()) == [
+        *(context.run_id, context.root_run_id, "2"),
+        *("True", context.run_id),
+        "True",
+        *("True", "0", "True"),
+        "True",
+    ]
+
+
+def test_a_process_whose_variable_is_no_context_is_in_none_also_where_a_filter_asks() -> None:
+    code = (
+        "import logging, sys\n"
+        "from agentkit_loop import RunContext, RunContextFilter\n"
+        "handler = logging.StreamHandler(sys.stdout)\n"
+        "handler.addFilter(RunContextFilter())\n"
+        "handler.setFormatter(logging.Formatter('%(levelname)s:%(run_id)s'))\n"
+        "logging.getLogger().addHandler(handler)\n"
+        "print(RunContext.current(), RunContext.current())"
+    )
+    assert _printed(code, **{RUN_CONTEXT_VARIABLE: "none"}) == ["WARNING:None", "None", "None"]

@@ -334,3 +334,22 @@ def test_dispatch_in_front_and_behind_give_the_same(patterns: list[str], topics:
         return got
 
     assert told(background=False) == told(background=True)
+
+
+def test_a_payload_that_lacks_both_is_told_both_and_how() -> None:
+    with pytest.raises(PayloadError) as refused:
+        EventDispatcher().emit("my.thing", {"a": 1})
+    said = str(refused.value)
+    assert '{"session_id": …, "timestamp": …}' in said
+    assert "stamp=True" in said
+    with pytest.raises(PayloadError, match="session_id=None"):
+        EventDispatcher(stamp=True).emit("my.thing", {"a": 1})
+
+
+def test_the_handler_of_a_wildcard_learns_the_topic_from_the_payload() -> None:
+    got: list[tuple[str, Any]] = []
+    dispatcher = EventDispatcher()
+    dispatcher.subscribe("a.*", lambda given: got.append((given.topic, given.alias_of)))
+    dispatcher.emit("a.b", payload())
+    dispatcher.emit("a.c", payload())
+    assert got == [("a.b", None), ("a.c", None)]

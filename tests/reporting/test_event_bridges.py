@@ -71,7 +71,8 @@ def test_every_event_of_a_run_is_a_topic_in_order() -> None:
     got: list[TopicPayload] = []
     dispatcher.subscribe("agent.**", got.append)
     agent_of(recorder, dispatcher).run("go")
-    assert [(each.topic, each["seq"], each.event) for each in got] == [
+    own = [each for each in got if each.alias_of is None]
+    assert [(each.topic, each["seq"], each.event) for each in own] == [
         (f"agent.{event.type}", event.seq, event) for event in recorder.events
     ]
     requested = next(each for each in got if each.topic == "agent.tool_call_requested")
@@ -80,7 +81,7 @@ def test_every_event_of_a_run_is_a_topic_in_order() -> None:
     assert dispatcher.account().is_complete
 
 
-def test_the_seeds_names_are_aliases_for_those_who_ask_for_them() -> None:
+def test_the_seeds_names_are_aliases_with_payloads_of_their_own() -> None:
     dispatcher = EventDispatcher()
     invoked: list[TopicPayload] = []
     dispatcher.subscribe("agent.tool_invoked", invoked.append)
@@ -93,12 +94,19 @@ def test_the_seeds_names_are_aliases_for_those_who_ask_for_them() -> None:
     assert (end["costs"], end["steps"], end["turns"]) == ({"USD": "0.2"}, 1, 2)
 
 
-def test_a_wildcard_that_names_the_event_gets_it_once() -> None:
-    dispatcher, topics = EventDispatcher(), []
-    dispatcher.subscribe("agent.*", lambda given: topics.append(given.topic))
+@pytest.mark.parametrize("pattern", ["agent.*", "agent.**", "**"])
+def test_a_wildcard_gets_an_alias_right_after_the_event_and_is_told_of_what(pattern: str) -> None:
+    dispatcher = EventDispatcher()
+    got: list[TopicPayload] = []
+    dispatcher.subscribe(pattern, got.append)
     agent_of(dispatcher).run("go")
-    assert "agent.tool_call_requested" in topics
-    assert not {"agent.tool_invoked", "agent.session_complete"} & set(topics)
+    aliases = [number for number, each in enumerate(got) if each.alias_of is not None]
+    assert [got[number].topic for number in aliases] == ["agent.tool_invoked", "agent.session_complete"]
+    for number in aliases:
+        event, alias = got[number - 1 : number + 1]
+        assert alias.alias_of == alias["alias_of"] == event.topic
+        assert (event.event, event.alias_of) == (alias.event, None)
+        assert "alias_of" not in event
 
 
 def test_a_failed_run_is_complete_too() -> None:

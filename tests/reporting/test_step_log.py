@@ -13,10 +13,12 @@ import pytest
 
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError, LogError
+from agentkit_loop.events import ModelRequestFinished
 from agentkit_loop.testing import EventRecorder, VirtualClock
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.segments import segments_of
-from agentkit_reporting.records.step_log import LlmCallStep, StepLog
+from agentkit_reporting.records.reading import read_records
+from agentkit_reporting.records.step_log import LlmCallStep, RunSteps, StepLog
 from agentkit_reporting.redaction.redactor import Redactor
 
 KEY = "sk-ant-api03-" + "a1B2" * 22 + "-AA"
@@ -332,3 +334,80 @@ def test_the_log_of_this_module_is_quiet(caplog: pytest.LogCaptureFixture, tmp_p
     with StepLog(os.fspath(tmp_path / "steps.jsonl"), "r") as log:
         log.record_tool_call("t")
     assert not caplog.records
+
+
+def test_where_nobody_said_why_an_answer_ended_the_record_says_nothing() -> None:
+    log = StepLog(None, "r")
+    emitter = EventEmitter([log])
+    emitter.emit(ModelRequestFinished(request_id="q", finish_reason="unknown", duration_ms=1.0))
+    (step,) = log.steps
+    assert isinstance(step, LlmCallStep)
+    assert step.stop_reason is None
+    assert log.summarize().stop_reasons == {}
+
+
+def test_tokens_that_nobody_told_are_unknown_in_the_figures_and_not_zero() -> None:
+    log = StepLog(None, "r")
+    log.record_tool_call("t")
+    assert log.summarize().output_tokens == 0
+    log.record_llm_call("m", input_tokens=1)
+    summary = log.summarize()
+    assert (summary.input_tokens, summary.output_tokens, summary.total_tokens) == (1, None, 1)
+    log.record_llm_call("m", output_tokens=2)
+    assert log.summarize().output_tokens == 2
+
+
+def test_a_log_that_goes_on_with_a_run_adds_no_empty_header(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    with StepLog(path, "r", metadata={"n": 1}) as log, StepLog(path, "other") as other:
+        for _ in range(3):
+            log.record_tool_call("t")
+        other.record_tool_call("t")
+    with StepLog(path, "r") as again:
+        again.record_tool_call("t")
+        assert again.summarize().total_steps == 1
+        assert [step.step for step in again.steps] == [4]
+        assert again.account().received == 1
+    with StepLog(path, "r", metadata={"n": 2}) as told:
+        told.record_tool_call("t")
+    assert [each["metadata"] for each in lines(path) if each["type"] == "header"] == [{"n": 1}, {}, {"n": 2}]
+    read = StepLog.read(path, "r")
+    assert (read.summarize().total_steps, read.metadata) == (5, {"n": 1})
+
+
+def test_the_segments_of_a_log_that_goes_on_begin_with_the_runs_header(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    with StepLog(path, "r", metadata={"n": 1}) as log:
+        log.record_tool_call("t")
+    with StepLog(path, "r", rotation=Rotation(max_bytes=1_000, compress=None)) as again:
+        for number in range(20):
+            again.record_tool_call("t", {"number": number})
+    files = [*(each.path for each in segments_of(path)), path]
+    assert len(files) > 2
+    assert all(lines(each)[0]["metadata"] == {"n": 1} for each in files)
+    assert len(StepLog.read(path).headers) == 1
+
+
+def test_what_is_no_filter_is_refused_with_those_that_are() -> None:
+    log = StepLog(None, "r")
+    log.record_tool_call("t")
+    for refuses in (log.filter, RunSteps(log.headers, log.steps).filter):
+        with pytest.raises(
+            ConfigurationError, match=r"^nosuch= refused because it is no filter; use \[.*'tool'"
+        ):
+            refuses(nosuch=1)
+
+
+def test_what_was_read_is_shown_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    with StepLog(path, "r") as log:
+        log.record_tool_call("t")
+    with path.open("a") as file:
+        file.write("no record\n")
+    assert repr(StepLog.read(path)) == "<RunSteps of 1 run: 1 step, 1 bad line>"
+    assert repr(RunSteps((), ())) == "<RunSteps of 0 runs: 0 steps>"
+    with read_records(path) as reader:
+        assert repr(reader).startswith("<RecordReader of '")
+        assert "bad" not in repr(reader)
+        list(reader)
+        assert repr(reader).endswith("steps.jsonl', 1 bad line so far>")
