@@ -49,7 +49,6 @@ class AllViews:
         self.dispatcher = EventDispatcher()
         self.topics: list[tuple[str, dict[str, Any]]] = []
         self.dispatcher.subscribe("agent.**", self._note)
-        self.dispatcher.subscribe("agent.session_complete", self._note)
         self.scraped = PrometheusMetrics()
         self.dispatcher.subscribe("agent.**", self.scraped)
         self.costs, self.report = CostLedger(), RunReport()
