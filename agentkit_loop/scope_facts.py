@@ -11,6 +11,7 @@ from agentkit_loop.events import AgentEvent, CustomEvent
 from agentkit_loop.scope_calls import ToolCallScope
 from agentkit_loop.scope_records import check_facts
 from agentkit_loop.scope_requests import ModelCallScope
+from agentkit_loop.sdk_values import answer_of
 from agentkit_loop.state import LoopState
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import clean_text
@@ -60,10 +61,10 @@ class RunFacts(abc.ABC):
         """
         check_facts(usage, cost, error, duration_ms)
         with self.told_together():
-            found = response.get("id") if isinstance(response, Mapping) else getattr(response, "id", None)
-            if self.was_told(found):
+            answer = {} if response is None else answer_of(response)
+            if self.was_told(answer.get("id")):
                 return
-            asked = model or getattr(response, "model", None)
+            asked = model or answer.get("model")
             with self.model_call(None if asked is None else clean_text(str(asked))) as call:
                 call.note_duration(duration_ms)
                 call.end(response, error, usage=usage, stop_reason=stop_reason, cost=cost)

@@ -64,7 +64,7 @@ def answer_events(message: object) -> Iterator[dict[str, Any]]:
 
     Raises ConfigurationError for anything else.
     """
-    whole = _message(message)
+    whole = answer_of(message)
     blocks = whole["content"] or ()
     usage = whole.get("usage")
     yield {"type": "message_start", "message": {**whole, "content": [], "usage": usage}}
@@ -76,7 +76,8 @@ def answer_events(message: object) -> Iterator[dict[str, Any]]:
     yield {"type": "message_stop"}
 
 
-def _message(given: object) -> dict[str, Any]:
+def answer_of(given: object) -> dict[str, Any]:
+    """Return an answer that came whole as a dict of its shape; raises ConfigurationError for anything else."""
     is_raw = hasattr(given, "http_response") and not inspect.iscoroutinefunction(
         getattr(given, "parse", None)
     )
@@ -87,8 +88,8 @@ def _message(given: object) -> dict[str, Any]:
         whole = {}
     if not isinstance(whole.get("content", ""), (list, tuple, NoneType)):
         raise ConfigurationError(
-            f"{safe_repr(given)} refused because it has no content; give the SDK's Message, or read its stream "
-            "through call.stream(…)"
+            f"{safe_repr(given)} refused because it has no content; give the SDK's Message, its stream to "
+            "call.stream(…), or tell its usage alone"
         )
     return whole
 

@@ -424,3 +424,12 @@ def test_a_check_that_is_printed_says_how_many_rules_are_broken(tmp_path: Path) 
     found = check_log(path)
     assert found.fault_count
     assert str(found).startswith(f"{found.fault_count} fault")
+
+
+def test_what_is_no_answer_is_refused_before_anything_is_told() -> None:
+    recorder = EventRecorder()
+    with EventEmitter([recorder]).run(prices=None) as run:
+        with pytest.raises(ConfigurationError, match="or tell its usage alone"):
+            run.record_model_call({"model": "m", "usage": {"input_tokens": 3}})
+        assert [event.type for event in recorder.events] == ["run_started"]
+    assert faults(recorder.events) == []
