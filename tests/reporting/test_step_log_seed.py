@@ -172,8 +172,10 @@ def replies(*queries: str) -> list[Reply]:
 
 def test_the_seeds_agent_logs_its_run_and_the_summary_goes_to_a_logger_as_it_is(tmp_path: Path) -> None:
     logger = ListLogger()
-    with MessagesServer(replies("north", "south")) as server:
-        client = anthropic.Anthropic(base_url=server.base_url, api_key="sk-any", max_retries=0)
+    with (
+        MessagesServer(replies("north", "south")) as server,
+        anthropic.Anthropic(base_url=server.base_url, api_key="sk-any", max_retries=0) as client,
+    ):
         assert asyncio.run(run_agent("Where?", tmp_path, client, logger)) == "It is there."
     found = steps_in(tmp_path / "logs" / "run-1.jsonl")
     assert [each["type"] for each in found] == ["llm_call", "tool_call", "llm_call", "tool_call", "llm_call"]
@@ -203,10 +205,12 @@ def test_the_seeds_agent_logs_its_run_and_the_summary_goes_to_a_logger_as_it_is(
 
 
 def test_the_seeds_agent_logs_the_error_that_ends_it(tmp_path: Path) -> None:
-    with MessagesServer(replies("nothing")) as server:
-        client = anthropic.Anthropic(base_url=server.base_url, api_key="sk-any", max_retries=0)
-        with pytest.raises(LookupError):
-            asyncio.run(run_agent("Where?", tmp_path, client, ListLogger()))
+    with (
+        MessagesServer(replies("nothing")) as server,
+        anthropic.Anthropic(base_url=server.base_url, api_key="sk-any", max_retries=0) as client,
+        pytest.raises(LookupError),
+    ):
+        asyncio.run(run_agent("Where?", tmp_path, client, ListLogger()))
     read = StepLog.read(tmp_path / "logs" / "run-1.jsonl")
     (failed,) = read.filter(errors=True)
     assert isinstance(failed, ToolCallStep)
