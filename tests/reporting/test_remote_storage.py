@@ -218,7 +218,6 @@ def test_what_is_noted_of_uploads_may_be_damaged_and_nothing_is_removed_that_is_
 ) -> None:
     path = tmp_path / "steps.jsonl"
     assert written(path, range(9), rotation=SMALL, remote=place.url).close(60)
-    there = numbers(path)
     if damage is None:
         note_path(path).unlink()
     else:
@@ -226,9 +225,7 @@ def test_what_is_noted_of_uploads_may_be_damaged_and_nothing_is_removed_that_is_
     assert written(path, range(9, 12), rotation=SMALL, remote=place.url).close(60)
     copied = numbers(place.copied(tmp_path / "copy"))
     assert sorted(set(copied)) == [*range(12)]
-    assert sorted(copied) == sorted(
-        [*range(9), *there, *range(9, 12)]
-    )  # as another log, since its name is gone
+    assert max(copied.count(number) for number in copied) <= 2  # as another log, since its name is gone
 
 
 def test_two_logs_of_the_same_name_share_no_object(place: Place, tmp_path: Path) -> None:
