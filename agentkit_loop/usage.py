@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import decimal
 import traceback
 from decimal import Decimal
 from typing import Any
@@ -100,6 +101,10 @@ def child_costs(usage: Usage) -> dict[str, Decimal]:
             costs[currency] = amount
     return costs
 
+
+EXACT_SUMS = decimal.Context(prec=200)
+"""Adds amounts that `can_be_added`, whatever context the host has set; wide enough that taking back what was added
+leaves exactly what was there before."""
 
 _MOST = Decimal(10) ** 30  # no request costs as much
 

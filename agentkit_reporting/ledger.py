@@ -7,7 +7,6 @@ component and priced again by another table. A later report of a request replace
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import ClassVar
@@ -20,7 +19,7 @@ from agentkit_loop.events import AgentEvent, RunStarted, UsageUpdated
 from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.pricing import Pricing, billed
-from agentkit_loop.usage import Cost, Usage, can_be_added
+from agentkit_loop.usage import EXACT_SUMS, Cost, Usage, can_be_added
 from agentkit_loop.values import JSON
 
 DIMENSIONS = ("model", "agent", "session", "run", "turn", "request", "day", "source")
@@ -31,7 +30,6 @@ Turns and requests are numbered anew in every session, so that their values are 
 """
 
 _METADATA = "metadata."
-_EXACT = decimal.Context(prec=200)
 
 
 @attrs.frozen(kw_only=True)
@@ -99,7 +97,7 @@ class CostComponent:
     def join(self, other: CostComponent) -> None:
         """Add the same component of other requests."""
         self.count += other.count
-        self.amount = _EXACT.add(self.amount, other.amount)
+        self.amount = EXACT_SUMS.add(self.amount, other.amount)
         if self.rate is None:
             self.rate = other.rate
         self.several_rates |= other.several_rates or other.rate not in {None, self.rate}
@@ -135,14 +133,14 @@ class LedgerGroup:
         if cost is None:
             self.unpriced += 1
             return
-        self.costs[cost.currency] = _EXACT.add(self.costs.get(cost.currency, Decimal(0)), cost.amount)
+        self.costs[cost.currency] = EXACT_SUMS.add(self.costs.get(cost.currency, Decimal(0)), cost.amount)
         self.sources[cost.source] = self.sources.get(cost.source, 0) + 1
         self.priced_on.add(cost.priced_at.astimezone(dt.UTC).date().isoformat())
         counts = billed(entry.model, entry.usage)
         components = self.components.setdefault(cost.currency, {})
         for name, amount in cost.components.items():
             count = counts.get(name, 0)
-            rate = _EXACT.divide(amount, Decimal(count)) if count else None
+            rate = EXACT_SUMS.divide(amount, Decimal(count)) if count else None
             components.setdefault(name, CostComponent()).join(
                 CostComponent(count=count, amount=amount, rate=rate)
             )
@@ -155,7 +153,7 @@ class LedgerGroup:
         self.provisional += other.provisional
         self.priced_on |= other.priced_on
         for currency, amount in other.costs.items():
-            self.costs[currency] = _EXACT.add(self.costs.get(currency, Decimal(0)), amount)
+            self.costs[currency] = EXACT_SUMS.add(self.costs.get(currency, Decimal(0)), amount)
         for source, requests in other.sources.items():
             self.sources[source] = self.sources.get(source, 0) + requests
         for currency, components in other.components.items():

@@ -7,7 +7,6 @@ is unknown (None), not zero; each currency is a total of its own.
 
 from __future__ import annotations
 
-import decimal
 import operator
 import sys
 from collections import defaultdict
@@ -21,7 +20,7 @@ import msgspec
 from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
 from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
-from agentkit_loop.usage import Usage, can_be_added
+from agentkit_loop.usage import EXACT_SUMS, Usage, can_be_added
 from agentkit_reporting.terminal import aligned, one_line
 
 _COUNTS = (
@@ -36,8 +35,6 @@ _COUNTS = (
 _counts_of = operator.attrgetter(*_COUNTS)
 _ZERO = Decimal(0)
 
-# Wide enough that taking back what was added leaves exactly what was there before.
-_EXACT = decimal.Context(prec=200)
 
 _LARGE = Decimal(10) ** 12  # beyond this an amount is written with an exponent, not with all its digits
 _SMALL = Decimal("0.0001")
@@ -62,7 +59,7 @@ class UsageTotals:
         """Add the totals of other requests."""
         costs = dict(self.costs)
         for currency, amount in other.costs.items():
-            costs[currency] = _EXACT.add(costs.get(currency, Decimal(0)), amount)
+            costs[currency] = EXACT_SUMS.add(costs.get(currency, Decimal(0)), amount)
         return UsageTotals(
             usage=self.usage + other.usage,
             costs=costs,
@@ -226,7 +223,7 @@ class _Change:
                 self.counts.append((place, (is_now or 0) - (was or 0), told))
         self.amounts: list[tuple[str, Decimal, int]] = []  # currency, the difference, how many were priced
         if old.currency is not None and old.amount is not None:
-            self.amounts.append((old.currency, _EXACT.minus(old.amount), -1))
+            self.amounts.append((old.currency, EXACT_SUMS.minus(old.amount), -1))
         if new.currency is not None and new.amount is not None:
             self.amounts.append((new.currency, new.amount, 1))
 
@@ -266,7 +263,7 @@ class _Sum:
         for currency, more, priced in change.amounts:
             amount, known = self.amounts.get(currency, (_ZERO, 0))
             if known + priced:
-                self.amounts[currency] = (_EXACT.add(amount, more), known + priced)
+                self.amounts[currency] = (EXACT_SUMS.add(amount, more), known + priced)
             else:
                 del self.amounts[currency]
 

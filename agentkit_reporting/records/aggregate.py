@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ import attrs
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.usage import EXACT_SUMS
 from agentkit_reporting.records.invocation_metric import (
     INFRASTRUCTURE_ERRORS,
     INTERRUPTED,
@@ -29,7 +29,6 @@ DEFAULT_BUCKET_MS = 60_000
 MOST_OF_ITSELF = 1_440
 """Buckets that the width by default makes at most: a day of minutes."""
 
-_EXACT = decimal.Context(prec=200)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -227,7 +226,7 @@ def _cost(metrics: Iterable[InvocationMetric]) -> Decimal:
     total = Decimal(0)
     for metric in metrics:
         if metric.cost is not None:
-            total = _EXACT.add(total, metric.cost)
+            total = EXACT_SUMS.add(total, metric.cost)
     return total
 
 

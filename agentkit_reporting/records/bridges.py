@@ -19,7 +19,6 @@ observed loop is never forwarded, since a log has that already: nothing echoes b
 
 from __future__ import annotations
 
-import decimal
 import functools
 import threading
 from decimal import Decimal
@@ -39,6 +38,7 @@ from agentkit_loop.events import (
     TurnStarted,
     UsageUpdated,
 )
+from agentkit_loop.usage import EXACT_SUMS
 from agentkit_loop.values import JSON, copy_json
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.records.patterns import is_topic
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 TOPIC_EVENT = "topic"
 """The name of the CustomEvent that a forwarded topic becomes; its data is `{topic, payload}`."""
 
-_EXACT = decimal.Context(prec=200)
 _BEGINNINGS = (RunStarted, TurnStarted, ModelRequestStarted, UsageUpdated)  # a log may begin in a run
 _HEADER = ("session_id", "run_id", "turn_id", "seq", "type")
 
@@ -136,7 +135,7 @@ class _RunSoFar:
         for request in settled:
             if request.cost is not None:
                 before = self.costs.get(request.cost.currency, Decimal(0))
-                self.costs[request.cost.currency] = _EXACT.add(before, request.cost.amount)
+                self.costs[request.cost.currency] = EXACT_SUMS.add(before, request.cost.amount)
 
 
 class CompletedRuns:

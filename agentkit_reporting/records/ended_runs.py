@@ -25,7 +25,6 @@ began as long before its end as it lasted.
 from __future__ import annotations
 
 import datetime as dt
-import decimal
 from collections.abc import Hashable, Iterator
 from decimal import Decimal
 from typing import Any
@@ -49,7 +48,7 @@ from agentkit_loop.events import (
     TurnFinished,
     UsageUpdated,
 )
-from agentkit_loop.usage import Usage, can_be_added
+from agentkit_loop.usage import EXACT_SUMS, Usage, can_be_added
 from agentkit_loop.values import JSON
 from agentkit_reporting.ledger import LedgerEntry
 from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, INTERRUPTED, InvocationMetric
@@ -79,7 +78,6 @@ _UNDONE = frozenset(
     {"error", "limit", "max_tokens", "refusal", "cancelled", "context_window_exceeded"}
 )  # finish reasons
 _PROCESS_ENDED = "ProcessEnded"  # the type of the error by which a resume closes a run
-_EXACT = decimal.Context(prec=200)
 
 _Place = tuple[str, str]
 
@@ -300,7 +298,7 @@ def _cost(run: _OpenRun, entries: tuple[LedgerEntry, ...]) -> Decimal | None:
         return None
     total = Decimal(0)
     for amount in known:
-        total = _EXACT.add(total, amount)
+        total = EXACT_SUMS.add(total, amount)
     return total
 
 

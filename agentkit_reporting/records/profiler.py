@@ -39,7 +39,7 @@ from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.records.direct import DirectView
 from agentkit_reporting.records.session_budget import BudgetNotice, SessionBudget, budget_of
 from agentkit_reporting.records.session_span import SessionSpan
-from agentkit_reporting.records.session_summary import USD, RunFold, SessionSummary
+from agentkit_reporting.records.session_summary import USD, SessionSummary, SummaryFold
 from agentkit_reporting.records.store import RecordStore
 from agentkit_reporting.redaction.redactor import Redaction
 
@@ -134,7 +134,7 @@ class SessionProfiler(DirectView):
         """Begin without sessions: the profiler is new, or this is a forked child, whose parent sums up those."""
         super().begin_anew()
         self._lock = threading.RLock()
-        self._open: dict[str, RunFold] = {}  # by session
+        self._open: dict[str, SummaryFold] = {}  # by session
         self._made = 0
         self._spans: dict[str, SessionSpan | None] = {}  # those that are open; None for one that begins
 
@@ -206,13 +206,13 @@ class SessionProfiler(DirectView):
                 broken = self._open.pop(event.session_id, None)
                 if broken is not None:  # a log without its end
                     summaries.append(broken.summary())
-                self._open[event.session_id] = RunFold(event)
+                self._open[event.session_id] = SummaryFold(event)
             else:
                 fold = self._open.get(event.session_id)
                 if fold is None:  # its beginning was not seen
                     if not isinstance(event, (ModelRequestStarted, UsageUpdated)):
                         return
-                    fold = self._open[event.session_id] = RunFold(event)
+                    fold = self._open[event.session_id] = SummaryFold(event)
                 fold.apply(event)
                 if self._budget is not None:
                     notices = self._noticed(event, fold, self._budget)
@@ -235,7 +235,7 @@ class SessionProfiler(DirectView):
                 if self._on_close is not None:
                     self._on_close(summary)
 
-    def _noticed(self, event: AgentEvent, fold: RunFold, budget: SessionBudget) -> list[BudgetNotice]:
+    def _noticed(self, event: AgentEvent, fold: SummaryFold, budget: SessionBudget) -> list[BudgetNotice]:
         """Return what is to be told of the session's budget now."""
         if not isinstance(event, (UsageUpdated, *_ENDS)):
             return []

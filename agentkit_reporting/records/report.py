@@ -5,7 +5,6 @@ Keeps a metric for each run (about 1 kB) and eight bytes for each request and ca
 
 from __future__ import annotations
 
-import decimal
 import math
 from array import array
 from collections import Counter
@@ -30,7 +29,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
     UsageUpdated,
 )
-from agentkit_loop.usage import Usage
+from agentkit_loop.usage import EXACT_SUMS, Usage
 from agentkit_reporting.ledger import LedgerEntry
 from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
 from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
@@ -44,7 +43,6 @@ SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
 
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
 _MOST_BUCKETS = 60
-_EXACT = decimal.Context(prec=200)
 _Key = tuple[str, ...]
 
 
@@ -59,7 +57,7 @@ class Money:
         """Add amounts, and a number of unknown ones."""
         self.unknown += unknown
         for currency, amount in amounts.items():
-            self.amounts[currency] = _EXACT.add(self.amounts.get(currency, Decimal(0)), amount)
+            self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, Decimal(0)), amount)
 
     def bill(self, entry: LedgerEntry | None) -> None:
         """Add the cost of a request; None: it told no usage, and so its cost is unknown."""

@@ -21,7 +21,6 @@ are never added again from its parent's call.
 from __future__ import annotations
 
 import bisect
-import decimal
 import itertools
 import threading
 from collections.abc import Iterator
@@ -41,6 +40,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
     UsageUpdated,
 )
+from agentkit_loop.usage import EXACT_SUMS
 from agentkit_reporting.records.bridges import outcome_of
 from agentkit_reporting.records.settled_requests import OpenRequests, SettledRequest
 
@@ -49,7 +49,6 @@ Labels: TypeAlias = tuple[str, ...]
 OTHER = "other"
 """The label of what is beyond the bound."""
 
-_EXACT = decimal.Context(prec=200)
 _MAX_LABEL = 100  # characters
 
 
@@ -208,7 +207,7 @@ class RunMetrics:
 
     def _count(self, kind: MetricKind, labels: Labels, more: Decimal = Decimal(1)) -> None:
         values, bounded = self._counters[kind], self._bounded(kind, labels)
-        values[bounded] = _EXACT.add(values.get(bounded, Decimal(0)), max(more, Decimal(0)))
+        values[bounded] = EXACT_SUMS.add(values.get(bounded, Decimal(0)), max(more, Decimal(0)))
 
     def _observe(self, kind: MetricKind, labels: Labels, duration_ms: float | None) -> None:
         if duration_ms is None or not duration_ms >= 0:  # a sum of durations never goes down

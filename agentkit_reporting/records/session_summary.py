@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 from decimal import Decimal
 
 import attrs
@@ -18,14 +17,13 @@ from agentkit_loop.events import (
     RunFinished,
     UsageUpdated,
 )
-from agentkit_loop.usage import Cost, Usage, can_be_added
+from agentkit_loop.usage import EXACT_SUMS, Cost, Usage, can_be_added
 from agentkit_loop.values import JSON
 from agentkit_reporting.timestamps import utc_text
 
-__all__ = ["RunFold", "SessionSummary"]
+__all__ = ["SessionSummary", "SummaryFold"]
 
 USD = "USD"
-_EXACT = decimal.Context(prec=200)
 _END = (RunFinished, RunFailed, RunCancelled)
 
 
@@ -73,10 +71,10 @@ class _Spent:
         if cost is None or not can_be_added(cost.amount):
             self.unpriced += 1
         else:
-            self.costs[cost.currency] = _EXACT.add(self.costs.get(cost.currency, Decimal(0)), cost.amount)
+            self.costs[cost.currency] = EXACT_SUMS.add(self.costs.get(cost.currency, Decimal(0)), cost.amount)
 
 
-class RunFold:
+class SummaryFold:
     """A run while it is told; its memory grows with the requests that are open at a time only.
 
     start: RunStarted, or the first event that was seen of it.

@@ -13,15 +13,13 @@ from typing import Any, Literal
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.usage import can_be_added
+from agentkit_loop.usage import EXACT_SUMS, can_be_added
 from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeader, ToolCallStep
 
 __all__ = ["FILTERS", "Percentiles", "StepSummary", "matching", "refuse_other_filters", "summary_of"]
 
 FILTERS = frozenset({"run_id", "type", "tool", "model", "stop_reason", "errors"})
 """What steps are filtered by; see `matching`."""
-
-_EXACT = decimal.Context(prec=200)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +149,7 @@ def _costs(steps: Iterable[LlmCallStep]) -> dict[str, Decimal]:
         except decimal.InvalidOperation:  # a record that somebody else wrote
             continue
         if can_be_added(amount):
-            costs[step.currency] = _EXACT.add(costs.get(step.currency, Decimal(0)), amount)
+            costs[step.currency] = EXACT_SUMS.add(costs.get(step.currency, Decimal(0)), amount)
     return costs
 
 

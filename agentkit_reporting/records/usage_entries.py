@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
-import decimal
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -13,14 +12,13 @@ import attrs
 import msgspec
 
 from agentkit_loop.events import UsageUpdated
-from agentkit_loop.usage import Usage, can_be_added
+from agentkit_loop.usage import EXACT_SUMS, Usage, can_be_added
 from agentkit_reporting.timestamps import utc_text
 from agentkit_reporting.usage import UsageTotals
 
 __all__ = ["UsageEntry", "UsageQueries", "UsageView"]
 
 USD = "USD"
-_EXACT = decimal.Context(prec=200)
 _COUNTS = (
     "input_tokens",
     "cached_input_tokens",
@@ -180,7 +178,7 @@ def _cost(entries: Iterable[UsageEntry], currency: str) -> Decimal | None:
     for entry in entries:
         count += 1
         if entry.cost is not None and entry.currency == currency:
-            amount = _EXACT.add(amount, entry.cost)
+            amount = EXACT_SUMS.add(amount, entry.cost)
             known += 1
     return amount if known or not count else None
 
@@ -199,7 +197,7 @@ def _totals(entries: Iterable[UsageEntry]) -> UsageTotals:
         if entry.cost is None or entry.currency is None:
             unpriced += 1
         else:
-            costs[entry.currency] = _EXACT.add(costs.get(entry.currency, Decimal(0)), entry.cost)
+            costs[entry.currency] = EXACT_SUMS.add(costs.get(entry.currency, Decimal(0)), entry.cost)
     return UsageTotals(
         usage=msgspec.convert(counts, Usage),
         costs=costs,
