@@ -83,9 +83,9 @@ def permission(directory: Path, shape: str) -> tuple[Act, Act]:
     del shape
 
     def close_and_lock() -> None:
+        directory.chmod(0o500)  # first: from here on no file that is packed meanwhile comes or goes
         for each in directory.iterdir():
             each.chmod(0o000)
-        directory.chmod(0o500)
         os.closerange(512, 600)
 
     def unlock() -> None:
