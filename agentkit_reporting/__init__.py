@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentkit_reporting.log.remote import Uploads
     from agentkit_reporting.log.rotate import Rotation
     from agentkit_reporting.logging import LoggingReporter
+    from agentkit_reporting.percentiles import Percentiles
     from agentkit_reporting.policy import PolicyReporter
     from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate
     from agentkit_reporting.records.audit import AuditLedger, DecisionEntry, DecisionTrail
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from agentkit_reporting.records.session_summary import SessionSummary
     from agentkit_reporting.records.step_log import (
         LlmCallStep,
-        Percentiles,
         RunSteps,
         StepHeader,
         StepLog,
@@ -178,7 +178,7 @@ _HOMES = {
     "OwnPattern": "redaction.own_patterns",
     "PAGERDUTY_URL": "records.webhook_templates",
     "PayloadError": "records.topics",
-    "Percentiles": "records.step_log",
+    "Percentiles": "percentiles",
     "PolicyReporter": "policy",
     "PrometheusMetrics": "records.prometheus_metrics",
     "RecordReader": "records.reading",

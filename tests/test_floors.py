@@ -58,7 +58,7 @@ LOOP_FLOORS = (
     {"__init__"},
 )
 REPORTING_FLOORS = (
-    {"timestamps"},
+    {"percentiles", "timestamps"},
     {
         "__init__",
         "terminal",
@@ -172,6 +172,7 @@ REPORTING_FLOORS = (
     {"records.audit", "records.step_log"},
     {"stdout", "conformance.check", "redaction.findings"},
     {"cli"},
+    {"cli.drawing", "cli.progress"},
     {
         "cli.agents",
         "cli.allowance",

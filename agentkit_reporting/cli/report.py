@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import time
-from collections.abc import Iterator
 
 import click
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.events import AgentEvent
+from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import left_out_text, whisper
 from agentkit_reporting.cli.report_json import as_json
 from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.log.read import LogReader, RecordFiles, read_events
 from agentkit_reporting.records.invocation_metric import InvocationMetric
 from agentkit_reporting.records.report import DIMENSIONS, RunReport
-from agentkit_reporting.terminal import json_text, one_line
+from agentkit_reporting.terminal import json_text
 
 _MAX_TOLD = 5  # bad lines that are named; the rest is counted
-_PATIENCE_S = 1.0  # after which a bar shows how far it is
-_LOOK_EVERY = 1_024  # events between two looks at the clock
 
 
 @click.command("report")
@@ -50,7 +45,7 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
     report = RunReport(asked)
     reader = read_events(list(logs))
     lines = _MetricLines(report, reader)
-    for event in _with_progress(reader, len(reader.paths)):
+    for event in with_progress(reader):
         lines.records.note_event(reader.path)
         report.take(event)
     found = bool(report.metrics() or report.open_runs)
@@ -126,49 +121,3 @@ class _MetricLines:
             whisper(
                 f"the log is of a newer version ({self._reader.newer_version}); what is not known is left out"
             )
-
-
-def _with_progress(reader: LogReader, files: int) -> Iterator[AgentEvent]:
-    """Yield the events; after a second, on a terminal, with a bar that shows how far it is."""
-    if not sys.stderr.isatty():
-        yield from reader
-        return
-    with contextlib.ExitStack() as stack:
-        yield from _watched(reader, files, stack)
-
-
-def _watched(reader: LogReader, files: int, stack: contextlib.ExitStack) -> Iterator[AgentEvent]:
-    begun = time.monotonic()
-    show = None
-    path, done = "", 0
-    for number, event in enumerate(reader, 1):
-        yield event
-        if reader.path != path:
-            path, done = reader.path, done + 1
-        if number % _LOOK_EVERY == 0:
-            if show is None and time.monotonic() - begun > _PATIENCE_S:
-                show = stack.enter_context(_Bar(files))
-            if show is not None:
-                show.move(done - 1, number, path)
-
-
-class _Bar(contextlib.AbstractContextManager["_Bar"]):
-    """A bar on stderr: by files where there are several, else that something moves; gone when it is done."""
-
-    def __init__(self, files: int) -> None:
-        from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
-        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - the same
-
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24))
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task("reading", total=files if files > 1 else None)
-
-        self._progress.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def move(self, done: int, events: int, path: str) -> None:
-        """Show how many files are done and how many events were read."""
-        told = f"{events:,} events  {one_line(path, 40)}"
-        self._progress.update(self._task, completed=done, description=told)

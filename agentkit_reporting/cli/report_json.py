@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from agentkit_reporting.percentiles import percentile
 from agentkit_reporting.records.aggregate import compute_aggregate
 from agentkit_reporting.records.invocation_metric import InvocationMetric
 from agentkit_reporting.records.report import (
@@ -14,7 +15,6 @@ from agentkit_reporting.records.report import (
     RunReport,
     chart_bucket_ms,
     in_order,
-    percentile,
 )
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import attrs
-
-from agentkit_reporting.page import colour_wanted
+from agentkit_reporting.cli.drawing import (
+    NAME_COLUMNS,
+    WIDTH,
+    Table,
+    brief_duration,
+    can_draw,
+    drawn,
+    escaped,
+    grid,
+    markdown_table,
+    named,
+    short_count,
+)
+from agentkit_reporting.percentiles import percentile
 from agentkit_reporting.records.aggregate import MetricsAggregate, compute_aggregate, retry_causes
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
 from agentkit_reporting.records.report import (
@@ -22,33 +30,17 @@ from agentkit_reporting.records.report import (
     RunReport,
     chart_bucket_ms,
     in_order,
-    percentile,
 )
-from agentkit_reporting.terminal import columns_of, counted, duration_text, one_line
+from agentkit_reporting.terminal import counted, duration_text, one_line
 
-_WIDTH = 80
-_NAME_COLUMNS = 60
 _ID_COLUMNS = 1_000
-_ANY_WIDTH = 10_000
-_LEAST_NAME = 8
 _SESSION = "session"
 _LEAVES = ("p50", "tokens", "p99", "infra", "retried", "p95", "retries", "failed", "runs")
 """Columns that a narrow terminal goes without, in this order."""
 _BARS = " ▁▂▃▄▅▆▇█"
 _PLAIN_BARS = " .:-=+*#@"
-_MINUTE_MS = 59_950  # as it is rounded
 _DAY_MS = 86_400_000
 _MOST_SLOW = 3  # agents that are named as the slowest
-
-
-@attrs.frozen
-class Table:
-    """Rows of text; the first `names` columns are names."""
-
-    title: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    names: int
 
 
 # --- what is told
@@ -105,7 +97,7 @@ def _tokens(figures: RunFigures) -> str:
 
 def _slowest(found: MetricsAggregate) -> str:
     slow = sorted(found.avg_duration_by_agent.items(), key=lambda each: (-each[1], each[0]))[:_MOST_SLOW]
-    return ", ".join(f"{_name(agent, 24)} {_ms(average)}" for agent, average in slow) + " on average"
+    return ", ".join(f"{named(agent, 24)} {_ms(average)}" for agent, average in slow) + " on average"
 
 
 def _retries(found: MetricsAggregate, metrics: list[InvocationMetric]) -> str:
@@ -117,8 +109,8 @@ def _retries(found: MetricsAggregate, metrics: list[InvocationMetric]) -> str:
 
 def _by_class(classes: Mapping[str, int]) -> str:
     total = sum(classes.values())
-    named = ", ".join(f"{number:,} {_name(each, 20)}" for each, number in sorted(classes.items()))
-    return f"{total:,}: {named}" if named else "0"
+    told = ", ".join(f"{number:,} {named(each, 20)}" for each, number in sorted(classes.items()))
+    return f"{total:,}: {told}" if told else "0"
 
 
 def _tables(report: RunReport, by: Sequence[str]) -> list[Table]:
@@ -141,20 +133,23 @@ def _run_table(report: RunReport, by: Sequence[str]) -> Table:
     rows = [
         (
             *_names(key, by),
-            *((_name(each.session_id, _ID_COLUMNS),) if has_session else ()),
+            *((named(each.session_id, _ID_COLUMNS),) if has_session else ()),
             _runs(each),
             f"{each.failed:,}",
             f"{each.retries:,}",
             f"{each.infra_retries:,}",
-            *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
-            _short(each.tokens),
+            *(brief_duration(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
+            short_count(each.tokens),
             _money(each.money),
         )
         for key, each in report.runs(by).items()
     ]
     names = (*by, _SESSION) if has_session else by
     head = (*names, "runs", "failed", "retries", "infra", "p50", "p95", "tokens", "cost")
-    return Table(f"Runs by {' and '.join(by)}", head, rows, len(names))
+    leaves = (_SESSION, *_LEAVES) if has_session else _LEAVES
+    return Table(
+        f"Runs by {' and '.join(by)}", head, rows, len(names), leaves=leaves, whole=("run", _SESSION)
+    )
 
 
 def _runs(figures: RunFigures) -> str:
@@ -169,14 +164,14 @@ def _request_table(report: RunReport, by: Sequence[str]) -> Table:
             f"{each.calls:,}",
             f"{each.failed:,}",
             f"{each.retried:,}",
-            *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
-            _short(each.usage.total_tokens),
+            *(brief_duration(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
+            short_count(each.usage.total_tokens),
             _money(each.money),
         )
         for key, each in in_order(report.requests)
     ]
     head = (*by, "requests", "failed", "retried", "p50", "p95", "tokens", "cost")
-    return Table(f"Requests by {' and '.join(by)}", head, rows, len(by))
+    return Table(f"Requests by {' and '.join(by)}", head, rows, len(by), leaves=_LEAVES)
 
 
 def _tool_table(report: RunReport, by: Sequence[str]) -> Table:
@@ -185,12 +180,12 @@ def _tool_table(report: RunReport, by: Sequence[str]) -> Table:
             *_names(key, by),
             f"{each.calls:,}",
             f"{each.failed:,}",
-            *(_brief_ms(percentile(each.durations_ms, share)) for _, share in SHARES),
+            *(brief_duration(percentile(each.durations_ms, share)) for _, share in SHARES),
         )
         for key, each in in_order(report.tools)
     ]
     title = "Tools" if tuple(by) == ("tool",) else f"Tools by {' and '.join(by)}"
-    return Table(title, (*by, "calls", "errors", "p50", "p95", "p99"), rows, len(by))
+    return Table(title, (*by, "calls", "errors", "p50", "p95", "p99"), rows, len(by), leaves=_LEAVES)
 
 
 # --- for people
@@ -198,34 +193,19 @@ def _tool_table(report: RunReport, by: Sequence[str]) -> Table:
 
 def as_text(report: RunReport, by: Sequence[str]) -> str:
     """Return the report as people read it on a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - only where something is printed
 
-    is_terminal = sys.stdout.isatty()
-    colour = colour_wanted(None, os.environ, is_terminal=is_terminal)
-    width = None if is_terminal or os.environ.get("COLUMNS") else _WIDTH
-    if "run" in by and not is_terminal:
-        width = _ANY_WIDTH  # ids are whole where a program may read them
-    console = Console(
-        file=sys.stdout,
-        width=width,
-        color_system="standard" if colour else None,
-        force_terminal=colour,
-        legacy_windows=False,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
-    with console.capture() as captured:
+    def draw(console: Any) -> None:
         if not by:
             console.print(_facts_grid(report))
-            chart = _chart(report.metrics(), columns=console.width, plain=not _can_draw())
+            chart = _chart(report.metrics(), columns=console.width, plain=not can_draw(_BARS))
             if chart:
                 console.print(f"\n{chart}")
         for place, table in enumerate(_tables(report, by)):
             if place or not by:
                 console.print()
-            console.print(_grid(table, console.width))
-    return "\n".join(line.rstrip() for line in captured.get().split("\n"))
+            console.print(grid(table, console.width))
+
+    return drawn(draw, any_width="run" in by)  # ids are whole where a program may read them
 
 
 def _facts_grid(report: RunReport) -> Any:
@@ -235,41 +215,6 @@ def _facts_grid(report: RunReport) -> Any:
     grid = Grid(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, told in _facts(report):
         grid.add_row(Text(name, style="bold"), Text(told))
-    return grid
-
-
-def _grid(table: Table, columns: int) -> Any:
-    """Return a table that fits: a narrow terminal goes without some figures, and has shorter names; never less cost."""
-    from rich.table import Table as Grid  # noqa: PLC0415 - only where something is printed
-    from rich.text import Text  # noqa: PLC0415 - the same
-
-    cells = [[cell.replace(" + ", "\n+ ") for cell in row] for row in (table.head, *table.rows)]
-    places = list(range(len(table.head)))
-    widths = [max(columns_of(line) for row in cells for line in row[place].split("\n")) for place in places]
-    least = [min(width, _LEAST_NAME) if place < table.names else width for place, width in enumerate(widths)]
-    if _SESSION in table.head and sum(width + 2 for width in widths) - 2 > columns:
-        places.remove(table.head.index(_SESSION))  # of two ids that are cut nobody has anything
-    for name in _LEAVES:
-        if sum(least[place] + 2 for place in places) - 2 > columns and name in table.head:
-            places.remove(table.head.index(name))
-    while sum(widths[place] + 2 for place in places) - 2 > columns:
-        names = [place for place in places if place < table.names]
-        widest = max(names, key=lambda place: widths[place])
-        if widths[widest] <= _LEAST_NAME:
-            break
-        widths[widest] -= 1
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for place in places:
-        is_name = place < table.names
-        grid.add_column(
-            Text(table.head[place]),
-            justify="left" if is_name else "right",
-            no_wrap=True,
-            overflow="ellipsis",
-            width=widths[place],
-        )
-    for row in cells[1:]:
-        grid.add_row(*(Text(row[place]) for place in places))
     return grid
 
 
@@ -290,17 +235,7 @@ def _width_text(bucket_ms: float) -> str:
     return duration_text(bucket_ms) if rest or not days else counted(int(days), "day")
 
 
-def _can_draw() -> bool:
-    try:
-        _BARS.encode(sys.stdout.encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True
-
-
 # --- Markdown
-
-_MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~&@$]|:(?=/)|\.(?=[A-Za-z]))")
 
 
 def as_markdown(report: RunReport, by: Sequence[str]) -> str:
@@ -308,24 +243,12 @@ def as_markdown(report: RunReport, by: Sequence[str]) -> str:
     parts = []
     if not by:
         facts = [(name, told) for name, told in _facts(report)]
-        parts.append("# Report\n\n" + "\n".join(f"- **{name}**: {_escaped(told)}" for name, told in facts))
-        chart = _chart(report.metrics(), columns=_WIDTH, plain=False)
+        parts.append("# Report\n\n" + "\n".join(f"- **{name}**: {escaped(told)}" for name, told in facts))
+        chart = _chart(report.metrics(), columns=WIDTH, plain=False)
         if chart:
             parts.append(f"```text\n{chart}\n```")
-    for table in _tables(report, by):
-        lines = [f"## {table.title}", "", _line(table.head)]
-        lines.append(_line("---" if place < table.names else "--:" for place in range(len(table.head))))
-        lines += [_line(map(_escaped, row)) for row in table.rows]
-        parts.append("\n".join(lines))
+    parts += map(markdown_table, _tables(report, by))
     return "\n\n".join(parts) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escaped(text: str) -> str:
-    return _MARKDOWN_SIGNS.sub(r"\\\1", text)
 
 
 # --- words
@@ -334,13 +257,9 @@ def _escaped(text: str) -> str:
 def _names(key: Sequence[str], by: Sequence[str]) -> tuple[str, ...]:
     """Return a key as names; an id is whole, or one could not go on with it."""
     return tuple(
-        _name(each, _ID_COLUMNS if dimension == "run" else _NAME_COLUMNS)
+        named(each, _ID_COLUMNS if dimension == "run" else NAME_COLUMNS)
         for dimension, each in zip(by, key, strict=True)
     )
-
-
-def _name(text: str, columns: int) -> str:
-    return one_line(text, columns) or "-"
 
 
 def _percentiles(durations_ms: Sequence[float]) -> str:
@@ -349,30 +268,6 @@ def _percentiles(durations_ms: Sequence[float]) -> str:
 
 def _ms(duration_ms: float | None) -> str:
     return duration_text(duration_ms) or "-"
-
-
-def _brief_ms(duration_ms: float | None) -> str:
-    """Return a duration in at most seven characters: `12 ms`, `4.2 s`, `2m 05s`, `3h 07m`."""
-    if duration_ms is None or duration_ms < _MINUTE_MS:
-        return _ms(duration_ms)
-    minutes, seconds = divmod(round(duration_ms / 1_000), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:,}h {minutes:02}m" if hours else f"{minutes}m {seconds:02}s"
-
-
-def _short(number: int | None) -> str:
-    """Return a count in at most six characters: 9,999, 101k, 2.3M."""
-    if number is None:
-        return "?"
-    for limit, unit, name in (
-        (10_000, 1, ""),
-        (1_000_000, 1_000, "k"),
-        (10**9, 10**6, "M"),
-        (10**12, 10**9, "G"),
-    ):
-        if number < limit:
-            return f"{number / unit:,.0f}{name}" if unit < 10**6 else f"{number / unit:,.1f}{name}"
-    return f"{number:.1e}"
 
 
 def _money(money: Money, noun: str = "") -> str:

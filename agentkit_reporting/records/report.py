@@ -38,7 +38,7 @@ from agentkit_reporting.records.invocation_metric import InvocationMetric, momen
 DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
 """What a table can be by. With `tool` it is of calls of tools, with `model` of requests, else of runs."""
 
-SHARES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+SHARES = (("p50", 50), ("p95", 95), ("p99", 99))
 """The percentiles that are told, by their names."""
 
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
@@ -362,12 +362,6 @@ def in_order(figures: Mapping[tuple[str, ...], CallFigures]) -> Iterable[tuple[t
     return sorted(figures.items(), key=lambda each: sort_key(each[0]))
 
 
-def percentile(durations: Iterable[float], share: float) -> float | None:
-    """Return the nearest-rank percentile: the least value that at least this share does not exceed; None of none."""
-    ordered = sorted(durations)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
-
-
 def check_dimensions(by: Sequence[str]) -> None:
     """Raise ConfigurationError for what a table cannot be by."""
     for each in by:
@@ -410,6 +404,5 @@ __all__ = [
     "chart_bucket_ms",
     "check_dimensions",
     "in_order",
-    "percentile",
     "sort_key",
 ]

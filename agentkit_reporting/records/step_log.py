@@ -41,7 +41,6 @@ from agentkit_reporting.records.step_records import (
 )
 from agentkit_reporting.records.step_runs import RunSteps, StepRuns, by_run, read_steps, summarized
 from agentkit_reporting.records.step_summary import (
-    Percentiles,
     StepSummary,
     matching,
     refuse_other_filters,
@@ -51,7 +50,6 @@ from agentkit_reporting.timestamps import utc_text
 
 __all__ = [
     "LlmCallStep",
-    "Percentiles",
     "RunSteps",
     "StepHeader",
     "StepLog",

@@ -10,11 +10,11 @@ import msgspec
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.values import JSON
 from agentkit_reporting.log.sources import Source
+from agentkit_reporting.percentiles import Percentiles
 from agentkit_reporting.records.reading import read_records
 from agentkit_reporting.records.step_records import Step, StepHeader, ToolCallStep, step_of
 from agentkit_reporting.records.step_summary import (
     FILTERS,
-    Percentiles,
     StepSummary,
     matching,
     refuse_other_filters,

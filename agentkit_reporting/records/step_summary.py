@@ -5,57 +5,19 @@ from __future__ import annotations
 import collections
 import dataclasses
 import decimal
-import math
 from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Literal
 
-import attrs
-
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.usage import EXACT_SUMS, can_be_added
+from agentkit_reporting.percentiles import Percentiles
 from agentkit_reporting.records.step_records import LlmCallStep, Step, StepHeader, ToolCallStep
 
-__all__ = ["FILTERS", "Percentiles", "StepSummary", "matching", "refuse_other_filters", "summary_of"]
+__all__ = ["FILTERS", "StepSummary", "matching", "refuse_other_filters", "summary_of"]
 
 FILTERS = frozenset({"run_id", "type", "tool", "model", "stop_reason", "errors"})
 """What steps are filtered by; see `matching`."""
-
-
-@attrs.frozen(kw_only=True)
-class Percentiles:
-    """How long something took, in ms. count: how many were measured; without any the rest is None.
-
-    A percentile lies between the two nearest values, in proportion (linear interpolation, the lowest value being p0 and
-    the highest p100): what `statistics.quantiles(…, method="inclusive")` and numpy's default give.
-    """
-
-    count: int = 0
-    p50: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    maximum: float | None = None
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> Percentiles:
-        """Return those of the values that are known."""
-        known = sorted(float(value) for value in values if value is not None and math.isfinite(value))
-        if not known:
-            return cls()
-        return cls(
-            count=len(known),
-            p50=_percentile(known, 50),
-            p95=_percentile(known, 95),
-            p99=_percentile(known, 99),
-            maximum=known[-1],
-        )
-
-
-def _percentile(ordered: Sequence[float], percent: int) -> float:
-    whole, part = divmod((len(ordered) - 1) * percent, 100)
-    if not part:
-        return ordered[whole]
-    return (ordered[whole] * (100 - part) + ordered[whole + 1] * part) / 100
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, RunStarted
 from agentkit_loop.testing import EventRecorder, VirtualClock
 from agentkit_reporting.codec import decode_event, encode_event
-from agentkit_reporting.records.step_log import Percentiles, StepLog, StepRuns, ToolCallStep
+from agentkit_reporting.percentiles import Percentiles
+from agentkit_reporting.records.step_log import StepLog, StepRuns, ToolCallStep
 from tests.loop.scripts import Script, run_sync, scripts
 from tests.reporting.written_sessions import decisions, retries
 

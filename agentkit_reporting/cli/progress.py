@@ -1,0 +1,63 @@
+"""How far a long reading is: after a second a bar on stderr, where that is a terminal; gone when it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from agentkit_loop.events import AgentEvent
+from agentkit_reporting.log.read import LogReader
+from agentkit_reporting.terminal import one_line
+
+_PATIENCE_S = 1.0  # after which a bar shows how far it is
+_LOOK_EVERY = 1_024  # events between two looks at the clock
+
+
+def with_progress(reader: LogReader) -> Iterator[AgentEvent]:
+    """Yield the events of a log; after a second, on a terminal, with a bar that shows how far it is."""
+    if not sys.stderr.isatty():
+        yield from reader
+        return
+    with contextlib.ExitStack() as stack:
+        yield from _watched(reader, stack)
+
+
+def _watched(reader: LogReader, stack: contextlib.ExitStack) -> Iterator[AgentEvent]:
+    begun = time.monotonic()
+    show = None
+    path, done = "", 0
+    for number, event in enumerate(reader, 1):
+        yield event
+        if reader.path != path:
+            path, done = reader.path, done + 1
+        if number % _LOOK_EVERY == 0:
+            if show is None and time.monotonic() - begun > _PATIENCE_S:
+                show = stack.enter_context(_Bar(len(reader.paths)))
+            if show is not None:
+                show.move(done - 1, number, path)
+
+
+class _Bar(contextlib.AbstractContextManager["_Bar"]):
+    """A bar on stderr: by files where there are several, else that something moves; gone when it is done."""
+
+    def __init__(self, files: int) -> None:
+        from rich.console import Console  # noqa: PLC0415 - only where a bar is shown
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 - the same
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24))
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task("reading", total=files if files > 1 else None)
+        self._progress.start()
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def move(self, done: int, events: int, path: str) -> None:
+        """Show how many files are done and how many events were read."""
+        told = f"{events:,} events  {one_line(path, 40)}"
+        self._progress.update(self._task, completed=done, description=told)
+
+
+__all__ = ["with_progress"]
