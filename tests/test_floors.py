@@ -82,6 +82,7 @@ REPORTING_FLOORS = (
         "redaction.rule",
         "redaction.secret_keys",
     },
+    {"toml_source"},
     {"conformance.runs", "conformance.exchanges", "conformance.requests", "conformance.digests"},
     {"conformance.transcript", "conformance.calls", "conformance.numbers"},
     {"conformance.session", "conformance.findings", "log.places", "log.uploaded"},

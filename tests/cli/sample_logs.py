@@ -117,7 +117,9 @@ def write_session(
             driver.run(prompt)
     written = log.read_bytes()[len(ran) :]
     named = written.replace(run_id.encode(), b"run_of_" + session_id.encode())
-    log.write_bytes(ran + re.sub(rb'"time_ms":[\d.e-]+', b'"time_ms":1.5', named))  # of observers, really measured
+    log.write_bytes(
+        ran + re.sub(rb'"time_ms":[\d.e-]+', b'"time_ms":1.5', named)
+    )  # of observers, really measured
 
 
 def write_fixed(log: Path) -> None:

@@ -1,0 +1,83 @@
+"""Where the keys of a TOML file stand, for what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.toml_source import TomlSource, nearest, read_toml
+
+TEXT = '''# rules
+title = "a"
+
+[storage]
+text = """
+[[rules]]
+op = 1
+"""
+paths = [
+    "a",
+    "b",
+]
+
+[[rules]]
+metric = "cost"
+
+# the second
+[[rules]]
+metric = "tokens"
+op = ">"
+inner = { deep = { key = 1 } }
+'''
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        (("title",), 2),
+        (("storage",), 4),
+        (("storage", "text"), 5),
+        (("storage", "paths"), 9),
+        (("storage", "paths", 1), 9),
+        (("rules", 0), 14),
+        (("rules", 0, "metric"), 15),
+        (("rules", 1), 18),
+        (("rules", 1, "op"), 20),
+        (("rules", 1, "inner", "deep", "key"), 21),
+        (("rules", 2), 0),
+        (("title", "x"), 0),
+        (("storage", 0), 0),
+    ],
+)
+def test_the_line_of_a_key_is_found(keys: tuple[str | int, ...], line: int) -> None:
+    assert TomlSource("x.toml", TEXT).line_of(*keys) == line
+
+
+def test_a_refusal_names_the_line_of_what_is_nearest() -> None:
+    source = TomlSource("x.toml", TEXT)
+    with pytest.raises(ConfigurationError, match=r"^x\.toml:18: no 'value'; give one$"):
+        source.refuse("no 'value'; give one", "rules", 1, "value")
+    with pytest.raises(ConfigurationError, match=r"^x\.toml: empty$"):
+        source.refuse("empty")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"a = ", "not TOML: .*line 1"), (b"\xff", "not UTF-8 at byte 0"), (b"#" * (2**20 + 1), "longer than")],
+)
+def test_what_is_no_toml_is_refused_in_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "x.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=said):
+        read_toml(tmp_path / "x.toml")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml: cannot be read: No such file"):
+        read_toml(tmp_path / "none.toml")
+
+
+def test_the_name_that_was_meant_is_told() -> None:
+    assert nearest("rotaton", ["rotation", "storage"]) == "did you mean 'rotation'?"
+    assert nearest("x", ["b", "a"]) == "known: a, b"
