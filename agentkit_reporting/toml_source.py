@@ -53,7 +53,7 @@ class TomlSource:
         return next(said, whole) + 1
 
     def refuse(self, reason: str, *keys: str | int) -> NoReturn:
-        """Raise ConfigurationError that names the file, the line of a key or of the nearest table around it, and why."""
+        """Raise ConfigurationError that names the file, the line of a key or of what is around it, and why."""
         line = 0
         while keys and not line:
             line = self.line_of(*keys)
