@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -21,6 +22,8 @@ class RunFacts(abc.ABC):
     """The part of a RunScope that needs no `with`. state: the fold of what the session has told."""
 
     state: LoopState
+    recorder: int | None = None
+    """The thread that tells a request all at once, while it does; a fork may come in between."""
 
     @abc.abstractmethod
     def told_together(self) -> AbstractContextManager[None]:
@@ -41,6 +44,15 @@ class RunFacts(abc.ABC):
     @abc.abstractmethod
     def tool_call(self, call: object, arguments: object = None) -> ToolCallScope:
         """Return the scope of one call of a tool."""
+
+    @abc.abstractmethod
+    def cut_request(self) -> None:
+        """Tell the end of a request that nobody will finish."""
+
+    def cut_lost_request(self) -> None:
+        """End the request that another thread was telling at once: this is the child of a fork, without that thread."""
+        if self.state.request is not None and self.recorder not in (None, threading.get_ident()):
+            self.cut_request()
 
     def record_model_call(
         self,
@@ -65,9 +77,15 @@ class RunFacts(abc.ABC):
             if self.was_told(answer.get("id")):
                 return
             asked = model or answer.get("model")
-            with self.model_call(None if asked is None else clean_text(str(asked))) as call:
-                call.note_duration(duration_ms)
-                call.end(response, error, usage=usage, stop_reason=stop_reason, cost=cost)
+            scope = self.model_call(None if asked is None else clean_text(str(asked)))
+            self.cut_lost_request()
+            self.recorder = threading.get_ident()
+            try:
+                with scope as call:
+                    call.note_duration(duration_ms)
+                    call.end(response, error, usage=usage, stop_reason=stop_reason, cost=cost)
+            finally:
+                self.recorder = None
 
     def record_tool_call(
         self,

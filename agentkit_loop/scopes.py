@@ -340,8 +340,9 @@ class RunScope(RunFacts):
 
     def begin_request(self, messages: list[object] | None) -> None:
         """Tell what comes before a request: results and input that nobody told, and the turn."""
-        self._refuse_open_request("model_call")
         state = self.state
+        self.cut_lost_request()
+        self._refuse_open_request("model_call")
         results, said = last_message(messages)
         for wire_id, output, is_error in results:
             tell_sent_result(self, wire_id, output, is_error=is_error)

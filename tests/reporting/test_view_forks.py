@@ -119,6 +119,33 @@ def test_a_child_tells_on_whatever_its_parents_threads_were_doing(
     assert [in_child(tell) for _ in range(FORKS)] == [0] * FORKS
 
 
+def test_a_request_that_another_thread_was_telling_is_cut_in_the_child() -> None:
+    is_telling, is_forked = threading.Event(), threading.Event()
+    told = EventRecorder()
+
+    def hold(event: object) -> None:
+        if isinstance(event, UsageUpdated) and not is_forked.is_set():
+            is_telling.set()
+            is_forked.wait()
+
+    with EventEmitter([told, hold]).run(model="claude-sonnet-5-5") as run:
+        teller = threading.Thread(target=lambda: run.record_model_call(usage=Usage(input_tokens=1)))
+        teller.start()
+        is_telling.wait()
+
+        def record() -> None:
+            is_forked.set()
+            run.record_model_call(usage=Usage(input_tokens=2))
+            requests = [kind for kind in told.types if kind.startswith("model_request")]
+            assert requests == ["model_request_started", "model_request_finished"] * 2
+
+        ended = in_child(record)
+        is_forked.set()
+        teller.join()
+    assert ended == 0
+    assert told.types.count("model_request_finished") == 1
+
+
 def test_what_a_parent_has_open_is_stored_by_the_parent_alone(tmp_path: Path) -> None:
     usage, profile = UsageStore(tmp_path / "usage.jsonl"), SessionProfiler(tmp_path / "sessions.jsonl")
     outer = EventEmitter([usage, profile])
