@@ -80,12 +80,20 @@ def own_prices(given: Path | None) -> Path | None:
 
 
 def tell_of_bad_lines(reader: LogReader) -> None:
-    """Say on stderr what was skipped and what is not understood; of a file without any event the first line only."""
+    """Say on stderr what was skipped and what is not understood; of a file without any event the first line only.
+
+    Files of other records beside logs are named, and not line by line.
+    """
+    left_out = reader.left_out if reader.line else ()
     most = _MAX_TOLD if reader.line else 1
-    for bad in reader.bad[:most]:
-        whisper(f"skipped {bad.path}:{bad.line}: {bad.reason}")
-    if reader.bad_count > most and reader.line:
-        whisper(f"skipped {reader.bad_count} bad lines in all")
+    if left_out:
+        whisper(left_out_text(left_out))
+    bad = [each for each in reader.bad if each.path not in left_out]
+    for each in bad[:most]:
+        whisper(f"skipped {each.path}:{each.line}: {each.reason}")
+    count = reader.bad_count - reader.left_out_count
+    if count > most and reader.line:
+        whisper(f"skipped {count} bad lines in all")
     if reader.newer_version is not None:
         whisper(
             f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name"

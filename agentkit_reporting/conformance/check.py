@@ -18,7 +18,7 @@ from agentkit_loop.events import AgentEvent, RunStarted, is_redacted
 from agentkit_reporting.conformance.findings import Conformance, Fault, SessionCheck
 from agentkit_reporting.conformance.numbers import Numbers, Place, Rewind, Verdict
 from agentkit_reporting.conformance.session import SessionRules
-from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, RecordFiles, read_events
+from agentkit_reporting.log.read import MAX_KEPT_BAD, LogReader, read_events
 from agentkit_reporting.log.segments import is_trimmed, log_of
 from agentkit_reporting.log.sources import Source
 
@@ -174,8 +174,6 @@ class _Pass:
         self._bad_told = 0
         self._paths: set[str] = set()  # of what has events
         self._trimmed: dict[Path, bool] = {}  # by log
-        self._records = RecordFiles()
-        reader.on_bad_line = lambda path, _, content: self._records.note_line(path, content)
 
     def run(self) -> None:
         """Judge everything that is there."""
@@ -186,7 +184,6 @@ class _Pass:
             if reader.path is not path:
                 path = reader.path
                 self._paths.add(path)
-                self._records.note_event(path)
             bad_count = reader.bad_count
             if bad_count != self._bad_told:
                 self._tell_bad()
@@ -237,7 +234,7 @@ class _Pass:
     def result(self) -> Conformance:
         """Return what was found."""
         # A log alone is judged; where there is none, what was given is refused.
-        left_out = self._records.paths if self._all else ()
+        left_out = self._reader.left_out if self._all else ()
         order = {path: place for place, path in enumerate(self._reader.paths)}
         # Of a file without any event that is said once, and not of each line.
         foreign = {
@@ -250,7 +247,7 @@ class _Pass:
         for path, count in foreign.items():
             said = f"; the first: {first[path].text}" if path in first else ""
             faults.append(Fault(path, 1, f"none of its {count:,} lines is an event{said}"))
-        of_records = self._records.count(self._reader.bad_by_path) if left_out else 0
+        of_records = self._reader.left_out_count if left_out else 0
         faults.sort(key=lambda fault: (*_place_of(fault.path, order), fault.line))
         return Conformance(
             faults=tuple(faults),

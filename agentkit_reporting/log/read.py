@@ -163,6 +163,16 @@ class LogReader:
         """How many bad lines were met so far in each file that has any."""
         return dict(self._bad.by_path)
 
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The files met so far that hold no event but records of another kind; their lines count as bad ones."""
+        return self._at.records.paths
+
+    @property
+    def left_out_count(self) -> int:
+        """How many of the bad lines are theirs."""
+        return self._at.records.count(self._bad.by_path)
+
     def __iter__(self) -> Iterator[AgentEvent]:
         return self._events  # the generator itself: a `__next__` of ours would cost a call for each event
 
@@ -198,6 +208,7 @@ class _Position:
         self.line = 0
         self.newer_version: int | None = None
         self.on_bad_line: Callable[[str, int, bytes], object] | None = None
+        self.records = RecordFiles()
 
     def note_version(self, line: bytes) -> None:
         version = log_version(line)
@@ -209,6 +220,7 @@ def _events(batches: Generator[Batch], at: _Position) -> Generator[AgentEvent]:
     with contextlib.closing(batches):
         for source, first, lines in batches:
             at.path = source.name
+            has_event = False
             for number, line in enumerate(lines, first):
                 if not line.startswith(LINE_START):
                     if not line or line.isspace():
@@ -217,13 +229,18 @@ def _events(batches: Generator[Batch], at: _Position) -> Generator[AgentEvent]:
                 try:
                     event = decode_event(line)
                 except DecodeError as error:
+                    at.records.note_line(source.name, line)
                     if at.on_bad_line is not None:
                         at.on_bad_line(source.name, number, line)
                     for event in salvaged(line, error.reason, functools.partial(source.note, number)):
                         at.line = number
+                        at.records.note_event(source.name)
                         yield event
                 else:
                     at.line = number
+                    if not has_event:
+                        at.records.note_event(source.name)
+                        has_event = True
                     yield event
 
 

@@ -167,6 +167,15 @@ def test_files_of_other_records_beside_a_log_are_left_out_in_one_line(logs: Path
     assert (as_json["bad_lines"], as_json["faults"], len(as_json["left_out"])) == (0, [], len(names))
 
 
+@pytest.mark.parametrize("command", ["cost", "replay", "scan", "show"])
+def test_every_reader_of_logs_leaves_them_out_in_one_line(command: str, logs: Path) -> None:
+    names = other_files(logs)
+    said = f"agentkit: left out {len(names)} files of other records: {', '.join(names)}\n"
+    result = agentkit(command, "logs", cwd=logs.parent)
+    assert said in result.stderr
+    assert "skipped" not in result.stderr
+
+
 def test_a_file_of_other_records_alone_is_refused(logs: Path) -> None:
     for command, expected in (("report", "no run in usage.jsonl; "), ("check", "no event in usage.jsonl; ")):
         result = agentkit(command, "usage.jsonl", cwd=logs)
