@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentkit_reporting.accounting import Account, account_of
+    from agentkit_reporting.alerts.alert import Alert
+    from agentkit_reporting.alerts.reporter import AlertReporter
+    from agentkit_reporting.alerts.rule import AlertRule
+    from agentkit_reporting.alerts.rules_file import AlertRulesError, read_alert_rules
     from agentkit_reporting.buffered import BufferedReporter
     from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
@@ -69,6 +73,10 @@ if TYPE_CHECKING:
 __all__ = [
     "PAGERDUTY_URL",
     "Account",
+    "Alert",
+    "AlertReporter",
+    "AlertRule",
+    "AlertRulesError",
     "AuditLedger",
     "BadLine",
     "BudgetNotice",
@@ -141,6 +149,7 @@ __all__ = [
     "event_schema",
     "forward_topics",
     "pagerduty_template",
+    "read_alert_rules",
     "read_events",
     "read_records",
     "slack_template",
@@ -148,6 +157,10 @@ __all__ = [
 
 _HOMES = {
     "Account": "accounting",
+    "Alert": "alerts.alert",
+    "AlertReporter": "alerts.reporter",
+    "AlertRule": "alerts.rule",
+    "AlertRulesError": "alerts.rules_file",
     "AuditLedger": "records.audit",
     "BadLine": "log.read",
     "BudgetNotice": "records.session_budget",
@@ -221,6 +234,7 @@ _HOMES = {
     "event_schema": "schema",
     "forward_topics": "records.bridges",
     "pagerduty_template": "records.webhook_templates",
+    "read_alert_rules": "alerts.rules_file",
     "read_events": "log.read",
     "read_records": "records.reading",
     "slack_template": "records.webhook_templates",

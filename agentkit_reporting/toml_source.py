@@ -1,12 +1,11 @@
 """A TOML file with the places of its keys, so that what is wrong in it can be said with its line.
 
-TOML is read by the standard library, which keeps no places: the line of a key is found by reading the file's
-beginnings, line by line, until the key is there. That is done only to say what is wrong.
+TOML is read by the standard library, which keeps no places: the line of a key is found by reading beginnings of
+the file, the shortest that has the key being looked for by halves. That is done only to say what is wrong.
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import tomllib
@@ -39,13 +38,28 @@ class TomlSource:
 
         A number stands for a place in an array, from 0.
         """
-        whole = 0  # lines of the longest beginning that is TOML and has no such key
-        for count in range(1, len(self._lines) + 1):
-            with contextlib.suppress(tomllib.TOMLDecodeError):
-                if _has(tomllib.loads("".join(self._lines[:count])), keys):
-                    return self._first_said(whole, count)
-                whole = count
-        return 0
+        if not _has(self.values, keys):
+            return 0
+        without, having = (
+            0,
+            len(self._lines),
+        )  # beginnings, in lines, that are TOML: the longest, and the shortest
+        while True:
+            middle = (without + having) // 2
+            for count in (*range(middle, having), *range(middle - 1, without, -1)):
+                values = self._beginning(count) if count > without else None
+                if values is not None:
+                    break
+            else:
+                return self._first_said(without, having)
+            without, having = (without, count) if _has(values, keys) else (count, having)
+
+    def _beginning(self, count: int) -> dict[str, Any] | None:
+        """Return what the first lines say; None where they are no TOML, as in the midst of a value."""
+        try:
+            return tomllib.loads("".join(self._lines[:count]))
+        except tomllib.TOMLDecodeError:
+            return None
 
     def _first_said(self, whole: int, count: int) -> int:
         """Return the first line after the `whole` ones that says something."""

@@ -172,6 +172,12 @@ REPORTING_FLOORS = (
     },
     {"records.audit", "records.step_log"},
     {"stdout", "conformance.check", "redaction.findings"},
+    {"alerts", "alerts.samples", "alerts.units"},
+    {"alerts.alert", "alerts.metrics"},
+    {"alerts.rule", "alerts.windows"},
+    {"alerts.judging", "alerts.rules_file"},
+    {"alerts.evaluation", "alerts.log_order"},
+    {"alerts.reporter"},
     {"cli"},
     {"cli.drawing", "cli.progress"},
     {
@@ -187,7 +193,7 @@ REPORTING_FLOORS = (
         "cli.retries",
         "cli.run_log",
     },
-    {"cli.approvals", "cli.file_agent"},
+    {"cli.approvals", "cli.check_rules", "cli.file_agent"},
     {"cli.answering", "cli.replay"},
     {
         "cli.check",
@@ -288,6 +294,7 @@ HEAVY = (
         "from agentkit_reporting import AuditLedger, StepLog",
         "import agentkit_reporting.cli.show, agentkit_reporting.cli.schema",
         "from agentkit_reporting import EventDispatcher, PrometheusMetrics, WebhookSink, forward_topics",
+        "from agentkit_reporting import AlertReporter, AlertRule, read_alert_rules",
     ],
 )
 def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:

@@ -1,4 +1,7 @@
-"""`agentkit check`: whether logs keep every rule of the event contract, and whether they are complete."""
+"""`agentkit check`: whether logs keep every rule of the event contract, and whether they are complete.
+
+With `--rules` they are judged by rules of alerts instead (check_rules.py).
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,30 @@ from typing import Any
 
 import click
 
+from agentkit_reporting.cli.check_rules import judge_logs, rules_help
 from agentkit_reporting.cli.reading import ReaderGoneError, left_out_text, whisper
 from agentkit_reporting.conformance.check import check_log
 from agentkit_reporting.conformance.findings import Conformance, SessionCheck
 from agentkit_reporting.terminal import counted, json_text, visible
 
 
-@click.command("check")
+@click.command("check", epilog=rules_help())
 @click.argument("logs", nargs=-1, required=True, metavar="LOG…")
+@click.option(
+    "--rules",
+    metavar="FILE",
+    help="Judge by the rules of this TOML file instead; exit 1 where an alert would have been raised.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(logs: tuple[str, ...], *, as_json: bool) -> int:
+def command(logs: tuple[str, ...], *, rules: str | None, as_json: bool) -> int:
     """Judge LOG… by every rule of the event contract: files, directories, globs, or - for stdin.
 
     One line for each fault, one for each session that says whether it is complete, and one for all of
     several sessions. Exit 1 where there is a fault. A run that has not ended, previews that were not logged
     and redactions are told, and are no faults. Files of other records beside the logs are left out.
     """
+    if rules is not None:
+        return judge_logs(rules, logs, as_json=as_json)
     with _without_collections():
         found = check_log(list(logs))
     code = 0 if found.is_sound and found.sessions else 1

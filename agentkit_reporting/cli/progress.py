@@ -6,16 +6,30 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 from agentkit_loop.events import AgentEvent
-from agentkit_reporting.log.read import LogReader
 from agentkit_reporting.terminal import one_line
 
 _PATIENCE_S = 1.0  # after which a bar shows how far it is
 _LOOK_EVERY = 1_024  # events between two looks at the clock
 
 
-def with_progress(reader: LogReader) -> Iterator[AgentEvent]:
+class Reading(Protocol):
+    """What is read: a LogReader, or several as one. paths: what there is. path: that of the last event."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """See there."""
+
+    @property
+    def path(self) -> str:
+        """See there."""
+
+    def __iter__(self) -> Iterator[AgentEvent]: ...
+
+
+def with_progress(reader: Reading) -> Iterator[AgentEvent]:
     """Yield the events of a log; after a second, on a terminal, with a bar that shows how far it is."""
     if not sys.stderr.isatty():
         yield from reader
@@ -24,7 +38,7 @@ def with_progress(reader: LogReader) -> Iterator[AgentEvent]:
         yield from _watched(reader, stack)
 
 
-def _watched(reader: LogReader, stack: contextlib.ExitStack) -> Iterator[AgentEvent]:
+def _watched(reader: Reading, stack: contextlib.ExitStack) -> Iterator[AgentEvent]:
     begun = time.monotonic()
     show = None
     path, done = "", 0

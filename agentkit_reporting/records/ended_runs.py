@@ -74,9 +74,8 @@ FOLDED: tuple[type[AgentEvent], ...] = (
 )
 """The events that the fold looks at."""
 
-_UNDONE = frozenset(
-    {"error", "limit", "max_tokens", "refusal", "cancelled", "context_window_exceeded"}
-)  # finish reasons
+UNDONE = frozenset({"error", "limit", "max_tokens", "refusal", "cancelled", "context_window_exceeded"})
+"""Finish reasons of an exchange that did not do what it was for."""
 _PROCESS_ENDED = "ProcessEnded"  # the type of the error by which a resume closes a run
 
 _Place = tuple[str, str]
@@ -240,7 +239,7 @@ def _metric(
         began = run.started or run.worked_until
         duration_ms = max(0.0, (run.worked_until - began) / dt.timedelta(milliseconds=1))
     started = run.started or event.timestamp - dt.timedelta(milliseconds=duration_ms)
-    success = isinstance(event, RunFinished) and run.finish_reason not in _UNDONE
+    success = isinstance(event, RunFinished) and run.finish_reason not in UNDONE
     premium = run.metadata.get("premium_requests")
     return InvocationMetric(
         invocation_id=run_id,
@@ -273,7 +272,7 @@ def _attempt_after(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled)
     attempt = run.attempt or 1
     if isinstance(event, RunCancelled) or (isinstance(event, RunFinished) and event.outcome == "suspended"):
         return attempt
-    return attempt + 1 if isinstance(event, RunFailed) or run.finish_reason in _UNDONE else 1
+    return attempt + 1 if isinstance(event, RunFailed) or run.finish_reason in UNDONE else 1
 
 
 def _exit_code(event: RunFinished | RunFailed | RunCancelled) -> int:
@@ -339,4 +338,4 @@ def _is_count(value: JSON) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-__all__ = ["FOLDED", "METRIC_RECORDED", "EndedRun", "RunFold"]
+__all__ = ["FOLDED", "METRIC_RECORDED", "UNDONE", "EndedRun", "RunFold"]
