@@ -22,6 +22,7 @@ _COMMANDS = {
         "check",
         "cost",
         "demo",
+        "diff",
         "replay",
         "report",
         "resume",
