@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     )
     from agentkit_reporting.analysis.run_diff_rules import DiffRule, RuleVerdict
     from agentkit_reporting.analysis.run_diff_values import TextChange, ValueChange
+    from agentkit_reporting.analysis.cache_breaks import CacheBreaks
+    from agentkit_reporting.analysis.cache_breaks_causes import BreakCause
+    from agentkit_reporting.analysis.cache_breaks_requests import CacheRequest, CacheSession, CacheTotals
+    from agentkit_reporting.analysis.time_use import TimeUse
+    from agentkit_reporting.analysis.time_use_run import RunTime, ToolTime
     from agentkit_reporting.buffered import BufferedReporter
     from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
@@ -91,10 +96,15 @@ __all__ = [
     "AlertRulesError",
     "AuditLedger",
     "BadLine",
+    "BreakCause",
     "BudgetNotice",
     "BufferedReporter",
     "CallPair",
     "Changes",
+    "CacheBreaks",
+    "CacheRequest",
+    "CacheSession",
+    "CacheTotals",
     "ChannelFullError",
     "ChannelReceiver",
     "ChannelReporter",
@@ -137,6 +147,7 @@ __all__ = [
     "RunDiff",
     "RunMetric",
     "RunSteps",
+    "RunTime",
     "SessionBudget",
     "SessionCheck",
     "SessionProfiler",
@@ -151,9 +162,11 @@ __all__ = [
     "Subscription",
     "TextChange",
     "TextPair",
+    "TimeUse",
     "ToolCallStep",
     "ToolRecord",
     "ToolRecorder",
+    "ToolTime",
     "TopicPayload",
     "TranscriptReporter",
     "Uploads",
@@ -189,10 +202,15 @@ _HOMES = {
     "AlertRulesError": "alerts.rules_file",
     "AuditLedger": "records.audit",
     "BadLine": "log.read",
+    "BreakCause": "analysis.cache_breaks_causes",
     "BudgetNotice": "records.session_budget",
     "BufferedReporter": "buffered",
     "CallPair": "analysis.run_diff_parts",
     "Changes": "analysis.run_diff_parts",
+    "CacheBreaks": "analysis.cache_breaks",
+    "CacheRequest": "analysis.cache_breaks_requests",
+    "CacheSession": "analysis.cache_breaks_requests",
+    "CacheTotals": "analysis.cache_breaks_requests",
     "ChannelFullError": "event_queue",
     "ChannelReceiver": "channel",
     "ChannelReporter": "channel",
@@ -236,6 +254,7 @@ _HOMES = {
     "RunDiff": "analysis.run_diff",
     "RunMetric": "analysis.run_diff_figures",
     "RunSteps": "records.step_log",
+    "RunTime": "analysis.time_use_run",
     "SessionBudget": "records.session_budget",
     "SessionCheck": "conformance.findings",
     "SessionProfiler": "records.profiler",
@@ -250,9 +269,11 @@ _HOMES = {
     "Subscription": "records.subscriptions",
     "TextChange": "analysis.run_diff_values",
     "TextPair": "analysis.run_diff_parts",
+    "TimeUse": "analysis.time_use",
     "ToolCallStep": "records.step_log",
     "ToolRecord": "records.tool_records",
     "ToolRecorder": "records.tool_recorder",
+    "ToolTime": "analysis.time_use_run",
     "TopicPayload": "records.topics",
     "TranscriptReporter": "transcript",
     "Uploads": "log.remote",

@@ -19,6 +19,7 @@ from agentkit_loop.usage import error_text
 _COMMANDS = {
     name: name
     for name in (
+        "cache",
         "check",
         "cost",
         "demo",
@@ -31,6 +32,7 @@ _COMMANDS = {
         "schema",
         "scrub",
         "show",
+        "time",
     )
 }
 """Command: the module of this package that has it, as `command`."""
