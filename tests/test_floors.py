@@ -189,7 +189,7 @@ REPORTING_FLOORS = (
     },
     {"analysis.run_diff"},
     {"analysis.run_diff_rules"},
-    {"analysis", "analysis.time_use_sweep"},
+    {"analysis.time_use_sweep"},
     {"analysis.time_use_run"},
     {"analysis.time_use", "analysis.time_use_groups"},
     {"analysis.cache_breaks_causes", "analysis.cache_breaks_items", "analysis.cache_breaks_money"},
@@ -213,8 +213,7 @@ REPORTING_FLOORS = (
         "cli.run_log",
         "cli.time_bars",
     },
-    {"cli.approvals", "cli.check_rules", "cli.file_agent"},
-    {"cli.approvals", "cli.diff_drawing", "cli.file_agent"},
+    {"cli.approvals", "cli.check_rules", "cli.diff_drawing", "cli.file_agent"},
     {"cli.answering", "cli.replay"},
     {
         "cli.cache",
