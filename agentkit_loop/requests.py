@@ -58,6 +58,8 @@ class Requests:
         request = self.state.request
         if request is None:
             raise IllegalMoveError("request", self.state.phase.value, "a request must have been told")
+        state = self.state
+        ids = {"session_id": state.session_id, "run_id": state.run_id, "turn_id": state.turn_id}
         wanted = self._compacting.wanted if request.purpose == "compaction" else None
         if wanted is not None and wanted.model is not None:
             return ModelRequest(
@@ -67,6 +69,7 @@ class Requests:
                 tools=(),
                 items=wanted.items,
                 parameters={},
+                **ids,
             )
         # The agent's own model is asked for a summary with the same beginning as ever, so that its cache holds.
         return ModelRequest(
@@ -76,6 +79,7 @@ class Requests:
             tools=self.catalog.specs,
             items=tuple(self.state.transcript.items) if wanted is None else wanted.items,
             parameters=self.settings.parameters,
+            **ids,
         )
 
     @property

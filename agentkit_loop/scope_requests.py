@@ -12,6 +12,7 @@ from agentkit_loop.events import ModelRequestRetrying, ModelRequestStarted
 from agentkit_loop.intake import fault_of
 from agentkit_loop.models.anthropic_failures import request_error
 from agentkit_loop.models.anthropic_stream import AnswerReader
+from agentkit_loop.models.current_request import CurrentRequest, Within
 from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
 from agentkit_loop.pricing import cost_or_why
 from agentkit_loop.scope_records import cost_of, duration_of, error_of, finish_reason_of, usage_of
@@ -46,6 +47,7 @@ class ModelCallScope:
         self._is_told = False  # how it ended, by the host
         self._parts: set[str] = set()  # that have begun
         self._id = ""
+        self._within: Within | None = None  # what is sent by this thread or task is this request's
 
     def __enter__(self) -> Self:
         run = self._run
@@ -70,11 +72,30 @@ class ModelCallScope:
                     digests={**run.fixed, "messages": run.chain.of(state.transcript.items)},
                 )
             )
+        self._be_current()
         return self
+
+    def _be_current(self) -> None:
+        self._cease()
+        emitter = self._run.emitter
+        self._within = Within(
+            CurrentRequest(
+                request_id=self._id,
+                session_id=emitter.session_id,
+                run_id=emitter.run_id,
+                turn_id=emitter.turn_id,
+            )
+        ).__enter__()
+
+    def _cease(self) -> None:
+        within, self._within = self._within, None
+        if within is not None:
+            within.__exit__(None, None, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._cease()
         with self._run.told_together():
             if not self._is_open:
                 return

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from agentkit_reporting.stdout import StdoutReporter
     from agentkit_reporting.transcript import TranscriptReporter
     from agentkit_reporting.usage import RequestUsage, UsageReporter, UsageTotals
+    from agentkit_reporting.wire.capture import WireCapture
 
 __all__ = [
     "PAGERDUTY_URL",
@@ -178,6 +179,7 @@ __all__ = [
     "ValueChange",
     "WebhookSink",
     "WebhookTemplate",
+    "WireCapture",
     "account_of",
     "check_log",
     "compute_aggregate",
@@ -285,6 +287,7 @@ _HOMES = {
     "ValueChange": "analysis.run_diff_values",
     "WebhookSink": "records.webhook",
     "WebhookTemplate": "records.webhook_templates",
+    "WireCapture": "wire.capture",
     "account_of": "accounting",
     "check_log": "conformance.check",
     "compute_aggregate": "records.aggregate",

@@ -14,7 +14,7 @@ import importlib
 import inspect
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
@@ -40,6 +40,7 @@ from agentkit_loop.models.anthropic_post import aopened, can_be_posted, opened
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_transport import achunks_of, aonce, chunks_of, once
 from agentkit_loop.models.anthropic_wire import wire_body
+from agentkit_loop.models.current_request import sending
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.values import JSON, clean_text
@@ -47,6 +48,7 @@ from agentkit_loop.values import JSON, clean_text
 if TYPE_CHECKING:
     import anthropic
     import httpx2
+    from anthropic import MiddlewareInput
 
 DEFAULT_MAX_TOKENS = 32_000
 """Tokens that an answer may have where nobody says: what every current model allows."""
@@ -69,7 +71,9 @@ class AnthropicModel:
     every turn, and reading from the cache costs a tenth, so the default is on; markers of one's own (in
     `tools`, in parts, or `cache_control=`) stay as they are. None is also for servers that refuse to be
     asked. timeout_s: the longest silence of the server, and how long it may take over one event, in seconds;
-    the SDK's 600 where None. parameters: sent with every request, JSON (`thinking`,
+    the SDK's 600 where None. middleware: the SDK's own, outermost first, for the clients that are made here; each sees
+    every request whole and its response as it comes, and takes part in a cancel only as far as it returns. A client
+    of the host's brings its own. parameters: sent with every request, JSON (`thinking`,
     `stop_sequences`, `extra_headers`, …, also what the SDK does not know; `tools`: the provider's own tools
     beside the agent's); those of a request win.
 
@@ -88,6 +92,7 @@ class AnthropicModel:
         max_tokens: int = DEFAULT_MAX_TOKENS,
         cache: CacheLife | None = "5m",
         timeout_s: float | None = None,
+        middleware: Sequence[MiddlewareInput] = (),
         **parameters: Any,
     ) -> None:
         if not name or not name.strip():
@@ -96,6 +101,10 @@ class AnthropicModel:
         if given and (api_key is not None or base_url is not None):
             raise ConfigurationError(
                 "api_key= and base_url= refused beside a client; give them to the client"
+            )
+        if given and middleware:
+            raise ConfigurationError(
+                "middleware= refused beside a client; give it to the client: client.with_middleware(…)"
             )
         if type(max_tokens) is not int or max_tokens < 1:
             raise ConfigurationError(f"max_tokens={max_tokens!r} refused; give a number of at least 1")
@@ -108,6 +117,7 @@ class AnthropicModel:
         self._given_client, self._given_async_client = client, async_client
         self._options: dict[str, Any] = {"api_key": api_key, "base_url": base_url}
         self._timeout_s = timeout_s
+        self._middleware = tuple(middleware)
         self._max_tokens = max_tokens
         self._cache: CacheLife | None = cache
         self._parameters = parameters
@@ -190,7 +200,7 @@ class AnthropicModel:
             if not self.is_prepared:  # by one who drives no loop; the event loop shall go on
                 await asyncio.to_thread(self.prepare)
             client = self._async_client()
-            async with self._aopened(client, self._arguments(request, client)) as response:
+            async with self._aopened(client, self._arguments(request, client), request) as response:
                 reader.source = stream_source(response.http_response)
                 feed = reader.feed
                 async with contextlib.aclosing(achunks_of(response.http_response)) as chunks:
@@ -262,7 +272,8 @@ class AnthropicModel:
                 elif self._given_async_client is not None:
                     raise ConfigurationError("stream refused with only an async_client=; pass a client= too")
                 else:
-                    client = anthropic.Anthropic(**self._options, **self._settings(), middleware=[once])
+                    made = {**self._options, **self._settings(), "middleware": [*self._middleware, once]}
+                    client = anthropic.Anthropic(**made)
                 watch(client)
                 self._client = client
             return _with_sendable_key(self._client)
@@ -282,7 +293,8 @@ class AnthropicModel:
                 elif self._given_client is not None:
                     raise ConfigurationError("astream refused with only a client=; pass an async_client= too")
                 else:
-                    client = anthropic.AsyncAnthropic(**self._options, **self._settings(), middleware=[aonce])
+                    made = {**self._options, **self._settings(), "middleware": [*self._middleware, aonce]}
+                    client = anthropic.AsyncAnthropic(**made)
                 self._async_clients[loop] = client
             return _with_sendable_key(client)
 
@@ -297,7 +309,7 @@ class AnthropicModel:
         else:
             made = client.messages.with_streaming_response.create(**arguments)
         with contextlib.ExitStack() as stack:
-            with entry.on_this_thread():
+            with entry.on_this_thread(), sending(entry.request):
                 response = stack.enter_context(made).http_response
             try:
                 entry.hold(socket_of(response))
@@ -305,12 +317,19 @@ class AnthropicModel:
             finally:
                 entry.let_go()  # before it is closed: then another request may have the connection
 
-    def _aopened(
-        self, client: anthropic.AsyncAnthropic, arguments: dict[str, Any]
-    ) -> AbstractAsyncContextManager[Any]:
+    @contextlib.asynccontextmanager
+    async def _aopened(
+        self, client: anthropic.AsyncAnthropic, arguments: dict[str, Any], request: ModelRequest
+    ) -> AsyncIterator[Any]:
+        made: AbstractAsyncContextManager[Any]
         if self._given_async_client is None and can_be_posted(arguments):
-            return aopened(client, arguments)
-        return client.messages.with_streaming_response.create(**arguments)
+            made = aopened(client, arguments)
+        else:
+            made = client.messages.with_streaming_response.create(**arguments)
+        async with contextlib.AsyncExitStack() as stack:
+            with sending(request):
+                response = await stack.enter_async_context(made)
+            yield response
 
     def _forget(self, client: anthropic.AsyncAnthropic) -> None:
         """Let go of the connections of a loop that has ended, on a thread without one of its own."""

@@ -33,6 +33,7 @@ _COMMANDS = {
         "scrub",
         "show",
         "time",
+        "wire",
     )
 }
 """Command: the module of this package that has it, as `command`."""

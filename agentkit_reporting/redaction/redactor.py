@@ -150,6 +150,15 @@ class Redactor(Locked):
         self._count("", scrubber.found)
         return told
 
+    def stream(self, *, is_json: bool = False) -> TextStream | JsonStream:
+        """Return a stream for a text of its own that comes in pieces; what it masks is not counted here."""
+        return JsonStream(self._rules, self._masking) if is_json else TextStream(self._rules, self._masking)
+
+    @property
+    def keeps_arguments(self) -> bool:
+        """Whether only some arguments of calls are shown, which can be known of events alone."""
+        return self._keep is not None
+
     def event(self, event: AgentEvent) -> AgentEvent:
         """Return the event without its secrets; the same object where it holds none. Raises RedactionError."""
         if event.__class__ is ContentDelta and event.unknown_fields is None:

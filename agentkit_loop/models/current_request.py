@@ -1,0 +1,72 @@
+"""Which request of the events is being sent here: for what sits between the SDK and the wire, such as a capture.
+
+`AnthropicModel` says so only while it sends a request and waits for the head of its response, a hand-written loop
+within `with run.model_call(…)`. It holds for the thread or task that sends, and is never left set across a yield of
+a stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from agentkit_loop.models.protocol import ModelRequest
+
+__all__ = ["CurrentRequest", "Within", "sending", "sent_now"]
+
+
+@attrs.frozen(kw_only=True)
+class CurrentRequest:
+    """The ids of a request in the events; None where whoever sends it does not know."""
+
+    request_id: str
+    session_id: str | None = None
+    run_id: str | None = None
+    turn_id: str | None = None
+
+
+def sent_now() -> CurrentRequest | None:
+    """Return the request that is being sent here, None where nobody said so."""
+    frame = _current.get()
+    return None if frame is None else frame.request
+
+
+@contextlib.contextmanager
+def sending(request: ModelRequest) -> Iterator[None]:
+    """Let what is sent within count as this request's; the body must not yield to others."""
+    named = CurrentRequest(
+        request_id=request.request_id,
+        session_id=request.session_id,
+        run_id=request.run_id,
+        turn_id=request.turn_id,
+    )
+    with Within(named):
+        yield
+
+
+class Within:
+    """A context manager within which a request is the current one; it may be left in another context than entered."""
+
+    def __init__(self, request: CurrentRequest) -> None:
+        self.request = request
+        self._outer: Within | None = None
+
+    def __enter__(self) -> Self:
+        self._outer = _current.get()
+        _current.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Not by a token: that could only be given back in the very task or thread that entered.
+        if _current.get() is self:
+            _current.set(self._outer)
+
+
+_current: contextvars.ContextVar[Within | None] = contextvars.ContextVar("agentkit_sent_now", default=None)

@@ -1,0 +1,198 @@
+"""`agentkit wire`: what went over the wire, as WireCapture recorded it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import click
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.cli.drawing import Cell, Pieces, drawn, grid, styled_line
+from agentkit_reporting.cli.reading import whisper
+from agentkit_reporting.cli.wire_views import (
+    difference_lines,
+    exchange_lines,
+    exchange_table,
+    list_row,
+    response_message,
+    summary_json,
+)
+from agentkit_reporting.records.reading import RecordReader, read_records
+from agentkit_reporting.terminal import counted, json_text
+from agentkit_reporting.wire.curl import curl_command
+from agentkit_reporting.wire.reading import WIRE_TYPES, WireExchange, read_exchanges
+from agentkit_reporting.wire.request_diff import MISSING, RequestDifference, request_differences
+
+_MAX_TOLD = 5  # bad lines that are named
+
+
+@click.command("wire")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option(
+    "--request", "wanted", metavar="ID|N", help="Show these whole: by number, or by the end of an id."
+)
+@click.option("--raw", is_flag=True, help="Bodies as they were recorded.")
+@click.option("--curl", "as_curl", is_flag=True, help="Print commands that send the requests again.")
+@click.option("--diff", "pair", nargs=2, metavar="A B", help="Compare two requests, by number or id.")
+@click.option("--session", "session_id", metavar="ID", help="Only this session; the end of an id is enough.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    files: tuple[str, ...],
+    *,
+    wanted: str | None,
+    raw: bool,
+    as_curl: bool,
+    pair: tuple[str, str] | None,
+    session_id: str | None,
+    as_json: bool,
+) -> int:
+    """Show the requests that WireCapture recorded in FILE…: files, directories, globs, or - for stdin.
+
+    Without options: a line for each exchange. A command of --curl takes its credential from ANTHROPIC_API_KEY and
+    sends it to the address that the record names; what was masked or cut is said before it.
+    """
+    if pair is not None and (wanted is not None or as_curl or raw):
+        raise click.UsageError("--diff goes with none of --request, --curl and --raw")
+    if raw and wanted is None:
+        raise click.UsageError("--raw goes with --request")
+    with read_records(list(files), type=WIRE_TYPES) as reader:
+        found = _chosen(read_exchanges(reader), session_id, (wanted,) if wanted is not None else pair)
+        if pair is not None:
+            shown = _show_difference(list(found), pair, as_json=as_json)
+        elif as_curl:
+            shown = _show_curl(found, as_json=as_json)
+        elif wanted is not None:
+            shown = _show_whole(found, raw=raw, as_json=as_json)
+        else:
+            shown = _show_list(found, as_json=as_json)
+        _tell_bad(reader)
+    if shown:
+        return 0
+    what = "exchange" if wanted is None and pair is None else f"exchange {wanted or ' or '.join(pair or ())}"
+    place = ", ".join(files) if session_id is None else f"session {session_id} of {', '.join(files)}"
+    whisper(f"no {what} in {place}; give a file written by WireCapture")
+    return 1
+
+
+def _chosen(
+    exchanges: Iterable[WireExchange], session_id: str | None, names: Iterable[str] | None
+) -> Iterator[WireExchange]:
+    """Yield the exchanges that are asked for: of a session, by their names."""
+    wanted = None if names is None else tuple(names)
+    for exchange in exchanges:
+        if session_id is not None and not (exchange.text("session_id") or "").endswith(session_id):
+            continue
+        if wanted is None or any(map(exchange.goes_by, wanted)):
+            yield exchange
+
+
+def _show_list(found: Iterable[WireExchange], *, as_json: bool) -> bool:
+    """Print a line for each; their bodies are let go of one by one."""
+    if as_json:
+        told = sorted(map(summary_json, found), key=lambda each: int(each["number"]))
+        sys.stdout.write(f"{json_text({'exchanges': told})}\n")
+        return bool(told)
+    numbered: list[tuple[int, tuple[Cell, ...]]] = [(each.number, list_row(each)) for each in found]
+    rows = [row for _, row in sorted(numbered, key=lambda each: each[0])]
+    if rows:
+        table = exchange_table(rows)
+        sys.stdout.write(drawn(lambda console: console.print(grid(table, console.width))))
+        sys.stdout.flush()
+        whisper(counted(len(rows), "exchange"))
+    return bool(rows)
+
+
+def _show_whole(found: Iterable[WireExchange], *, raw: bool, as_json: bool) -> bool:
+    each: list[WireExchange] = sorted(found, key=lambda one: one.number)
+    if as_json:
+        told = [
+            {
+                **summary_json(one),
+                "request": one.sent,
+                "response": one.response,
+                "message": response_message(one.response_body),
+            }
+            for one in each
+        ]
+        sys.stdout.write(f"{json_text({'exchanges': told})}\n")
+        return bool(told)
+    for place, one in enumerate(each):
+        if place:
+            sys.stdout.write("\n")
+        _print(exchange_lines(one, raw=raw))
+    return bool(each)
+
+
+def _show_curl(found: Iterable[WireExchange], *, as_json: bool) -> bool:
+    commands = []
+    for exchange in found:
+        try:
+            told = curl_command(exchange)
+        except ConfigurationError as error:
+            whisper(f"exchange {exchange.number}: {error}")
+            continue
+        commands.append(
+            {"number": exchange.number, "curl": told.text, "lacks": told.lacks, "remarks": told.remarks}
+        )
+        if not as_json:
+            sys.stdout.write(f"# exchange {exchange.number}\n{told}\n")
+        for lack in told.lacks:
+            whisper(f"exchange {exchange.number}: {lack}")
+    if as_json:
+        sys.stdout.write(f"{json_text({'commands': commands})}\n")
+    return bool(commands)
+
+
+def _show_difference(found: list[WireExchange], pair: tuple[str, str], *, as_json: bool) -> bool:
+    sides = []
+    for name in pair:
+        named = [each for each in found if each.goes_by(name)]
+        if len(named) > 1:
+            numbers = ", ".join(str(each.number) for each in named[:_MAX_TOLD])
+            raise ConfigurationError(
+                f"--diff {name!r} refused because several go by it; give one of {numbers}, …"
+            )
+        sides += named
+    if len(sides) < len(pair):
+        return False
+    before, after = sides
+    differences = list(request_differences(before, after))
+    if as_json:
+        told = {
+            "before": before.number,
+            "after": after.number,
+            "differences": list(map(_as_json, differences)),
+        }
+        sys.stdout.write(f"{json_text(told)}\n")
+        return True
+    _print(difference_lines(before, after, differences))
+    if not differences:
+        whisper("the two requests are equal")
+    return True
+
+
+def _as_json(difference: RequestDifference) -> dict[str, Any]:
+    told: dict[str, Any] = {"path": difference.path}
+    if difference.before is not MISSING:
+        told["before"] = difference.before
+    if difference.after is not MISSING:
+        told["after"] = difference.after
+    return told
+
+
+def _print(lines: Iterable[Pieces]) -> None:
+    def draw(console: Any) -> None:
+        say: Callable[..., None] = console.print
+        for pieces in lines:
+            say(styled_line(pieces), soft_wrap=True)
+
+    sys.stdout.write(drawn(draw, any_width=True))
+
+
+def _tell_bad(reader: RecordReader) -> None:
+    for bad in reader.bad[:_MAX_TOLD]:
+        whisper(f"skipped {bad.path}:{bad.line}: {bad.reason}")
+    if reader.bad_count > _MAX_TOLD:
+        whisper(f"skipped {reader.bad_count} bad lines in all")

@@ -1,0 +1,1 @@
+"""What went over the wire: requests and responses captured, read back, shown, compared and asked again."""
