@@ -2,6 +2,9 @@
 
 Nothing heavy is loaded here: the provider's SDK is imported when an AnthropicModel makes its first request.
 Helpers for tests are in `agentkit_loop.testing`.
+
+PYTEST_DONT_REWRITE: a distribution with a pytest plugin is marked for its assertion rewriting, which warns of what
+was imported before.
 """
 
 from typing import TYPE_CHECKING, Any

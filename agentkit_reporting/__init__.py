@@ -1,6 +1,9 @@
 """Reporters for agentkit's events: a terminal, a JSONL log, usage and cost, the transcript.
 
 Each name is loaded when it is first asked for, so that a program pays only for what it uses.
+
+PYTEST_DONT_REWRITE: a distribution with a pytest plugin is marked for its assertion rewriting, which warns of what
+was imported before.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -84,6 +87,9 @@ if TYPE_CHECKING:
     from agentkit_reporting.redaction.reporter import RedactingReporter
     from agentkit_reporting.schema import event_schema
     from agentkit_reporting.stdout import StdoutReporter
+    from agentkit_reporting.testing.expected import matching
+    from agentkit_reporting.testing.golden_logs import GoldenLogs
+    from agentkit_reporting.testing.recorded_events import RecordedEvents
     from agentkit_reporting.transcript import TranscriptReporter
     from agentkit_reporting.usage import RequestUsage, UsageReporter, UsageTotals
     from agentkit_reporting.wire.capture import WireCapture
@@ -123,6 +129,7 @@ __all__ = [
     "Divergence",
     "EventDispatcher",
     "Fault",
+    "GoldenLogs",
     "InvocationMetric",
     "InvocationMetricsCollector",
     "JsonlReporter",
@@ -140,6 +147,7 @@ __all__ = [
     "PrometheusMetrics",
     "RecordReader",
     "RecordStore",
+    "RecordedEvents",
     "RedactingReporter",
     "Redactor",
     "RequestUsage",
@@ -189,6 +197,7 @@ __all__ = [
     "encode_event",
     "event_schema",
     "forward_topics",
+    "matching",
     "pagerduty_template",
     "read_alert_rules",
     "read_events",
@@ -230,6 +239,7 @@ _HOMES = {
     "Divergence": "analysis.run_diff_parts",
     "EventDispatcher": "records.dispatcher",
     "Fault": "conformance.findings",
+    "GoldenLogs": "testing.golden_logs",
     "InvocationMetric": "records.invocation_metric",
     "InvocationMetricsCollector": "records.invocations",
     "JsonlReporter": "jsonl",
@@ -248,6 +258,7 @@ _HOMES = {
     "PrometheusMetrics": "records.prometheus_metrics",
     "RecordReader": "records.reading",
     "RecordStore": "records.store",
+    "RecordedEvents": "testing.recorded_events",
     "RedactingReporter": "redaction.reporter",
     "Redactor": "redaction.redactor",
     "RequestUsage": "usage",
@@ -297,6 +308,7 @@ _HOMES = {
     "encode_event": "codec",
     "event_schema": "schema",
     "forward_topics": "records.bridges",
+    "matching": "testing.expected",
     "pagerduty_template": "records.webhook_templates",
     "read_alert_rules": "alerts.rules_file",
     "read_events": "log.read",

@@ -1,0 +1,199 @@
+"""The pytest plugin: recorded events, golden logs, models that answer as a log does, logs of failing tests.
+
+It is loaded by every pytest where the package is installed, and so imports nothing of it until a fixture is asked for.
+
+PYTEST_DONT_REWRITE: see `agentkit_reporting/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from agentkit_loop.models.scripted import ScriptedModel
+    from agentkit_reporting.testing.golden_logs import GoldenLogs
+    from agentkit_reporting.testing.recorded_events import RecordedEvents
+
+__all__ = ["agent_events", "golden_log", "scripted_from_log"]
+
+SECTION = "agent events"
+"""The section of a failing test's report that shows its run."""
+
+_WRITTEN = "agentkit_golden_written"  # the property of a test that names a golden log that it wrote
+_UPDATE, _LOGS, _LOGS_OF = "agentkit_update_golden", "agentkit_logs", "agentkit_logs_of"
+
+_events = pytest.StashKey["RecordedEvents"]()
+_golden = pytest.StashKey["GoldenLogs"]()
+_failed = pytest.StashKey[bool]()
+_logs_directory = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    group = parser.getgroup("agentkit", "agentkit: runs of agents")
+    group.addoption(
+        "--agentkit-update-golden", dest=_UPDATE, action="store_true", help="Write golden logs anew."
+    )
+    group.addoption(
+        "--agentkit-logs",
+        dest=_LOGS,
+        metavar="DIR",
+        help="Keep the events of failing tests that use the fixture agent_events as logs in DIR.",
+    )
+    group.addoption(
+        "--agentkit-logs-of",
+        dest=_LOGS_OF,
+        choices=("failed", "all"),
+        default="failed",
+        help="Of which tests --agentkit-logs keeps logs (default: failed).",
+    )
+    parser.addini(
+        "agentkit_golden_dir",
+        "Directory of golden logs, from the directory of the test's file (default: golden).",
+        default="golden",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the directory of logs while the working directory is the one that was meant."""
+    directory = config.getoption(_LOGS)
+    if directory:
+        config.stash[_logs_directory] = Path(directory).absolute()
+
+
+# --- fixtures
+
+
+@pytest.fixture
+def agent_events(request: pytest.FixtureRequest, golden_log: GoldenLogs) -> RecordedEvents:
+    """Record the events of a run: give it to an agent as an observer, or fill it from a log."""
+    from agentkit_reporting.testing.recorded_events import RecordedEvents  # noqa: PLC0415 - when it is used
+
+    events = request.node.stash[_events] = RecordedEvents(golden=golden_log)
+    return events
+
+
+@pytest.fixture
+def golden_log(request: pytest.FixtureRequest) -> GoldenLogs:
+    """Compare events with a golden log, apart from times and ids: `golden_log(events, "name")`."""
+    from agentkit_reporting.testing.golden_logs import GoldenLogs  # noqa: PLC0415 - when it is used
+
+    directory = str(request.config.getini("agentkit_golden_dir"))
+    golden = request.node.stash[_golden] = GoldenLogs(
+        request.path.parent / directory,
+        test_name=_golden_name(request),
+        update=request.config.getoption(_UPDATE),
+        create=not _is_ci(),
+    )
+    return golden
+
+
+@pytest.fixture
+def scripted_from_log(request: pytest.FixtureRequest) -> Callable[..., ScriptedModel]:
+    """Make a model that gives the recorded answers of a log: `scripted_from_log("logs/run.jsonl")`.
+
+    A path is taken from the directory of the test's file. Further arguments: see `ScriptedModel.from_log`.
+    """
+    from agentkit_loop.models.scripted import ScriptedModel  # noqa: PLC0415 - when it is used
+    from agentkit_reporting.log.read import read_events  # noqa: PLC0415 - the same
+
+    def from_log(path: str | os.PathLike[str], **options: Any) -> ScriptedModel:
+        return ScriptedModel.from_log(read_events(request.path.parent / path), **options)
+
+    return from_log
+
+
+def _golden_name(request: pytest.FixtureRequest) -> str:
+    """Return what a golden log without a name is called: `test_file.test_name`, with its class between."""
+    _, *names = request.node.nodeid.split("::")
+    return ".".join((request.path.stem, *names))
+
+
+def _is_ci() -> bool:
+    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
+
+
+# --- reports
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the run of a test that failed, and keep its log."""
+    report = yield
+    events, golden = item.stash.get(_events, None), item.stash.get(_golden, None)
+    if golden is not None and call.when == "call":
+        report.user_properties += [(_WRITTEN, str(path)) for path in golden.written]
+    if events is None:
+        return report
+    if report.failed:
+        item.stash[_failed] = True
+        report.sections.append((SECTION, _section(item, events)))
+    if call.when == "teardown" and _log_of(item) is not None:
+        problem = _keep(item, events)
+        if problem:
+            report.sections.append((SECTION, problem))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the golden logs that were written, by this process or by workers."""
+    reports = (report for each in terminalreporter.stats.values() for report in each)
+    written = {
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == _WRITTEN
+    }
+    if written:
+        terminalreporter.section("golden logs")
+        for path in sorted(written):
+            terminalreporter.write_line(f"written: {_visible(path)}")
+
+
+def _section(item: pytest.Item, events: RecordedEvents) -> str:
+    try:
+        shown = (
+            events.show()
+            if len(events)
+            else "no event was recorded; give the fixture to the agent as an observer"
+        )
+    except Exception as error:  # noqa: BLE001 - what is shown of a failure must not hide it
+        shown = f"{len(events)} events, which cannot be shown: {_visible(repr(error))}"
+    path = _log_of(item)
+    return shown if path is None else f"{shown}\nlog: {_visible(str(path))}"
+
+
+def _log_of(item: pytest.Item) -> Path | None:
+    """Return the file that the events of a test are kept in; None where they are not."""
+    directory = item.config.stash.get(_logs_directory, None)
+    if directory is None or not (item.stash.get(_failed, False) or item.config.getoption(_LOGS_OF) == "all"):
+        return None
+    from agentkit_reporting.testing.kept_logs import log_path  # noqa: PLC0415 - only with the option
+
+    return log_path(directory, item.nodeid)
+
+
+def _keep(item: pytest.Item, events: RecordedEvents) -> str:
+    """Write the log of a test; return what went wrong."""
+    from agentkit_reporting.testing.kept_logs import keep_log  # noqa: PLC0415 - only with the option
+
+    path = _log_of(item)
+    try:
+        if path is not None and len(events):
+            keep_log(path, events)
+    except Exception as error:  # noqa: BLE001 - a test's result does not depend on its log
+        return f"the log was not kept: {_visible(str(error) or repr(error))}"
+    return ""
+
+
+def _visible(text: str) -> str:
+    from agentkit_reporting.terminal import visible  # noqa: PLC0415 - only where something is shown
+
+    return visible(text)

@@ -1,0 +1,1 @@
+"""What tests of agents look at: recorded events, expected sequences, golden logs."""
