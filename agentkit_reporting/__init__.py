@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from agentkit_reporting.analysis.cache_breaks_requests import CacheRequest, CacheSession, CacheTotals
     from agentkit_reporting.analysis.time_use import TimeUse
     from agentkit_reporting.analysis.time_use_run import RunTime, ToolTime
+    from agentkit_reporting.analysis.debug_difference import DebugDifference, FieldChange, MissingStep
+    from agentkit_reporting.analysis.debug_fork import DebugFork, write_fork
+    from agentkit_reporting.analysis.debug_replay import DebugReplay
+    from agentkit_reporting.analysis.debug_state import DebugState, OpenCall
+    from agentkit_reporting.analysis.debug_step import DebugStep
     from agentkit_reporting.buffered import BufferedReporter
     from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
@@ -121,6 +126,11 @@ __all__ = [
     "Conformance",
     "CostComponent",
     "CostLedger",
+    "DebugDifference",
+    "DebugFork",
+    "DebugReplay",
+    "DebugState",
+    "DebugStep",
     "DecisionEntry",
     "DecisionTrail",
     "DecodeError",
@@ -130,6 +140,7 @@ __all__ = [
     "EventDispatcher",
     "Fault",
     "GoldenLogs",
+    "FieldChange",
     "InvocationMetric",
     "InvocationMetricsCollector",
     "JsonlReporter",
@@ -139,6 +150,8 @@ __all__ = [
     "LogReader",
     "LoggingReporter",
     "MetricsAggregate",
+    "MissingStep",
+    "OpenCall",
     "Overflow",
     "OwnPattern",
     "PayloadError",
@@ -203,6 +216,7 @@ __all__ = [
     "read_events",
     "read_records",
     "slack_template",
+    "write_fork",
 ]
 
 _HOMES = {
@@ -231,6 +245,11 @@ _HOMES = {
     "Conformance": "conformance.findings",
     "CostComponent": "ledger",
     "CostLedger": "ledger",
+    "DebugDifference": "analysis.debug_difference",
+    "DebugFork": "analysis.debug_fork",
+    "DebugReplay": "analysis.debug_replay",
+    "DebugState": "analysis.debug_state",
+    "DebugStep": "analysis.debug_step",
     "DecisionEntry": "records.audit",
     "DecisionTrail": "records.audit",
     "DecodeError": "codec",
@@ -240,6 +259,7 @@ _HOMES = {
     "EventDispatcher": "records.dispatcher",
     "Fault": "conformance.findings",
     "GoldenLogs": "testing.golden_logs",
+    "FieldChange": "analysis.debug_difference",
     "InvocationMetric": "records.invocation_metric",
     "InvocationMetricsCollector": "records.invocations",
     "JsonlReporter": "jsonl",
@@ -249,6 +269,8 @@ _HOMES = {
     "LogReader": "log.read",
     "LoggingReporter": "logging",
     "MetricsAggregate": "records.aggregate",
+    "MissingStep": "analysis.debug_difference",
+    "OpenCall": "analysis.debug_state",
     "Overflow": "event_queue",
     "OwnPattern": "redaction.own_patterns",
     "PAGERDUTY_URL": "records.webhook_templates",
@@ -314,6 +336,7 @@ _HOMES = {
     "read_events": "log.read",
     "read_records": "records.reading",
     "slack_template": "records.webhook_templates",
+    "write_fork": "analysis.debug_fork",
 }
 """Name: the module of this package that it lives in."""
 

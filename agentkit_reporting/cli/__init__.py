@@ -22,6 +22,7 @@ _COMMANDS = {
         "cache",
         "check",
         "cost",
+        "debug",
         "demo",
         "diff",
         "replay",

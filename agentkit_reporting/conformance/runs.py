@@ -22,6 +22,7 @@ from agentkit_loop.events import (
 )
 from agentkit_reporting.conformance.book import EVENT_CLASSES, Book, RunEnd, tells_process_end
 
+_FORKED_FROM = "forked_from"  # of the metadata: whether the model had still to answer where a fork began
 _MEASURES = ("duration_ms", "first_content_ms", "delay_ms", "retry_after_ms")
 MEASURED: dict[type[AgentEvent], tuple[str, ...]] = {
     cls: tuple(name for name in _MEASURES if name in PAYLOAD_FIELDS[cls]) for cls in EVENT_TYPES.values()
@@ -111,6 +112,9 @@ class RunRules:
         if book.last_run is None:
             book.need(event, event.resumed_run is None and event.resumed_after is None, "resumes nothing")
             book.first_run = event.run_id
+            origin = event.metadata.get(_FORKED_FROM)
+            if isinstance(origin, dict) and origin.get("unanswered") is True and event.items:
+                book.unasked = True  # as it was in the session that this one was forked from
         else:
             told = event.run_id == book.last_run or event.run_id in book.runs
             book.need(event, not told, "run id told before")

@@ -1,0 +1,285 @@
+"""What `agentkit debug` shows of steps and states: lines of pieces, each text of a log made visible and bounded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agentkit_loop.usage import Usage
+from agentkit_loop.values import JSON
+from agentkit_reporting.analysis.debug_replay import DebugReplay
+from agentkit_reporting.analysis.debug_state import DebugState, OpenCall
+from agentkit_reporting.analysis.debug_step import DebugStep
+from agentkit_reporting.cli.drawing import brief_duration
+from agentkit_reporting.page import Glyphs, Piece
+from agentkit_reporting.terminal import clipped, columns_of, counted, one_line, visible
+from agentkit_reporting.usage import UsageTotals, cost_text, token_texts
+
+__all__ = ["FACT_LINES", "DebugPage", "Line"]
+
+Line: TypeAlias = tuple[Piece, ...]
+
+FACT_LINES = 12
+"""Lines of a fact that are shown unasked."""
+
+_KIND_COLUMNS = 15
+_DURATION_COLUMNS = 7
+_LEAST_TITLE = 12
+_MOST_VALUE = 200_000  # characters of a value that are looked at, however much is asked for
+
+_STYLES = {
+    "ok": ("good", "good"),
+    "failed": ("bad", "bad"),
+    "denied": ("bad", "bad"),
+    "not_started": ("warn", "warn"),
+    "interrupted": ("warn", "stop"),
+    "cancelled": ("warn", "stop"),
+    "waiting": ("ask", "ask"),
+    "open": ("warn", "warn"),
+}
+"""Style and glyph by status."""
+
+_SHOWN_LAST = (
+    "response_model",
+    "first_content_ms",
+    "digests",
+    "metadata",
+    "tools",
+    "parameters",
+    "observers",
+)
+"""Facts that are long and seldom looked for."""
+
+_LEFT_OUT = frozenset({"request_id", "usage_is_final", "billed_model", "response_id"})
+"""Facts that say nothing to a person; `--json` has them."""
+
+_USUAL = {"attempt": 1, "purpose": "turn"}
+"""Facts that are worth a line only where they are otherwise."""
+
+_TITLES = {
+    "system": "System",
+    "developer": "Developer",
+    "user": "User",
+    "assistant": "Assistant",
+    "tool": "Tool",
+    "context": "Context",
+    "notification": "Notification",
+}
+
+
+class DebugPage:
+    """Words lines for so many columns."""
+
+    def __init__(self, replay: DebugReplay, columns: int, glyphs: Glyphs) -> None:
+        self._columns = columns
+        self._glyphs = glyphs
+        self._number_columns = len(f"{max((step.number for step in _ends(replay)), default=0):,}")
+
+    # --- the list
+
+    def row(self, step: DebugStep, *, is_current: bool = False) -> Line:
+        """Return a step as one line of a list."""
+        style, glyph = _STYLES[step.status]
+        dim = step.is_superseded or step.is_stale
+        number = f"{step.number:>{self._number_columns},}"
+        kind = step.kind.replace("_", " ")
+        took = "" if step.duration_ms is None else brief_duration(step.duration_ms)
+        marks = _marks(step)
+        fixed = 2 + self._number_columns + 3 + _KIND_COLUMNS + 2 + _DURATION_COLUMNS
+        room = max(self._columns - fixed - (len(marks) + 1 if marks else 0), _LEAST_TITLE)
+        title = clipped(one_line(step.title, room, self._glyphs.cut), room, self._glyphs.cut)
+        padding = " " * (room - columns_of(title))
+        return (
+            ("lead", ">" if is_current else " "),
+            ("dim", f"{number} "),
+            (style if style != "good" else "good", getattr(self._glyphs, glyph)),
+            ("dim" if dim else "", f" {kind:<{_KIND_COLUMNS}} {title}"),
+            ("ask", f" {marks}" if marks else ""),
+            ("dim", f"{padding} {took:>{_DURATION_COLUMNS}}" if took else ""),
+        )
+
+    # --- one step
+
+    def head(self, step: DebugStep, count: int) -> Iterator[Line]:
+        """Yield what a step is: its number, kind, title, and where it comes from."""
+        style, glyph = _STYLES[step.status]
+        kind = step.kind.replace("_", " ")
+        yield (
+            ("strong", f"step {step.number:,} of {count:,}"),
+            ("", "  "),
+            (style, f"{getattr(self._glyphs, glyph)} "),
+            ("strong", kind),
+            ("dim", "" if step.status == "ok" else f" {self._glyphs.note} {step.status.replace('_', ' ')}"),
+            ("ask", f" {_marks(step)}" if _marks(step) else ""),
+        )
+        seqs = f"{step.first_seq}" if step.first_seq == step.last_seq else f"{step.first_seq}-{step.last_seq}"
+        facts = (
+            step.turn_id or "",
+            f"seq {seqs}",
+            f"{step.time:%Y-%m-%d %H:%M:%S}",
+            "" if step.duration_ms is None else brief_duration(step.duration_ms),
+            one_line(step.run_id, 24, self._glyphs.cut),
+        )
+        joined = f" {self._glyphs.note} ".join(visible(fact) for fact in facts if fact)
+        yield (("dim", clipped(f"  {joined}", self._columns, self._glyphs.cut)),)
+
+    def facts(self, facts: Mapping[str, JSON], *, most_lines: int = FACT_LINES) -> Iterator[Line]:
+        """Yield the facts of a step, each bounded to so many lines with a mark."""
+        names = sorted(facts, key=lambda name: name in _SHOWN_LAST)
+        for name in names:
+            value = facts[name]
+            if value is None or value is False or value in ({}, [], "") or name in _LEFT_OUT:
+                continue
+            if _USUAL.get(name) == value:
+                continue
+            if name == "parts" and isinstance(value, list):
+                for part in value:
+                    yield from self._part(part, most_lines)
+            else:
+                few = 3 if name in _SHOWN_LAST and most_lines == FACT_LINES else most_lines
+                yield from self._labelled(name, _shown(name, value), few)
+
+    def _part(self, part: Any, most_lines: int) -> Iterator[Line]:
+        """Yield a part of an item, or of an answer."""
+        if not isinstance(part, dict):
+            yield from self._labelled("part", _shown("part", part), most_lines)
+            return
+        kind = str(part.get("kind"))
+        match kind:
+            case "text" | "reasoning":
+                text = part.get("text")
+                yield from self._labelled(kind, text if isinstance(text, str) else "", most_lines)
+            case "tool_call":
+                given = part.get("cut") or _shown("input", part.get("input"))
+                yield from self._labelled(f"calls {part.get('name')}", str(given), most_lines)
+            case "tool_result":
+                word = "failed" if part.get("is_error") else "gave"
+                label = f"{part.get('name')} {word}"
+                yield from self._labelled(label, _shown("output", part.get("output")), most_lines)
+            case _:
+                rest = {name: value for name, value in part.items() if name != "kind"}
+                yield from self._labelled(kind, _shown(kind, rest), most_lines)
+
+    def _labelled(self, label: str, text: str, most_lines: int) -> Iterator[Line]:
+        """Yield a label and its text; on one line where it fits, else the text below, folded and bounded."""
+        name = one_line(label, 30, self._glyphs.cut)
+        is_whole = len(text) <= _MOST_VALUE
+        shown = visible(text[:_MOST_VALUE]).replace("\t", "    ")
+        if "\n" not in shown and columns_of(shown) + columns_of(name) + 4 <= self._columns:
+            yield ("dim", f"  {name}  "), ("", shown)
+            return
+        yield (("dim", f"  {name}"),)
+        lines = [piece for line in shown.rstrip("\n").split("\n") for piece in self._folded(line)]
+        for line in lines[:most_lines]:
+            yield (("", f"    {line}"),)
+        left = len(lines) - most_lines
+        if left > 0 or not is_whole:
+            more = f"{counted(left, 'more line')}" if left > 0 else "more"
+            size = f"{len(text):,} characters in all"
+            yield (("dim", f"    {self._glyphs.cut} {more}, {size}"),)
+
+    def _folded(self, line: str) -> Iterator[str]:
+        room = max(self._columns - 4, _LEAST_TITLE)
+        while columns_of(line) > room:
+            end = room if line.isascii() else len(clipped(line, room, ""))
+            yield line[: max(end, 1)]
+            line = line[max(end, 1) :]
+        yield line
+
+    # --- the state
+
+    def state(self, state: DebugState, *, is_event_log: bool) -> Iterator[Line]:
+        """Yield where the session stands."""
+        if state.is_stale:
+            yield (("ask", "  as it was recorded: a step before was edited"),)
+        if is_event_log:
+            yield from self._fact("phase", state.phase or "")
+            yield from self._fact("turn", state.turn_id or "")
+            request = state.request_id
+            yield from self._fact("request", f"{request} to {state.request_model}, open" if request else "")
+            items = counted(len(state.transcript), "item")
+            waiting = f", {counted(len(state.waiting_input), 'input')} waiting" if state.waiting_input else ""
+            in_round = (
+                f", {counted(len(state.open_round), 'result')} of an open round" if state.open_round else ""
+            )
+            yield from self._fact("transcript", f"{items}{waiting}{in_round}")
+            for call in state.open_calls:
+                yield self._call(call)
+        yield from self._fact("tokens", ", ".join(token_texts(state.totals.usage)))
+        yield from self._fact("cost", cost_text(state.totals) or "nothing used yet")
+        yield from self._fact("requests", _requests(state.totals))
+        if state.misfits:
+            told = f"{counted(state.misfits, 'event')} before did not follow from those before; part of it is unknown"
+            yield (("warn", clipped(f"  {self._glyphs.warn} {told}", self._columns, self._glyphs.cut)),)
+
+    def _fact(self, name: str, text: str) -> Iterator[Line]:
+        if text:
+            room = self._columns - 14
+            yield ("dim", f"  {name:<10}  "), ("", one_line(text, room, self._glyphs.cut))
+
+    def _call(self, call: OpenCall) -> Line:
+        style = "ask" if call.waits_for else ""
+        waits = f" ({call.waits_for})" if call.waits_for else ""
+        said = f"{call.tool} {call.call_id}: {call.status.replace('_', ' ')}{waits}"
+        return ("dim", f"  {'open call':<10}  "), (
+            style,
+            one_line(said, self._columns - 14, self._glyphs.cut),
+        )
+
+    # --- the transcript
+
+    def transcript(self, state: DebugState, *, most_lines: int = FACT_LINES) -> Iterator[Line]:
+        """Yield the conversation so far, and what is on its way into it."""
+        for item in state.transcript:
+            yield (("strong", _TITLES[item.kind]),)
+            for part in item.parts:
+                yield from self._part(msgspec.to_builtins(part), most_lines)
+        for result in state.open_round:
+            yield ("strong", "Tool"), ("dim", " (the round is not over)")
+            yield from self._part(msgspec.to_builtins(result), most_lines)
+        for item in state.waiting_input:
+            yield ("strong", _TITLES[item.kind]), ("dim", " (joins when nothing is open)")
+            for part in item.parts:
+                yield from self._part(msgspec.to_builtins(part), most_lines)
+        if not (state.transcript or state.open_round or state.waiting_input):
+            yield (("dim", "  nothing was said yet"),)
+
+
+def _ends(replay: DebugReplay) -> Iterable[DebugStep]:
+    return (replay[-1],) if len(replay) else ()
+
+
+def _marks(step: DebugStep) -> str:
+    words = (
+        "edited" if step.is_edited else "",
+        "stale" if step.is_stale else "",
+        "superseded" if step.is_superseded else "",
+    )
+    return ", ".join(word for word in words if word)
+
+
+def _requests(totals: UsageTotals) -> str:
+    if not totals.requests:
+        return ""
+    provisional = f", {totals.provisional_requests:,} provisional" if totals.provisional_requests else ""
+    return f"{totals.requests:,}{provisional}"
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return a value as text; JSON on several lines where it has members, a list of tools by name."""
+    if isinstance(value, str):
+        return value
+    if name in ("tools", "added", "changed") and isinstance(value, list):
+        return ", ".join(str(each.get("name")) if isinstance(each, dict) else str(each) for each in value)
+    if name == "usage" and isinstance(value, dict):
+        with contextlib.suppress(msgspec.ValidationError):  # it may be edited
+            return ", ".join(token_texts(msgspec.convert(value, Usage)))
+    if name == "cost" and isinstance(value, dict):
+        return f"{value.get('amount')} {value.get('currency')}"
+    encoded = msgspec.json.encode(value)
+    if len(encoded) <= 60:  # noqa: PLR2004 - what stands on a line
+        return encoded.decode()
+    return msgspec.json.format(encoded, indent=2).decode()
