@@ -206,7 +206,6 @@ REPORTING_FLOORS = (
     {"testing.golden_logs"},
     {"testing.kept_logs", "testing.recorded_events"},
     {"pytest_plugin"},
-        "analysis",
         "analysis.debug_draft",
         "analysis.debug_lineage",
         "analysis.debug_step",
