@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
     from agentkit_reporting.composite import CompositeReporter
+    from agentkit_reporting.configuration.configured import Configured, configure
+    from agentkit_reporting.configuration.faults import ConfigurationFault, InvalidConfigurationError
+    from agentkit_reporting.configuration.registry import register_observer, register_subscriber
     from agentkit_reporting.conformance.check import check_log
     from agentkit_reporting.conformance.findings import Conformance, Fault, SessionCheck
     from agentkit_reporting.event_queue import ChannelFullError, Overflow
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
         pagerduty_template,
         slack_template,
     )
+    from agentkit_reporting.redaction.content_marks import ContentRedactor
     from agentkit_reporting.redaction.own_patterns import OwnPattern
     from agentkit_reporting.redaction.redactor import Redactor
     from agentkit_reporting.redaction.reporter import RedactingReporter
@@ -123,7 +127,10 @@ __all__ = [
     "ComparedCall",
     "ComparedRun",
     "CompositeReporter",
+    "ConfigurationFault",
+    "Configured",
     "Conformance",
+    "ContentRedactor",
     "CostComponent",
     "CostLedger",
     "DebugDifference",
@@ -141,6 +148,7 @@ __all__ = [
     "Fault",
     "GoldenLogs",
     "FieldChange",
+    "InvalidConfigurationError",
     "InvocationMetric",
     "InvocationMetricsCollector",
     "JsonlReporter",
@@ -204,6 +212,7 @@ __all__ = [
     "account_of",
     "check_log",
     "compute_aggregate",
+    "configure",
     "current_session",
     "decode_event",
     "diff_runs",
@@ -215,6 +224,8 @@ __all__ = [
     "read_alert_rules",
     "read_events",
     "read_records",
+    "register_observer",
+    "register_subscriber",
     "slack_template",
     "write_fork",
 ]
@@ -242,7 +253,10 @@ _HOMES = {
     "ComparedCall": "analysis.run_diff_parts",
     "ComparedRun": "analysis.run_diff",
     "CompositeReporter": "composite",
+    "ConfigurationFault": "configuration.faults",
+    "Configured": "configuration.configured",
     "Conformance": "conformance.findings",
+    "ContentRedactor": "redaction.content_marks",
     "CostComponent": "ledger",
     "CostLedger": "ledger",
     "DebugDifference": "analysis.debug_difference",
@@ -260,6 +274,7 @@ _HOMES = {
     "Fault": "conformance.findings",
     "GoldenLogs": "testing.golden_logs",
     "FieldChange": "analysis.debug_difference",
+    "InvalidConfigurationError": "configuration.faults",
     "InvocationMetric": "records.invocation_metric",
     "InvocationMetricsCollector": "records.invocations",
     "JsonlReporter": "jsonl",
@@ -324,6 +339,7 @@ _HOMES = {
     "account_of": "accounting",
     "check_log": "conformance.check",
     "compute_aggregate": "records.aggregate",
+    "configure": "configuration.configured",
     "current_session": "records.session_context",
     "decode_event": "codec",
     "diff_runs": "analysis.run_diff",
@@ -335,6 +351,8 @@ _HOMES = {
     "read_alert_rules": "alerts.rules_file",
     "read_events": "log.read",
     "read_records": "records.reading",
+    "register_observer": "configuration.registry",
+    "register_subscriber": "configuration.registry",
     "slack_template": "records.webhook_templates",
     "write_fork": "analysis.debug_fork",
 }

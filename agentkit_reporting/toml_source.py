@@ -1,22 +1,26 @@
 """A TOML file with the places of its keys, so that what is wrong in it can be said with its line.
 
-TOML is read by the standard library, which keeps no places: the line of a key is found by reading beginnings of
-the file, the shortest that has the key being looked for by halves. That is done only to say what is wrong.
+TOML is read by the standard library, which keeps no places: the lines are found by reading the file's statements
+one by one. That is done only to say where something is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.terminal import visible
 
-__all__ = ["TomlSource", "nearest", "read_toml"]
+__all__ = ["Keys", "TomlSource", "nearest", "read_toml"]
+
+Keys: TypeAlias = tuple[str | int, ...]
+"""The way to a value: names of keys, and numbers of places in arrays, from 0."""
 
 MAX_BYTES = 2**20
 """A longer file is refused: nobody wrote it by hand."""
@@ -27,7 +31,8 @@ class TomlSource:
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
-        self._lines = text.splitlines(keepends=True)
+        self._lines = text.replace("\r\n", "\n").split("\n")  # only these end lines in TOML
+        self._places: dict[Keys, int] | None = None
         try:
             self.values: dict[str, Any] = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -38,33 +43,26 @@ class TomlSource:
 
         A number stands for a place in an array, from 0.
         """
-        if not _has(self.values, keys):
-            return 0
-        without, having = (
-            0,
-            len(self._lines),
-        )  # beginnings, in lines, that are TOML: the longest, and the shortest
-        while True:
-            middle = (without + having) // 2
-            for count in (*range(middle, having), *range(middle - 1, without, -1)):
-                values = self._beginning(count) if count > without else None
-                if values is not None:
-                    break
-            else:
-                return self._first_said(without, having)
-            without, having = (without, count) if _has(values, keys) else (count, having)
+        return self.places().get(keys, 0)
 
-    def _beginning(self, count: int) -> dict[str, Any] | None:
-        """Return what the first lines say; None where they are no TOML, as in the midst of a value."""
-        try:
-            return tomllib.loads("".join(self._lines[:count]))
-        except tomllib.TOMLDecodeError:
-            return None
+    def places(self) -> dict[Keys, int]:
+        """Return the line on which each key, table and member of an array begins, by the way to it."""
+        if self._places is None:
+            self._places = {}
+            around: Keys = ()
+            for line, said, has_header in _statements(self._lines):
+                if has_header:
+                    around = _header_keys(said, self._places)
+                    self._note(around, line)
+                else:
+                    for keys in _within(said):
+                        self._note((*around, *keys), line)
+        return self._places
 
-    def _first_said(self, whole: int, count: int) -> int:
-        """Return the first line after the `whole` ones that says something."""
-        said = (n for n in range(whole, count) if self._lines[n].strip() and self._lines[n].strip()[0] != "#")
-        return next(said, whole) + 1
+    def _note(self, keys: Keys, line: int) -> None:
+        assert self._places is not None  # noqa: S101 - `places` made it
+        for end in range(1, len(keys) + 1):
+            self._places.setdefault(keys[:end], line)
 
     def refuse(self, reason: str, *keys: str | int) -> NoReturn:
         """Raise ConfigurationError that names the file, the line of a key or of what is around it, and why."""
@@ -106,14 +104,54 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}"
 
 
-def _has(values: Any, keys: tuple[str | int, ...]) -> bool:
-    for key in keys:
-        if isinstance(key, int):
-            if not isinstance(values, list) or not key < len(values):
-                return False
-            values = values[key]
-        else:
-            if not isinstance(values, dict) or key not in values:
-                return False
-            values = values[key]
-    return True
+def _statements(lines: list[str]) -> Iterator[tuple[int, dict[str, Any], bool]]:
+    """Give the statements of TOML: on which line each begins, what it says by itself, whether it is a header.
+
+    Each is TOML by itself, and no beginning of one is, unless that ends within a line.
+    """
+    begun: list[str] = []
+    first = 0
+    for number, line in enumerate(lines, 1):
+        if not begun:
+            bare = line.strip()
+            if not bare or bare[0] == "#":
+                continue
+            first = number
+        begun.append(line)
+        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+            said = tomllib.loads("\n".join(begun))
+            yield first, said, begun[0].lstrip()[0] == "["
+            begun = []
+
+
+def _header_keys(said: dict[str, Any], known: dict[Keys, int]) -> Keys:
+    """Return the way to the table that a header begins: in arrays of tables their last member, or a new one."""
+    keys: Keys = ()
+    value: Any = said
+    while value:
+        if isinstance(value, list):  # `[[name]]`: the next of them
+            return (*keys, _count(keys, known))
+        name, value = next(iter(value.items()))
+        keys = (*keys, name)
+        if isinstance(value, dict) and value and (count := _count(keys, known)):
+            keys = (*keys, count - 1)
+    count = _count(keys, known)
+    return (*keys, count - 1) if count else keys
+
+
+def _count(keys: Keys, known: dict[Keys, int]) -> int:
+    count = 0
+    while (*keys, count) in known:
+        count += 1
+    return count
+
+
+def _within(value: Any, keys: Keys = ()) -> Iterator[Keys]:
+    members: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(value, dict):
+        members = value.items()
+    elif isinstance(value, list):
+        members = enumerate(value)
+    for name, member in members:
+        yield (*keys, name)
+        yield from _within(member, (*keys, name))

@@ -216,6 +216,19 @@ REPORTING_FLOORS = (
     {"analysis.debug_reading"},
     {"analysis.debug_replay"},
     {"analysis.debug_fork"},
+        "configuration",
+        "configuration.kinds",
+        "configuration.registry",
+        "configuration.subscribers",
+        "redaction.content_marks",
+    {"configuration.faults", "configuration.keys"},
+    {"configuration.environment", "configuration.template", "configuration.validation"},
+    {"configuration.finding"},
+    {"configuration.settings"},
+    {"configuration.shared_values"},
+    {"configuration.checks"},
+    {"configuration.observers"},
+    {"configuration.configured"},
     {"cli"},
     {"cli.drawing", "cli.progress"},
     {
@@ -242,6 +255,7 @@ REPORTING_FLOORS = (
     {
         "cli.cache",
         "cli.check",
+        "cli.config",
         "cli.cost",
         "cli.debug",
         "cli.demo",
@@ -345,6 +359,8 @@ HEAVY = (
         "from agentkit_reporting import WireCapture; import agentkit_reporting.cli.wire",
         "from agentkit_reporting import EventDispatcher, PrometheusMetrics, WebhookSink, forward_topics",
         "from agentkit_reporting import AlertReporter, AlertRule, read_alert_rules",
+        "from agentkit_reporting import configure, register_observer, register_subscriber",
+        "import agentkit_reporting.cli.config",
     ],
 )
 def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     for name in (
         "cache",
         "check",
+        "config",
         "cost",
         "debug",
         "demo",

@@ -52,29 +52,33 @@ def command(*, folder: Path, colour: bool | None, fast: bool) -> None:
     """Run a scripted agent on real files: no key, no network."""
     from agentkit_loop.agent import Agent  # noqa: PLC0415 - not for --help
     from agentkit_loop.retry import Retry  # noqa: PLC0415 - as above
+    from agentkit_reporting.configuration.environment import is_disabled, log_redaction  # noqa: PLC0415 - as above
     from agentkit_reporting.jsonl import JsonlReporter  # noqa: PLC0415 - as above
     from agentkit_reporting.stdout import StdoutReporter  # noqa: PLC0415 - as above
     from agentkit_reporting.usage import UsageReporter  # noqa: PLC0415 - as above
 
+    redact, disabled = log_redaction(os.environ), is_disabled(os.environ)
     make_orders(folder)
+    log = None if disabled else JsonlReporter(folder / "logs", per="session", redact=redact)
     paced = sys.stdout.isatty() and not fast
-    log = JsonlReporter(folder / "logs", per="session")
     usage = UsageReporter()
     agent = Agent(
         ScriptedModel(DemoScript(0.025 if paced else 0.0), name=MODEL),
         tools=tools(folder),
         system="You are a careful analyst. Read before you compute, compute before you write.",
         name="analyst",
-        observers=[StdoutReporter(colour=colour), log, usage],
+        observers=[StdoutReporter(colour=colour), *([] if log is None else [log]), usage],
         prices=PRICES,
         retry=Retry(base_ms=400 if paced else 20),
     )
     with agent:
         result = agent.run(PROMPT, metadata={"environment": "demo"})
-    path = _near(log.path_of(result.session_id))
-    click.echo(
-        f"\n{usage.render()}\n\nreport  {folder / 'report.md'}\nlog     {path}\nnext    agentkit show {path}"
-    )
+    click.echo(f"\n{usage.render()}\n\nreport  {folder / 'report.md'}")
+    if log is None:
+        click.echo("log     none, since AGENTKIT_DISABLED is set")
+    else:
+        path = _near(log.path_of(result.session_id))
+        click.echo(f"log     {path}\nnext    agentkit show {path}")
 
 
 def _order(number: int, count: int) -> str:

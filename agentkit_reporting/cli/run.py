@@ -98,7 +98,15 @@ def _log(path: str | None, *, no_log: bool) -> RunLog | None:
         if path is not None:
             raise ConfigurationError("--log refused beside --no-log; give one of them")
         return None
+    from agentkit_reporting.configuration.environment import DISABLED, is_disabled  # noqa: PLC0415 - as above
+
+    disabled = is_disabled(os.environ)
     if path is None:
+        from agentkit_reporting.cli.reading import whisper  # noqa: PLC0415 - as above
+
+        if disabled:
+            whisper(f"no log is written, since {DISABLED} is set; --log PATH writes one")
+            return None
         named = os.environ.get("AGENTKIT_LOG_DIR")
         return RunLog(named or DEFAULT_LOG_DIRECTORY, per_session=True, is_default=not named)
     if path == "-":

@@ -16,6 +16,7 @@ from pathlib import Path
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.observers import LoopObserver
+from agentkit_reporting.configuration.environment import log_redaction
 from agentkit_reporting.jsonl import JsonlReporter
 from agentkit_reporting.log.locks import open_private
 from agentkit_reporting.log.places import make_directories
@@ -27,8 +28,9 @@ _FIRST_PLACE = 1 << 62
 class RunLog(LoopObserver):
     """A log that was tried before the run, and that keeps what goes wrong later in place of raising it.
 
-    failure: the first line, or sync, that did not get out; None while all did. Raises LogError for a path
-    that cannot be written, and for a file that is something else than a log.
+    failure: the first line, or sync, that did not get out; None while all did. What of the content is written says
+    AGENTKIT_CONTENT. Raises LogError for a path that cannot be written, and for a file that is something else than a
+    log, ConfigurationError for another word in that variable.
     """
 
     def __init__(self, path: str, *, per_session: bool, is_default: bool = False) -> None:
@@ -36,7 +38,9 @@ class RunLog(LoopObserver):
         self._is_default = is_default
         self._per_session = per_session
         self._name = path
-        self._reporter = JsonlReporter(path, per="session" if per_session else None)
+        self._reporter = JsonlReporter(
+            path, per="session" if per_session else None, redact=log_redaction(os.environ)
+        )
         self.path = self._reporter.path or Path(path)
         """The file, or the directory of files."""
 

@@ -55,6 +55,17 @@ def test_the_line_of_a_key_is_found(keys: tuple[str | int, ...], line: int) -> N
     assert TomlSource("x.toml", TEXT).line_of(*keys) == line
 
 
+def test_places_are_told_of_every_key_in_nested_tables() -> None:
+    text = '[[a]]\nx = 1\n[a.b]\ny = 2\n[[a.c]]\nz = 1\n[[a.c]]\n[[a]]\n[a.b]\ny = [1,\n2]\n[q.r]\nd."e.f".g = 1\r\n'
+    assert TomlSource("x.toml", text).places() == {
+        ("a",): 1, ("a", 0): 1, ("a", 0, "x"): 2,
+        ("a", 0, "b"): 3, ("a", 0, "b", "y"): 4,
+        ("a", 0, "c"): 5, ("a", 0, "c", 0): 5, ("a", 0, "c", 0, "z"): 6, ("a", 0, "c", 1): 7,
+        ("a", 1): 8, ("a", 1, "b"): 9, ("a", 1, "b", "y"): 10, ("a", 1, "b", "y", 0): 10, ("a", 1, "b", "y", 1): 10,
+        ("q",): 12, ("q", "r"): 12, ("q", "r", "d"): 13, ("q", "r", "d", "e.f"): 13, ("q", "r", "d", "e.f", "g"): 13,
+    }  # fmt: skip
+
+
 def test_a_refusal_names_the_line_of_what_is_nearest() -> None:
     source = TomlSource("x.toml", TEXT)
     with pytest.raises(ConfigurationError, match=r"^x\.toml:18: no 'value'; give one$"):

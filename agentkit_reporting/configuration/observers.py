@@ -1,0 +1,226 @@
+"""The observers of a configuration: which there are, in which order they are told, and how each is made.
+
+The log comes first, so that a line is out before anybody else may fail; then the records, then what is kept in memory
+or shown, and the event bus last, behind which whoever subscribed runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from agentkit_loop.observers import Observer
+from agentkit_reporting.configuration.checks import RECORDS
+from agentkit_reporting.configuration.keys import SUBSCRIBER_KINDS
+from agentkit_reporting.configuration.registry import OBSERVERS, SUBSCRIBERS
+from agentkit_reporting.configuration.settings import Settings
+from agentkit_reporting.configuration.shared_values import new_redactor, rotation_of
+from agentkit_reporting.configuration.subscribers import made_subscriber
+from agentkit_reporting.configuration.validation import subscriber_kind
+from agentkit_reporting.toml_source import Keys
+
+__all__ = [
+    "BUS",
+    "Planned",
+    "named_subscribers",
+    "new_dispatcher",
+    "new_subscriber",
+    "planned_names",
+    "planned_observers",
+]
+
+_ROTATED = ("log", "tools", "traces", "decisions", "steps")
+_SYNCED = ("log", "decisions", "steps")
+_SCRUBBED = ("log", "tools", "traces", "decisions", "steps")
+_REPORTERS = {
+    "usage": "UsageReporter",
+    "transcript": "TranscriptReporter",
+    "logging": "LoggingReporter",
+    "prometheus": "PrometheusMetrics",
+    "stdout": "StdoutReporter",
+}
+_SHOWS_ALL = ("usage", "transcript", "prometheus", "stdout")  # to this process and the person at its terminal
+STORE = "usage_store"
+"""What the observer of `storage.usage` is called, since `usage` is the reporter's."""
+BUS, ALERTS = "event_bus", "alerts"
+
+
+@attrs.frozen
+class Planned:
+    """An observer that is to be made. kind: its class. detail: for people, in a few words. keys: where it stands.
+
+    is_scrubbed: whether it is given events without their secrets, since it does not take them out itself.
+    """
+
+    name: str
+    kind: str
+    detail: str
+    keys: Keys
+    make: Callable[[], Observer]
+    is_scrubbed: bool = False
+
+
+def planned_names(settings: Settings) -> list[str]:
+    """Return the names of the observers, in order."""
+    return [planned.name for planned in planned_observers(settings, {})]
+
+
+def planned_observers(settings: Settings, subscribers: Mapping[str, Callable[..., object]]) -> list[Planned]:
+    """Return what is to be made, in the order in which it is told. subscribers: of the bus, once they are made."""
+    found = [_record(name, settings) for name in RECORDS if settings[f"storage.{name}"] is not False]
+    found += [_reporter(name, settings) for name in _REPORTERS if settings.is_on(f"reporters.{name}")]
+    for name, value in settings.table("reporters").items():
+        if name not in _REPORTERS and value is not False:
+            given = value if isinstance(value, dict) else {}
+            found.append(_registered(name, given, ("reporters", name)))
+    if settings.table(ALERTS):
+        given = {"rules": str(settings.place("alerts.rules"))} if settings["alerts.rules"] else {}
+        found.append(_registered(ALERTS, given, (ALERTS,)))
+    if settings.has_table(BUS):
+        topics = settings.table(f"{BUS}.subscribers")
+        detail = ", ".join(
+            f"{topic} to {', '.join(names)}" for topic, names in topics.items() if _is_texts(names)
+        )
+        found.append(
+            Planned(BUS, "EventDispatcher", detail, (BUS,), lambda: new_dispatcher(settings, subscribers))
+        )
+    return found
+
+
+def _is_texts(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+# --- records
+
+
+def _record(name: str, settings: Settings) -> Planned:
+    place = _place(name, settings)
+    kind = RECORDS[name][1]
+    return Planned(
+        STORE if name == "usage" else name,
+        kind,
+        f"{place}/" if _is_directory(name, settings) else str(place),
+        ("storage", name),
+        lambda: _kept(name, kind, place, settings),
+    )
+
+
+def _is_directory(name: str, settings: Settings) -> bool:
+    return name == "metrics" or (name == "log" and settings["storage.per"] is not None)
+
+
+def _place(name: str, settings: Settings) -> Path:
+    """Return the file of a kind of records, or its directory."""
+    directory = settings.place("storage.directory")
+    value = settings[f"storage.{name}"]
+    if value is True:
+        if name == "log" and settings["storage.per"] is not None:
+            return directory
+        value = RECORDS[name][0]
+    return directory / str(value)
+
+
+def _kept(name: str, kind: str, place: Path, settings: Settings) -> Observer:
+    import agentkit_reporting  # noqa: PLC0415 - its names are loaded when they are asked for
+
+    given: dict[str, Any] = {"remote": settings["storage.remote"]}
+    if name in _ROTATED:
+        given["rotation"] = rotation_of(settings)
+    if name in _SYNCED:
+        given |= settings.given("storage", "fsync", "fsync_interval_ms")
+    if name in _SCRUBBED:
+        given["redact"] = new_redactor(settings)
+    if name == "log":
+        given |= settings.given("storage", "deltas", "per")
+    elif name == "tools":
+        given["allow"] = settings["redaction.keep_arguments"]
+    observer: Observer = getattr(agentkit_reporting, kind)(place, **given)
+    return observer
+
+
+# --- reporters
+
+
+def _reporter(name: str, settings: Settings) -> Planned:
+    given = settings.given(f"reporters.{name}")
+    detail = ", ".join(f"{key} {value}" for key, value in given.items())
+    return Planned(
+        name,
+        _REPORTERS[name],
+        detail,
+        ("reporters", name),
+        lambda: _reporting(name, given, settings),
+        is_scrubbed=name not in _SHOWS_ALL,
+    )
+
+
+def _reporting(name: str, given: dict[str, Any], settings: Settings) -> Observer:
+    import agentkit_reporting  # noqa: PLC0415 - as above
+
+    if name == "logging" and (levels := settings.table("reporters.logging.levels")):
+        given = {**given, "levels": _levels(levels)}
+    if name == "prometheus":
+        given = {key: value for key, value in given.items() if key == "max_label_values"}
+    observer: Observer = getattr(agentkit_reporting, _REPORTERS[name])(**given)
+    return observer
+
+
+def _levels(levels: Mapping[str, str]) -> dict[type, int | None]:
+    import logging  # noqa: PLC0415 - for its names of levels
+
+    from agentkit_loop.events import EVENT_TYPES  # noqa: PLC0415 - as above
+
+    numbers = logging.getLevelNamesMapping()
+    return {EVENT_TYPES[event]: numbers.get(level.upper()) for event, level in levels.items()}
+
+
+def _registered(name: str, given: Mapping[str, Any], keys: Keys) -> Planned:
+    def make() -> Observer:
+        factory = OBSERVERS.factory(name)
+        assert factory is not None  # noqa: S101 - its name was looked for
+        observer: Observer = factory(given)
+        return observer
+
+    return Planned(name, "registered", ", ".join(given), keys, make, is_scrubbed=True)
+
+
+# --- the event bus
+
+
+def new_dispatcher(settings: Settings, subscribers: Mapping[str, Callable[..., object]]) -> Any:
+    """Return the event bus, to which each subscriber is subscribed as often as it is named."""
+    from agentkit_reporting.records.dispatcher import EventDispatcher  # noqa: PLC0415 - for who names it
+
+    dispatcher = EventDispatcher(**settings.given(BUS))
+    for topic, names in settings.table(f"{BUS}.subscribers").items():
+        for name in names:
+            dispatcher.subscribe(topic, subscribers[name])
+    return dispatcher
+
+
+def named_subscribers(settings: Settings) -> dict[str, Keys]:
+    """Return the names of those that are subscribed to anything, with where they are configured or else named."""
+    found: dict[str, Keys] = {}
+    tables = settings.table("subscribers")
+    for topic, names in settings.table(f"{BUS}.subscribers").items():
+        for number, name in enumerate(names):
+            place = ("subscribers", name) if name in tables else (BUS, "subscribers", topic, number)
+            found.setdefault(name, place)
+    return found
+
+
+def new_subscriber(name: str, settings: Settings) -> Callable[..., object]:
+    """Return a subscriber; raises ConfigurationError, and what a factory of the host's raises."""
+    table = settings.table("subscribers").get(name, {})
+    kind = subscriber_kind(name, table)
+    given = {key: value for key, value in table.items() if key != "kind"}
+    if kind in SUBSCRIBER_KINDS:
+        return made_subscriber(kind, given, settings.environ, lambda: new_redactor(settings))
+    factory = SUBSCRIBERS.factory(kind)
+    assert factory is not None  # noqa: S101 - its name was looked for
+    handler: Callable[..., object] = factory(given)
+    return handler
