@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from agentkit_reporting.alerts.reporter import AlertReporter
     from agentkit_reporting.alerts.rule import AlertRule
     from agentkit_reporting.alerts.rules_file import AlertRulesError, read_alert_rules
+    from agentkit_reporting.analysis.cache_breaks import CacheBreaks
+    from agentkit_reporting.analysis.cache_breaks_causes import BreakCause
+    from agentkit_reporting.analysis.cache_breaks_requests import CacheRequest, CacheSession, CacheTotals
+    from agentkit_reporting.analysis.debug_difference import DebugDifference, FieldChange, MissingStep
+    from agentkit_reporting.analysis.debug_fork import DebugFork, write_fork
+    from agentkit_reporting.analysis.debug_replay import DebugReplay
+    from agentkit_reporting.analysis.debug_state import DebugState, OpenCall
+    from agentkit_reporting.analysis.debug_step import DebugStep
     from agentkit_reporting.analysis.run_diff import ComparedRun, RunDiff, diff_runs
     from agentkit_reporting.analysis.run_diff_figures import RunMetric
     from agentkit_reporting.analysis.run_diff_parts import (
@@ -26,16 +34,8 @@ if TYPE_CHECKING:
     )
     from agentkit_reporting.analysis.run_diff_rules import DiffRule, RuleVerdict
     from agentkit_reporting.analysis.run_diff_values import TextChange, ValueChange
-    from agentkit_reporting.analysis.cache_breaks import CacheBreaks
-    from agentkit_reporting.analysis.cache_breaks_causes import BreakCause
-    from agentkit_reporting.analysis.cache_breaks_requests import CacheRequest, CacheSession, CacheTotals
     from agentkit_reporting.analysis.time_use import TimeUse
     from agentkit_reporting.analysis.time_use_run import RunTime, ToolTime
-    from agentkit_reporting.analysis.debug_difference import DebugDifference, FieldChange, MissingStep
-    from agentkit_reporting.analysis.debug_fork import DebugFork, write_fork
-    from agentkit_reporting.analysis.debug_replay import DebugReplay
-    from agentkit_reporting.analysis.debug_state import DebugState, OpenCall
-    from agentkit_reporting.analysis.debug_step import DebugStep
     from agentkit_reporting.buffered import BufferedReporter
     from agentkit_reporting.channel import ChannelReceiver, ChannelReporter
     from agentkit_reporting.codec import DecodeError, decode_event, encode_event
@@ -115,12 +115,12 @@ __all__ = [
     "BreakCause",
     "BudgetNotice",
     "BufferedReporter",
-    "CallPair",
-    "Changes",
     "CacheBreaks",
     "CacheRequest",
     "CacheSession",
     "CacheTotals",
+    "CallPair",
+    "Changes",
     "ChannelFullError",
     "ChannelReceiver",
     "ChannelReporter",
@@ -146,8 +146,8 @@ __all__ = [
     "Divergence",
     "EventDispatcher",
     "Fault",
-    "GoldenLogs",
     "FieldChange",
+    "GoldenLogs",
     "InvalidConfigurationError",
     "InvocationMetric",
     "InvocationMetricsCollector",
