@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,7 @@ from agentkit_reporting.alerts.units import Amount, Unit, quantity_text, thresho
 from agentkit_reporting.terminal import one_line
 from agentkit_reporting.timestamps import utc_text
 
-__all__ = ["Alert", "AlertState", "Severity"]
+__all__ = ["Alert", "AlertState", "Severity", "log_alert"]
 
 AlertState: TypeAlias = Literal["firing", "resolved"]
 Severity: TypeAlias = Literal["critical", "error", "warning", "info"]
@@ -86,3 +87,19 @@ def where_text(group: dict[str, str]) -> str:
 def json_amount(value: Amount | None) -> JSON:
     """Return a value for JSON: exact text for money, a number otherwise."""
     return str(value) if isinstance(value, Decimal) else value
+
+
+_LEVELS: dict[Severity, int] = {
+    "critical": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warning": logging.WARNING,
+    "info": logging.INFO,
+}
+
+
+def log_alert(alert: Alert) -> None:
+    """Log an alert as `agentkit.alerts`: what fires at the level of its severity, what is resolved as info."""
+    level = _LEVELS[alert.severity] if alert.state == "firing" else logging.INFO
+    logging.getLogger("agentkit.alerts").log(
+        level, "%s: %s", alert.state, alert.message, extra={"alert": alert.as_json()}
+    )

@@ -12,13 +12,13 @@ from agentkit_loop.events import EVENT_TYPES
 from agentkit_loop.limits import Limits
 from agentkit_reporting.configuration.faults import FaultList, name_of, shown
 from agentkit_reporting.configuration.keys import SUBSCRIBER_KINDS
-from agentkit_reporting.configuration.registry import OBSERVERS, SUBSCRIBERS
+from agentkit_reporting.configuration.registry import SUBSCRIBERS
 from agentkit_reporting.configuration.settings import Settings
 from agentkit_reporting.configuration.shared_values import new_redactor, own_pattern, rotation_of
 from agentkit_reporting.configuration.subscribers import POSTING
 from agentkit_reporting.configuration.validation import subscriber_kind
 from agentkit_reporting.log.objects import checked_url
-from agentkit_reporting.records.patterns import parse_pattern
+from agentkit_reporting.records.patterns import check_topic, parse_pattern
 from agentkit_reporting.records.webhook_templates import WebhookTemplate
 from agentkit_reporting.redaction.rule_set import RULE_GROUPS, RULE_NAMES
 from agentkit_reporting.toml_source import Keys, nearest
@@ -59,11 +59,22 @@ def check_together(settings: Settings, names: Sequence[str], faults: FaultList) 
         from agentkit_loop.price_list import read_price_list  # noqa: PLC0415 - only where there is one
 
         _try(lambda: read_price_list(settings.place("prices.own")), ("prices", "own"), faults)
-    if settings.table("alerts") and not faults.has_any(("alerts",)) and "alerts" not in OBSERVERS.names():
-        faults.add(
-            ("alerts",),
-            "alerts refused because nobody here makes them; register_observer('alerts', …) first",
-        )
+    if settings["alerts.rules"] is not None and not faults.has_any(("alerts",)):
+        _check_alerts(settings, faults)
+
+
+def _check_alerts(settings: Settings, faults: FaultList) -> None:
+    """Read the rules; each that is wrong is a fault, with its own file and line."""
+    from agentkit_reporting.alerts.rules_file import AlertRulesError, read_alert_rules  # noqa: PLC0415 - where named
+
+    try:
+        read_alert_rules(settings.place("alerts.rules"))
+    except AlertRulesError as error:
+        for number, problem in enumerate(error.problems):
+            faults.add(("alerts", "rules", number), f"alerts.rules: {problem}")
+    except ConfigurationError as error:
+        faults.add(("alerts", "rules"), f"alerts.rules: {error}")
+    _try(lambda: check_topic(settings["alerts.topic"]), ("alerts", "topic"), faults)
 
 
 def _try(make: Callable[[], object], keys: Keys, faults: FaultList) -> None:

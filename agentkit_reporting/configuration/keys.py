@@ -354,7 +354,17 @@ _REST = (
         variable="AGENTKIT_PRICES",
         also=("file",),
     ),
-    Key("alerts.rules", TEXT, None, "a file of rules", example="alerts.toml", also=("file",)),
+    Key(
+        "alerts.rules",
+        TEXT,
+        None,
+        "a file of rules; alerts are logged",
+        example="alerts.toml",
+        also=("file",),
+    ),
+    Key(
+        "alerts.topic", TEXT, "alert", "of the event bus, which is told too: TOPIC.firing and TOPIC.resolved"
+    ),
 )
 
 

@@ -6,6 +6,7 @@ or shown, and the event bus last, behind which whoever subscribed runs.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,17 +77,25 @@ def planned_observers(settings: Settings, subscribers: Mapping[str, Callable[...
         if name not in _REPORTERS and value is not False:
             given = value if isinstance(value, dict) else {}
             found.append(_registered(name, given, ("reporters", name)))
-    if settings.table(ALERTS):
-        given = {"rules": str(settings.place("alerts.rules"))} if settings["alerts.rules"] else {}
-        found.append(_registered(ALERTS, given, (ALERTS,)))
-    if settings.has_table(BUS):
+    bus = functools.cache(lambda: new_dispatcher(settings, subscribers))
+    has_bus = settings.has_table(BUS)
+    if settings["alerts.rules"]:
+        place = settings.place("alerts.rules")
+        found.append(
+            Planned(
+                ALERTS,
+                "AlertReporter",
+                str(place),
+                (ALERTS, "rules"),
+                lambda: new_alerts(place, settings["alerts.topic"], bus() if has_bus else None),
+            )
+        )
+    if has_bus:
         topics = settings.table(f"{BUS}.subscribers")
         detail = ", ".join(
             f"{topic} to {', '.join(names)}" for topic, names in topics.items() if _is_texts(names)
         )
-        found.append(
-            Planned(BUS, "EventDispatcher", detail, (BUS,), lambda: new_dispatcher(settings, subscribers))
-        )
+        found.append(Planned(BUS, "EventDispatcher", detail, (BUS,), bus))
     return found
 
 
@@ -200,6 +209,14 @@ def new_dispatcher(settings: Settings, subscribers: Mapping[str, Callable[..., o
         for name in names:
             dispatcher.subscribe(topic, subscribers[name])
     return dispatcher
+
+
+def new_alerts(rules: Path, topic: str, dispatcher: Any) -> Observer:
+    """Return what raises alerts: to the standard logging, and to the event bus where there is one."""
+    from agentkit_reporting.alerts.alert import log_alert  # noqa: PLC0415 - for who names it
+    from agentkit_reporting.alerts.reporter import AlertReporter  # noqa: PLC0415 - the same
+
+    return AlertReporter(rules, on_alert=log_alert, dispatcher=dispatcher, topic=topic)
 
 
 def named_subscribers(settings: Settings) -> dict[str, Keys]:

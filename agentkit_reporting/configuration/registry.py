@@ -104,6 +104,6 @@ def register_subscriber(name: str, factory: SubscriberFactory) -> None:
 def register_observer(name: str, factory: ObserverFactory) -> None:
     """Have a name in `[reporters]` stand for an observer of the host's own; see `register_subscriber`.
 
-    The group of entry points is `agentkit.observers`. `alerts` is given what `[alerts]` says.
+    The group of entry points is `agentkit.observers`.
     """
     OBSERVERS.register(name, factory)

@@ -346,18 +346,47 @@ def test_what_a_factory_raises_is_told_with_the_line_of_its_settings(tmp_path: P
     ]
 
 
-def test_alerts_are_made_by_whoever_registered_them(tmp_path: Path) -> None:
-    program = (
-        "import sys\n"
-        "from agentkit_reporting import configure, register_observer\n"
-        "given = []\n"
-        "register_observer('alerts', lambda settings: given.append(settings) or (lambda event: None))\n"
-        "telemetry = configure(sys.argv[1], environ={})\n"
-        "print(telemetry.names, given)\n"
+RULES = """
+[[rules]]
+name = "chatty"
+metric = "turns"
+op = ">"
+value = 0
+per = "run"
+"""
+
+
+def test_alerts_are_logged_and_reach_the_subscribers_of_their_topic(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[tuple[str, str]] = []
+    register_subscriber("pager", lambda _: lambda told: heard.append((told["state"], told["rule"])))
+    (tmp_path / "alerts.toml").write_text(RULES)
+    text = '[storage]\nlog = false\n[alerts]\nrules = "alerts.toml"\ntopic = "watch"\n'
+    text += (
+        '[event_bus]\nasync_dispatch = false\nstamp = true\n[event_bus.subscribers]\n"watch.*" = ["pager"]\n'
     )
-    file = write(tmp_path / "x.toml", '[storage]\nlog = false\n[alerts]\nrules = "alerts.toml"\n')
-    printed = python(program, str(file))
-    assert printed.strip() == f"('alerts',) [{{'rules': '{tmp_path}/alerts.toml'}}]"
+    with (
+        configure(write(tmp_path / "x.toml", text), environ={}) as told,
+        Agent(ScriptedModel(["done"]), **told.agent_settings()) as agent,
+    ):
+        assert told.names == ("alerts", "event_bus")
+        agent.run("go")
+    assert heard == [("firing", "chatty")]
+    (logged,) = [record for record in caplog.records if record.name == "agentkit.alerts"]
+    assert logged.levelname == "WARNING"
+    assert "chatty" in logged.getMessage()
+
+
+def test_wrong_rules_of_alerts_are_faults_of_the_configuration_each_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "alerts.toml").write_text(RULES.replace('"turns"', '"turn"').replace('">"', '"=>"'))
+    with pytest.raises(InvalidConfigurationError) as caught:
+        configure(write(tmp_path / "x.toml", '[alerts]\nrules = "alerts.toml"\n'), environ={})
+    said = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+    assert [line.split(" ")[:3] for line in said] == [
+        ["x.toml:2:", "alerts.rules:", "alerts.toml:4:"],
+        ["x.toml:2:", "alerts.rules:", "alerts.toml:5:"],
+    ]
 
 
 def python(program: str, *arguments: str, path: Path | None = None) -> str:
