@@ -122,6 +122,7 @@ EXPECTED = {
     "direct_views.py": "1 infrastructure retry, 1 escalation, peak 2 costs by phase {'1': '0.0174'}",
     "handwritten_loop.py": "80 tokens sent",
     "production_log.py": "True · complete: 18 of 18 · complete: 18 of 18",
+    "incident.py": 'monday called look_up(order="A-17"), tuesday called look_up(order="17")',
     "pipe_events.py": '"type":"run_finished"',
     "readme_agent.py": "It is an agent with one tool. 421",
     "real_model.py": "It is Friday. $0.005804",
@@ -162,6 +163,35 @@ def test_the_python_in_the_readme_runs_on_the_examples_log(tmp_path: Path) -> No
     (tmp_path / "all.py").write_text(whole, encoding="utf-8")
     environment = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
     subprocess.run([sys.executable, "all.py"], cwd=tmp_path, check=True, capture_output=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    "mark", re.findall(r"<!-- commands: (\S+) -->", README.read_text(encoding="utf-8")) or ["none"]
+)
+def test_commands_of_the_readme_run_one_after_the_other(mark: str, tmp_path: Path) -> None:
+    found = re.search(
+        rf"<!-- commands: {mark} -->\n```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert found is not None
+    python = shlex.quote(sys.executable)
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "agentkit"
+    command.write_text(f'#!/bin/sh\nexec {python} -m agentkit_reporting.cli "$@"\n', encoding="utf-8")
+    command.chmod(0o755)
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONIOENCODING": "utf-8",
+        "PATH": f"{command.parent}:/usr/bin:/bin",
+    }
+    result = subprocess.run(
+        ["bash", "-e", "-c", found.group(1)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_commands_in_the_readme_are_one_line_each() -> None:
