@@ -166,7 +166,8 @@ def test_keys_show_the_state_the_transcript_and_a_filter(folder: Path) -> None:
     assert terminal.leave(b"\x04") == 0
 
 
-@pytest.mark.parametrize(("keys", "code"), [(b"\x03", 130), (b"\x04", 0), (b"q\r", 0)], ids=["C", "D", "q"])
+# A Ctrl-C that comes just before Python waits for keys is seen with the next one, so there is one.
+@pytest.mark.parametrize(("keys", "code"), [(b"\x03\r", 130), (b"\x04", 0), (b"q\r", 0)], ids=["C", "D", "q"])
 def test_it_is_left_quietly(folder: Path, keys: bytes, code: int) -> None:
     terminal = DebugTerminal("run.jsonl", cwd=folder)
     shown = terminal.begin()
