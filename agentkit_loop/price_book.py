@@ -87,6 +87,15 @@ class PriceBook(Locked):
         found = self._priced(model, "standard", Decimal(1), at)
         return None if found is None else found.rates
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the tables are loaded."""
+        return self._tables is not None
+
+    def prepare(self) -> None:
+        """Load the tables, some tenths of a second, so that the first request is not measured with it."""
+        self._load_tables()
+
     def load(self) -> None:
         """Load the tables now, else the first price asked for does, and check the own list's aliases.
 

@@ -13,7 +13,7 @@ from agentkit_loop.intake import fault_of
 from agentkit_loop.models.anthropic_failures import request_error
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.current_request import CurrentRequest, Within
-from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
+from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport, prepare_once
 from agentkit_loop.pricing import cost_or_why
 from agentkit_loop.scope_records import cost_of, duration_of, error_of, finish_reason_of, usage_of
 from agentkit_loop.sdk_values import answer_events, piece_of, stream_event
@@ -51,6 +51,7 @@ class ModelCallScope:
 
     def __enter__(self) -> Self:
         run = self._run
+        prepare_once(run.prices)
         with run.told_together():
             run.begin_request(self._messages)
             state, failed = run.state, run.state.failure

@@ -36,7 +36,7 @@ from agentkit_loop.events import (
 from agentkit_loop.family import ChildAsks, Household
 from agentkit_loop.interrupts import InterruptGuard
 from agentkit_loop.machine import Machine
-from agentkit_loop.models.protocol import Answer, UsageReport
+from agentkit_loop.models.protocol import Answer, UsageReport, prepare_once
 from agentkit_loop.moves import Ended
 from agentkit_loop.observers import Slot
 from agentkit_loop.pricing import cost_or_why
@@ -222,12 +222,16 @@ class Teller:
 
     @property
     def _has_to_prepare(self) -> bool:
-        return not getattr(self._settings.model, "is_prepared", True)
+        return any(not getattr(each, "is_prepared", True) for each in self._prepared_parts)
+
+    @property
+    def _prepared_parts(self) -> tuple[object, object]:
+        return self._settings.model, self._settings.prices
 
     def _prepare(self) -> None:
-        """Let the model prepare itself; what fails there fails the request, which says why."""
-        with contextlib.suppress(Exception):
-            self._settings.model.prepare()  # type: ignore[attr-defined] # of those that have `is_prepared`
+        """Let the model and its prices prepare themselves; what fails there fails the request, which says why."""
+        for each in self._prepared_parts:
+            prepare_once(each)
 
     def _cost(self, model: str | None, usage: Usage | None) -> tuple[Cost | None, str | None]:
         """Return what the usage costs, or why that is not known; neither where nobody asks for costs."""

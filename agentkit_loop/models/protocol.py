@@ -17,6 +17,7 @@ must release the connection. Retries, ids, order, time and cost are the loop's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -86,8 +87,9 @@ class Model(Protocol):
 
     What it may have besides: `parameters`, what it sends by itself, told in RunStarted; `prices`, what its
     requests cost; `prepare()`, called before the first request while `is_prepared` is false, by the
-    asynchronous driver on another thread, for what takes long and belongs to no request; `interrupt(request)`,
-    called from another thread to let the iterator of that request's `stream` end soon, by whatever error.
+    asynchronous driver on another thread, for what takes long and belongs to no request (prices may have it
+    too); `interrupt(request)`, called from another thread to let the iterator of that request's `stream` end
+    soon, by whatever error.
     """
 
     @property
@@ -99,3 +101,10 @@ class Model(Protocol):
 
     def astream(self, request: ModelRequest) -> AsyncIterator[ModelSignal | list[ModelSignal]]:
         """Do the same on an event loop."""
+
+
+def prepare_once(part: object) -> None:
+    """Let a model or a price list that says it is not prepared do it; what fails there, a request will say."""
+    if not getattr(part, "is_prepared", True):
+        with contextlib.suppress(Exception):
+            part.prepare()  # type: ignore[attr-defined] # of those that have `is_prepared`
