@@ -44,16 +44,19 @@ class ScriptedCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class ScriptedFailure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A failure of a reply.
+    """A failure of a reply, or in place of one.
 
-    error_class: see errors.ERROR_CLASSES. after_chunks: how many chunks of content come first; None for a
-    failure before anything was reported.
+    error_class: one of errors.ERROR_CLASSES; else ConfigurationError is raised. after_chunks: how many chunks of
+    content come first; None for a failure before anything was reported.
     """
 
     error_class: str = "overloaded"
     message: str = "scripted failure"
     after_chunks: int | None = None
     retry_after_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        _error(self)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,8 +89,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stop_details: dict[str, JSON] | None = None
 
 
-AnyReply: TypeAlias = Reply | str | dict[str, Any]
-"""A Reply, its text alone, or its fields as a dict."""
+AnyReply: TypeAlias = Reply | ScriptedFailure | str | dict[str, Any]
+"""A Reply, its failure or its text alone, or its fields as a dict."""
 
 _Beat: TypeAlias = ModelSignal | float
 """What the script does next: yield a signal, or wait for so many seconds."""
@@ -268,6 +271,8 @@ def as_reply(reply: AnyReply) -> Reply:
         return reply
     if isinstance(reply, str):
         return Reply(text=reply)
+    if isinstance(reply, ScriptedFailure):
+        return Reply(fail=reply)
     try:
         return msgspec.convert(reply, Reply)
     except (msgspec.ValidationError, TypeError) as error:
