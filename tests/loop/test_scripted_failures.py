@@ -18,7 +18,7 @@ def test_a_failure_may_stand_in_place_of_a_reply() -> None:
 
 
 def test_a_class_of_errors_that_is_none_is_refused_where_it_is_given() -> None:
-    with pytest.raises(ConfigurationError, match="unknown error class 'nonsense'; use one of .*overloaded"):
+    with pytest.raises(ConfigurationError, match=r"unknown error class 'nonsense'; use one of .*overloaded"):
         ScriptedFailure(error_class="nonsense")
     with pytest.raises(ConfigurationError, match="unknown error class 'nonsense'"):
         ScriptedModel([{"fail": {"error_class": "nonsense"}}])
