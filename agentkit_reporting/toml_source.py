@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,18 @@ Keys: TypeAlias = tuple[str | int, ...]
 MAX_BYTES = 2**20
 """A longer file is refused: nobody wrote it by hand."""
 
+MAX_DEPTH = 50
+"""Of tables and arrays in each other; what looks through values goes as deep, and a stack ends."""
+
+_TOKEN = re.compile(
+    r"""(?P<comment>\#.*)|(?P<long>\"{3}|'{3})|\"(?:[^"\\]|\\.)*\"|'[^']*'|(?P<open>[\[{])|(?P<close>[\]}])"""
+)
+_ENDS_LONG = {
+    '"""': re.compile(r'(?:[^"\\]|\\.|\\$|"{1,2}(?!"))*"{3,5}'),
+    "'''": re.compile(r"(?:[^']|'{1,2}(?!'))*'{3,5}"),
+}
+"""What is left of a text of several lines, up to its end."""
+
 
 class TomlSource:
     """The tables of a TOML file. path: where it stands, as it is named in messages. values: as `tomllib` gives them."""
@@ -37,6 +50,10 @@ class TomlSource:
             self.values: dict[str, Any] = tomllib.loads(text)
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise ConfigurationError(f"{path}: not TOML: {visible(str(error))}") from None
+        if _is_deeper(self.values, MAX_DEPTH):
+            raise ConfigurationError(
+                f"{path}: refused because tables and arrays lie more than {MAX_DEPTH} deep in each other; make it flat"
+            )
 
     def line_of(self, *keys: str | int) -> int:
         """Return the line, from 1, on which a key or a table begins, given as the way to it; 0 for what is not there.
@@ -50,9 +67,10 @@ class TomlSource:
         if self._places is None:
             self._places = {}
             around: Keys = ()
+            counts: dict[Keys, int] = {}
             for line, said, has_header in _statements(self._lines):
                 if has_header:
-                    around = _header_keys(said, self._places)
+                    around = _header_keys(said, counts)
                     self._note(around, line)
                 else:
                     for keys in _within(said):
@@ -104,13 +122,26 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(names)}"
 
 
-def _statements(lines: list[str]) -> Iterator[tuple[int, dict[str, Any], bool]]:
-    """Give the statements of TOML: on which line each begins, what it says by itself, whether it is a header.
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether containers lie in each other more than so deep; looked at level by level, as deep as it may be."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            member
+            for each in level
+            for member in (each.values() if isinstance(each, dict) else each)
+            if isinstance(member, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
-    Each is TOML by itself, and no beginning of one is, unless that ends within a line.
-    """
+
+def _statements(lines: list[str]) -> Iterator[tuple[int, dict[str, Any], bool]]:
+    """Give the statements of TOML: on which line each begins, what it says by itself, whether it is a header."""
     begun: list[str] = []
-    first = 0
+    first = depth = 0
+    quote = ""
     for number, line in enumerate(lines, 1):
         if not begun:
             bare = line.strip()
@@ -118,32 +149,47 @@ def _statements(lines: list[str]) -> Iterator[tuple[int, dict[str, Any], bool]]:
                 continue
             first = number
         begun.append(line)
+        depth, quote = _left_open(line, depth, quote)
+        if depth or quote:
+            continue
         with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
-            said = tomllib.loads("\n".join(begun))
-            yield first, said, begun[0].lstrip()[0] == "["
-            begun = []
+            yield first, tomllib.loads("\n".join(begun)), begun[0].lstrip()[0] == "["
+        begun = []
 
 
-def _header_keys(said: dict[str, Any], known: dict[Keys, int]) -> Keys:
-    """Return the way to the table that a header begins: in arrays of tables their last member, or a new one."""
+def _left_open(line: str, depth: int, quote: str) -> tuple[int, str]:
+    """Return how many brackets are open after a line of TOML, and the quotes of a text that goes on."""
+    place = 0
+    while True:
+        if quote:
+            end = _ENDS_LONG[quote].match(line, place)
+            if end is None:
+                return depth, quote
+            place, quote = end.end(), ""
+        token = _TOKEN.search(line, place)
+        if token is None:
+            return depth, quote
+        place = token.end()
+        quote = token["long"] or ""
+        depth += bool(token["open"]) - bool(token["close"])
+
+
+def _header_keys(said: dict[str, Any], counts: dict[Keys, int]) -> Keys:
+    """Return the way to the table that a header begins: in arrays of tables their last member, or a new one.
+
+    counts: how many members each array of tables has so far.
+    """
     keys: Keys = ()
     value: Any = said
     while value:
         if isinstance(value, list):  # `[[name]]`: the next of them
-            return (*keys, _count(keys, known))
+            counts[keys] = counts.get(keys, 0) + 1
+            return (*keys, counts[keys] - 1)
         name, value = next(iter(value.items()))
         keys = (*keys, name)
-        if isinstance(value, dict) and value and (count := _count(keys, known)):
-            keys = (*keys, count - 1)
-    count = _count(keys, known)
-    return (*keys, count - 1) if count else keys
-
-
-def _count(keys: Keys, known: dict[Keys, int]) -> int:
-    count = 0
-    while (*keys, count) in known:
-        count += 1
-    return count
+        if isinstance(value, dict) and keys in counts:
+            keys = (*keys, counts[keys] - 1)
+    return keys
 
 
 def _within(value: Any, keys: Keys = ()) -> Iterator[Keys]:

@@ -134,7 +134,7 @@ REPORTING_FLOORS = (
     {"log.remote", "log.tail", "records.dispatcher", "records.prometheus_metrics"},
     {"log.write"},
     {"log.sources", "log.stream", "redaction.redactor"},
-    {"log.follow", "jsonl", "records.webhook", "redaction.reporter"},
+    {"log.follow", "jsonl", "records.webhook", "redaction.content_marks", "redaction.reporter"},
     {"log.read"},
     {
         "records",
@@ -218,7 +218,6 @@ REPORTING_FLOORS = (
         "configuration.kinds",
         "configuration.registry",
         "configuration.subscribers",
-        "redaction.content_marks",
     },
     {"configuration.faults", "configuration.keys"},
     {"configuration.environment", "configuration.template", "configuration.validation"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
@@ -22,16 +22,19 @@ _BEGINNING = Moment(dt.datetime(1, 1, 1, tzinfo=dt.UTC), -(2**62))
 
 
 class Evaluation:
-    """Takes events, returns alerts; not for several threads at once. Raises ConfigurationError for two of one name."""
+    """Takes events, returns alerts; not for several threads at once. Raises ConfigurationError for two of one name.
 
-    def __init__(self, rules: Iterable[AlertRule]) -> None:
+    masked: see RuleJudge.
+    """
+
+    def __init__(self, rules: Iterable[AlertRule], masked: Callable[[str], str] | None = None) -> None:
         self.rules = tuple(rules)
         names = [rule.name for rule in self.rules]
         twice = next((name for name in names if names.count(name) > 1), None)
         if not names or twice is not None:
             what = "no rule" if twice is None else f"two rules of the name {twice!r}"
             raise ConfigurationError(f"{what} refused; give {'one' if twice is None else 'each its own'}")
-        self._judges = [RuleJudge(rule) for rule in self.rules]
+        self._judges = [RuleJudge(rule, masked) for rule in self.rules]
         self._of: dict[type[Sample], list[RuleJudge]] = collections.defaultdict(list)
         for judge in self._judges:
             self._of[judge.rule.metric.of].append(judge)

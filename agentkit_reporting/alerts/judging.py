@@ -95,10 +95,14 @@ class _Group:
 
 
 class RuleJudge:
-    """The groups of one rule. Of each event: `wake`, `begin`, `add` for each sample, `judge`, `end`."""
+    """The groups of one rule. Of each event: `wake`, `begin`, `add` for each sample, `judge`, `end`.
 
-    def __init__(self, rule: AlertRule) -> None:
+    masked: what names of agents, tools and models go through before an alert shows them, None as they are.
+    """
+
+    def __init__(self, rule: AlertRule, masked: Callable[[str], str] | None = None) -> None:
         self.result = Judged(rule=rule)
+        self._masked = masked
         self.rule, self._metric, per = rule, rule.metric, {*rule.per}
         self._holds = _OPERATORS[rule.op]
         choosers = dict(rule.choosers())
@@ -112,9 +116,10 @@ class RuleJudge:
         self._is_at_end = rule.when == "at_end" and not self._is_momentary
         self.counts_nothing = self._is_at_end and self._metric.kind == "count" and per <= _BEGIN
         self._groups: collections.OrderedDict[tuple[str, ...], _Group] = collections.OrderedDict()
-        self._scoped: dict[tuple[str, str], list[_Group]] = {}
+        self._scoped: dict[tuple[str, str], dict[tuple[str, ...], _Group]] = {}
         self._touched: dict[tuple[str, ...], _Group] = {}  # to be judged after this event
         self._wakes: list[tuple[int, int, _Group]] = []
+        self._most_wakes = 2 * MOST_GROUPS
         self._numbers = itertools.count()
 
     # --- what an event brings
@@ -164,7 +169,7 @@ class RuleJudge:
 
     def end(self, scope: tuple[str, str], moment: Moment) -> Iterator[Alert]:
         """Judge what is judged at the end of a run or turn, given with its session, and forget it."""
-        for group in self._scoped.pop(scope, ()):
+        for group in self._scoped.pop(scope, {}).values():
             if self._groups.pop(group.key, None) is None or not self._is_at_end:
                 continue
             alert = self._judged(group, moment)
@@ -202,11 +207,11 @@ class RuleJudge:
             self._groups.move_to_end(key)
             return group
         while len(self._groups) >= MOST_GROUPS:
-            self._groups.popitem(last=False)
+            self._leave_scope(self._groups.popitem(last=False)[1])
         group = _Group(key, labels, tally_for(self._metric, windowed=self._window_us is not None))
         self._groups[key] = group
         if self.scope is not None:
-            self._scoped.setdefault((labels.session, getattr(labels, self.scope)), []).append(group)
+            self._scoped.setdefault((labels.session, getattr(labels, self.scope)), {})[key] = group
             while len(self._scoped) > MOST_GROUPS:
                 del self._scoped[next(iter(self._scoped))]
         return group
@@ -217,11 +222,15 @@ class RuleJudge:
             self._wake_at(group, group.fired_us + self._cooldown_us)
         else:
             self._groups.pop(group.key, None)
-            if self.scope is not None:
-                scope = (group.labels.session, getattr(group.labels, self.scope))
-                left = [each for each in self._scoped.pop(scope, ()) if each is not group]
-                if left:
-                    self._scoped[scope] = left
+            self._leave_scope(group)
+
+    def _leave_scope(self, group: _Group) -> None:
+        if self.scope is not None:
+            scope = (group.labels.session, getattr(group.labels, self.scope))
+            members = self._scoped.get(scope, {})
+            members.pop(group.key, None)
+            if not members:
+                self._scoped.pop(scope, None)
 
     def _slide(self, group: _Group, now_us: int) -> None:
         """Let the group's window slide, and see to it that it does again."""
@@ -237,6 +246,10 @@ class RuleJudge:
 
     def _wake_at(self, group: _Group, due_us: int) -> None:
         heapq.heappush(self._wakes, (due_us, next(self._numbers), group))
+        if len(self._wakes) > self._most_wakes:  # of groups that were forgotten, which nobody wakes
+            self._wakes = [each for each in self._wakes if self._groups.get(each[2].key) is each[2]]
+            heapq.heapify(self._wakes)
+            self._most_wakes = max(2 * MOST_GROUPS, 2 * len(self._wakes))
 
     # --- judging
 
@@ -272,8 +285,16 @@ class RuleJudge:
         else:
             result.worst = max(worst, value) if op in (">", ">=") else min(worst, value)
 
+    def _shown(self, labels: Labels) -> Labels:
+        masked = self._masked
+        if masked is None:
+            return labels
+        return labels._replace(
+            agent=masked(labels.agent), tool=masked(labels.tool), model=masked(labels.model)
+        )
+
     def _alert(self, state: AlertState, group: _Group, moment: Moment) -> Alert:
-        rule, labels, value = self.rule, group.labels, group.tally.value()
+        rule, labels, value = self.rule, self._shown(group.labels), group.tally.value()
         about = {name: getattr(labels, name) for name in rule.per}
         alert = Alert(
             rule=rule.name,

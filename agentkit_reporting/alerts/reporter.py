@@ -22,6 +22,7 @@ from agentkit_reporting.alerts.rule import AlertRule
 from agentkit_reporting.alerts.rules_file import read_alert_rules
 from agentkit_reporting.alerts.samples import MEASURED
 from agentkit_reporting.records.patterns import check_topic
+from agentkit_reporting.redaction.redactor import Redaction, redactor_of
 
 if TYPE_CHECKING:
     from agentkit_reporting.records.dispatcher import EventDispatcher
@@ -37,7 +38,8 @@ class AlertReporter(Locked, LoopObserver):
 
     rules: AlertRules, or the path of a TOML file of them. on_alert: called with each Alert, firing and resolved.
     dispatcher: where each is emitted, as `<topic>.firing` or `<topic>.resolved`, with `Alert.as_json()` as payload; it
-    may observe the same loop. keep: how many alerts stay in `alerts`.
+    may observe the same loop. keep: how many alerts stay in `alerts`. redact: secrets are masked in the names
+    of agents, tools and models that an alert shows, as in a log: a model may call a tool by any name.
 
     Times are the events' own: a log that is given to a new reporter raises the alerts that were raised live, and what
     is told a second time counts once. An alert is raised once as its condition comes to hold for a group, and again
@@ -61,13 +63,16 @@ class AlertReporter(Locked, LoopObserver):
         dispatcher: EventDispatcher | None = None,
         topic: str = "alert",
         keep: int = DEFAULT_KEEP,
+        redact: Redaction = True,
     ) -> None:
         super().__init__()
         if type(keep) is not int or keep < 0:
             raise ConfigurationError(f"keep={keep!r} refused; give how many alerts are kept, 0 or more")
         check_topic(topic)
+        redactor = redactor_of(redact)
         self._evaluation = Evaluation(
-            read_alert_rules(rules) if isinstance(rules, (str, os.PathLike)) else rules
+            read_alert_rules(rules) if isinstance(rules, (str, os.PathLike)) else rules,
+            None if redactor is None else redactor.text,
         )
         self._on_alert = on_alert
         self._dispatcher = dispatcher

@@ -59,14 +59,22 @@ def check_together(settings: Settings, names: Sequence[str], faults: FaultList) 
         from agentkit_loop.price_list import read_price_list  # noqa: PLC0415 - only where there is one
 
         _try(lambda: read_price_list(settings.place("prices.own")), ("prices", "own"), faults)
-    if settings["alerts.rules"] is not None and not faults.has_any(("alerts",)):
+    if settings.has_table("alerts") and not faults.has_any(("alerts",)):
         _check_alerts(settings, faults)
 
 
 def _check_alerts(settings: Settings, faults: FaultList) -> None:
     """Read the rules; each that is wrong is a fault, with its own file and line."""
+    if settings["alerts.rules"] is None:
+        faults.add(("alerts",), 'alerts refused without rules; name their file, as in rules = "alerts.toml"')
+        return
+    if "topic" in settings.table("alerts") and not settings.has_table("event_bus"):
+        what = "alerts.topic refused because there is no event bus to tell"
+        faults.add(("alerts", "topic"), f"{what}; add [event_bus], or leave it out")
     from agentkit_reporting.alerts.rules_file import AlertRulesError, read_alert_rules  # noqa: PLC0415 - where named
 
+    if settings["disabled"]:
+        return  # what is switched off stops no agent because a file of it is not there
     try:
         read_alert_rules(settings.place("alerts.rules"))
     except AlertRulesError as error:

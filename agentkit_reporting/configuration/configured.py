@@ -130,7 +130,9 @@ class Configured:
 
     def _scrubbed(self, planned: Planned, made: Observer) -> Observer:
         """Return an observer that is given no more than the configuration allows."""
-        scrubber: Redactor | bool | None = new_content_redactor(self.settings)
+        scrubber: Redactor | bool | None = None
+        if not planned.withholds:
+            scrubber = new_content_redactor(self.settings)
         if scrubber is None and planned.is_scrubbed:
             scrubber = new_redactor(self.settings)
         return RedactingReporter(made, scrubber) if isinstance(scrubber, Redactor) else made

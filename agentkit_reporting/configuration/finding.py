@@ -13,7 +13,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.configuration.environment import CONFIG
 from agentkit_reporting.toml_source import Keys, TomlSource, read_toml
 
-__all__ = ["FILE_NAME", "TABLE", "ConfigurationFile", "find_file"]
+__all__ = ["FILE_NAME", "TABLE", "ConfigurationFile", "current_directory", "find_file"]
 
 FILE_NAME, PROJECT = "agentkit.toml", "pyproject.toml"
 TABLE = ("tool", "agentkit")
@@ -55,12 +55,22 @@ def find_file(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -
         return _read(Path(named), f" ({CONFIG})")
     if os.path.lexists(FILE_NAME):
         return _read(Path(FILE_NAME), "")
-    here = Path.cwd()
+    here = current_directory()
+    if here is None:
+        return None
     for directory in (here, *here.parents):
         found = _of_project(directory / PROJECT, here)
         if found is not None:
             return found
     return None
+
+
+def current_directory() -> Path | None:
+    """Return the directory that the process is in; None where somebody removed it."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
 
 
 def _read(path: Path, told_by: str) -> ConfigurationFile:
@@ -73,7 +83,8 @@ def _read(path: Path, told_by: str) -> ConfigurationFile:
         raise ConfigurationError(
             f"{source.path}: refused because it has no table [{'.'.join(TABLE)}]; add it, or give another file"
         )
-    return ConfigurationFile(source, prefix, path.absolute().parent)
+    here = path.parent if path.is_absolute() else (current_directory() or Path()) / path.parent
+    return ConfigurationFile(source, prefix, here)
 
 
 def _of_project(path: Path, here: Path) -> ConfigurationFile | None:

@@ -20,6 +20,7 @@ from agentkit_reporting.configuration.kinds import (
     FLAG,
     PATTERN,
     PORT,
+    RULES_FILE,
     SWITCH,
     TEXT,
     TEXTS,
@@ -166,7 +167,12 @@ _ROTATION = (
 )
 _REDACTION = (
     Key("enabled", FLAG, ON, "false writes secrets as they are"),
-    Key("rules", TEXTS, ["secrets"], "names of rules and groups: secrets, personal, email, phone, us_ssn, …"),
+    Key(
+        "rules",
+        TEXTS,
+        ["secrets"],
+        "rules and groups: personal, email, phone, us_ssn, …; secrets too, unless rules of theirs are named",
+    ),
     Key(
         "mode",
         choice("mask", "drop", "pseudonym"),
@@ -356,7 +362,7 @@ _REST = (
     ),
     Key(
         "alerts.rules",
-        TEXT,
+        RULES_FILE,
         None,
         "a file of rules; alerts are logged",
         example="alerts.toml",

@@ -24,6 +24,7 @@ __all__ = [
     "FLAG",
     "PATTERN",
     "PORT",
+    "RULES_FILE",
     "SWITCH",
     "TEXT",
     "TEXTS",
@@ -109,6 +110,7 @@ PORT = Kind(
     lambda value: _is_count(value) and 0 <= value <= _MAX_PORT,
 )
 TEXT = Kind("give text that is not empty", _is_text)
+RULES_FILE = Kind("give the name of a file of tables [[rules]]", _is_text)
 TEXTS = Kind('give a list of texts, as in ["one", "two"]', _is_texts)
 FILE = Kind(
     "give the name of a file, true for the usual one, or false for none",

@@ -18,8 +18,8 @@ from agentkit_reporting.configuration.checks import RECORDS
 from agentkit_reporting.configuration.keys import SUBSCRIBER_KINDS
 from agentkit_reporting.configuration.registry import OBSERVERS, SUBSCRIBERS
 from agentkit_reporting.configuration.settings import Settings
-from agentkit_reporting.configuration.shared_values import new_redactor, rotation_of
-from agentkit_reporting.configuration.subscribers import made_subscriber
+from agentkit_reporting.configuration.shared_values import new_content_redactor, new_redactor, rotation_of
+from agentkit_reporting.configuration.subscribers import made_subscriber, without_content
 from agentkit_reporting.configuration.validation import subscriber_kind
 from agentkit_reporting.toml_source import Keys
 
@@ -36,6 +36,7 @@ __all__ = [
 _ROTATED = ("log", "tools", "traces", "decisions", "steps")
 _SYNCED = ("log", "decisions", "steps")
 _SCRUBBED = ("log", "tools", "traces", "decisions", "steps")
+_WITHHOLDS = ("log", "tools", "decisions", "steps")
 _REPORTERS = {
     "usage": "UsageReporter",
     "transcript": "TranscriptReporter",
@@ -53,7 +54,8 @@ BUS, ALERTS = "event_bus", "alerts"
 class Planned:
     """An observer that is to be made. kind: its class. detail: for people, in a few words. keys: where it stands.
 
-    is_scrubbed: whether it is given events without their secrets, since it does not take them out itself.
+    is_scrubbed: whether it is given events without their secrets, since it does not take them out itself. withholds:
+    whether it takes out itself what is not to be told.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Planned:
     keys: Keys
     make: Callable[[], Observer]
     is_scrubbed: bool = False
+    withholds: bool = False
 
 
 def planned_names(settings: Settings) -> list[str]:
@@ -87,7 +90,8 @@ def planned_observers(settings: Settings, subscribers: Mapping[str, Callable[...
                 "AlertReporter",
                 str(place),
                 (ALERTS, "rules"),
-                lambda: new_alerts(place, settings["alerts.topic"], bus() if has_bus else None),
+                lambda: new_alerts(place, settings, bus() if has_bus else None),
+                withholds=True,  # its alerts say nothing but numbers and names
             )
         )
     if has_bus:
@@ -95,7 +99,8 @@ def planned_observers(settings: Settings, subscribers: Mapping[str, Callable[...
         detail = ", ".join(
             f"{topic} to {', '.join(names)}" for topic, names in topics.items() if _is_texts(names)
         )
-        found.append(Planned(BUS, "EventDispatcher", detail, (BUS,), bus))
+        is_scrubbed = any(not _masks_itself(name, settings) for name in named_subscribers(settings))
+        found.append(Planned(BUS, "EventDispatcher", detail, (BUS,), bus, is_scrubbed=is_scrubbed))
     return found
 
 
@@ -115,6 +120,7 @@ def _record(name: str, settings: Settings) -> Planned:
         f"{place}/" if _is_directory(name, settings) else str(place),
         ("storage", name),
         lambda: _kept(name, kind, place, settings),
+        withholds=name in _WITHHOLDS,
     )
 
 
@@ -141,7 +147,9 @@ def _kept(name: str, kind: str, place: Path, settings: Settings) -> Observer:
         given["rotation"] = rotation_of(settings)
     if name in _SYNCED:
         given |= settings.given("storage", "fsync", "fsync_interval_ms")
-    if name in _SCRUBBED:
+    if name in _WITHHOLDS:  # it is also called directly, so what it may tell is its own concern
+        given["redact"] = new_content_redactor(settings) or new_redactor(settings)
+    elif name in _SCRUBBED:
         given["redact"] = new_redactor(settings)
     if name == "log":
         given |= settings.given("storage", "deltas", "per")
@@ -205,18 +213,34 @@ def new_dispatcher(settings: Settings, subscribers: Mapping[str, Callable[..., o
     from agentkit_reporting.records.dispatcher import EventDispatcher  # noqa: PLC0415 - for who names it
 
     dispatcher = EventDispatcher(**settings.given(BUS))
+    withheld = new_content_redactor(settings)
+    alerts = {f"{settings['alerts.topic']}.{state}" for state in ("firing", "resolved")}
+    handlers = dict(subscribers)
+    if withheld is not None:
+        handlers = {name: without_content(each, withheld, alerts) for name, each in handlers.items()}
     for topic, names in settings.table(f"{BUS}.subscribers").items():
         for name in names:
-            dispatcher.subscribe(topic, subscribers[name])
+            dispatcher.subscribe(topic, handlers[name])
     return dispatcher
 
 
-def new_alerts(rules: Path, topic: str, dispatcher: Any) -> Observer:
+def _masks_itself(name: str, settings: Settings) -> bool:
+    """Whether a subscriber is one of ours, which tell no secret."""
+    return subscriber_kind(name, settings.table("subscribers").get(name, {})) in SUBSCRIBER_KINDS
+
+
+def new_alerts(rules: Path, settings: Settings, dispatcher: Any) -> Observer:
     """Return what raises alerts: to the standard logging, and to the event bus where there is one."""
     from agentkit_reporting.alerts.alert import log_alert  # noqa: PLC0415 - for who names it
     from agentkit_reporting.alerts.reporter import AlertReporter  # noqa: PLC0415 - the same
 
-    return AlertReporter(rules, on_alert=log_alert, dispatcher=dispatcher, topic=topic)
+    return AlertReporter(
+        rules,
+        on_alert=log_alert,
+        dispatcher=dispatcher,
+        topic=settings["alerts.topic"],
+        redact=new_redactor(settings),
+    )
 
 
 def named_subscribers(settings: Settings) -> dict[str, Keys]:
@@ -224,7 +248,7 @@ def named_subscribers(settings: Settings) -> dict[str, Keys]:
     found: dict[str, Keys] = {}
     tables = settings.table("subscribers")
     for topic, names in settings.table(f"{BUS}.subscribers").items():
-        for number, name in enumerate(names):
+        for number, name in enumerate(names if _is_texts(names) else ()):
             place = ("subscribers", name) if name in tables else (BUS, "subscribers", topic, number)
             found.setdefault(name, place)
     return found

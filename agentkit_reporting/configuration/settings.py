@@ -13,7 +13,7 @@ import attrs
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.configuration.environment import content_told, is_disabled
 from agentkit_reporting.configuration.faults import FaultList, name_of
-from agentkit_reporting.configuration.finding import ConfigurationFile
+from agentkit_reporting.configuration.finding import ConfigurationFile, current_directory
 from agentkit_reporting.configuration.keys import KEYS, SUBSCRIBER_KINDS, Key
 from agentkit_reporting.configuration.kinds import SWITCH
 from agentkit_reporting.configuration.validation import subscriber_kind
@@ -131,7 +131,12 @@ class Settings:
     def beside(self, path: str, *, is_of_file: bool = True) -> Path:
         """Return a path that stands in the file, from the file's directory on; as it is where that is this one."""
         plain = Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser() raises where there is no home
-        if self.file is None or not is_of_file or plain.is_absolute() or self.file.directory == Path.cwd():
+        if (
+            self.file is None
+            or not is_of_file
+            or plain.is_absolute()
+            or self.file.directory == current_directory()
+        ):
             return plain
         return self.file.directory / plain
 

@@ -12,7 +12,7 @@ from agentkit_reporting.redaction.content_marks import Content, ContentRedactor
 from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE
 from agentkit_reporting.redaction.own_patterns import OwnPattern
 from agentkit_reporting.redaction.redactor import Redactor
-from agentkit_reporting.redaction.rule_set import RuleChoice
+from agentkit_reporting.redaction.rule_set import RULE_GROUPS, SECRETS, RuleChoice
 
 __all__ = ["new_content_redactor", "new_redactor", "own_pattern", "rotation_of", "rules_of"]
 
@@ -56,9 +56,12 @@ def new_content_redactor(settings: Settings) -> ContentRedactor | None:
 
 
 def rules_of(settings: Settings) -> list[RuleChoice]:
-    """Return the rules and patterns that are looked for."""
+    """Return the rules and patterns that are looked for: those for secrets too, unless some of them are chosen."""
+    named = settings["redaction.rules"]
+    if named and not {SECRETS, *(rule.name for rule in RULE_GROUPS[SECRETS])} & set(named):
+        named = [SECRETS, *named]
     own = (own_pattern(name, said) for name, said in settings.table("redaction.patterns").items())
-    return [*settings["redaction.rules"], *own]
+    return [*named, *own]
 
 
 def own_pattern(name: str, said: str | Mapping[str, Any]) -> OwnPattern:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from agentkit_reporting.records.subscriptions import TopicHandler, is_async
+from agentkit_reporting.records.topics import TopicPayload
 from agentkit_reporting.terminal import one_line
 
 if TYPE_CHECKING:
@@ -14,7 +16,14 @@ if TYPE_CHECKING:
     from agentkit_reporting.records.run_metrics import MetricSeries
     from agentkit_reporting.redaction.redactor import Redactor
 
-__all__ = ["POSTING", "LogSubscriber", "MetricsSubscriber", "NewRedactor", "made_subscriber"]
+__all__ = [
+    "POSTING",
+    "LogSubscriber",
+    "MetricsSubscriber",
+    "NewRedactor",
+    "made_subscriber",
+    "without_content",
+]
 
 NewRedactor = Callable[[], "Redactor | bool"]
 """Returns a redactor of its own for each who needs one, False for none."""
@@ -24,6 +33,8 @@ POSTING = ("webhook", "slack", "pagerduty")
 
 _LONGEST = 120  # characters of an id in a record
 _MOST_SESSIONS = 4_096
+_IDENTITY = ("session_id", "timestamp", "run_id", "turn_id", "request_id", "call_id", "seq")
+"""What of any payload says what it belongs to."""
 
 
 class LogSubscriber:
@@ -77,6 +88,45 @@ class MetricsSubscriber:
     def series(self) -> Iterator[MetricSeries]:
         """Iterate over all that was counted, by metric."""
         return self._metrics.series()
+
+
+class _WithoutContent:
+    """A handler, and sink, that gets no content of what is emitted directly; events come without it."""
+
+    def __init__(self, handler: TopicHandler, redactor: Redactor, whole: Collection[str]) -> None:
+        self._handler = handler
+        self._redactor = redactor
+        self._whole = whole
+
+    def __call__(self, payload: TopicPayload) -> object:
+        """Hand one payload on."""
+        return self._handler(self._withheld(payload))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)  # `account`, `flush` and `close` of what holds payloads
+
+    def _withheld(self, payload: TopicPayload) -> TopicPayload:
+        if payload.event is not None or payload.topic in self._whole:
+            return payload
+        kept = {name: payload[name] for name in _IDENTITY if _is_name(payload.get(name))}
+        told: Any = self._redactor.told({name: each for name, each in payload.items() if name not in kept})
+        return TopicPayload({**told, **kept}, topic=payload.topic, replayed=payload.replayed)
+
+
+class _AsyncWithoutContent(_WithoutContent):
+    async def __call__(self, payload: TopicPayload) -> object:
+        """Hand one payload on."""
+        handled: Any = self._handler(self._withheld(payload))
+        return await handled
+
+
+def without_content(handler: TopicHandler, redactor: Redactor, whole: Collection[str]) -> TopicHandler:
+    """Return a handler that is told no content by the host's own payloads. whole: topics that have none."""
+    return (_AsyncWithoutContent if is_async(handler) else _WithoutContent)(handler, redactor, whole)
+
+
+def _is_name(value: object) -> bool:
+    return type(value) in (int, float) or (isinstance(value, str) and len(value) <= _LONGEST)
 
 
 def made_subscriber(

@@ -156,7 +156,7 @@ class Subscribers:
             handler,
             once=once,
             observed=observed,
-            in_background=background or _is_async(handler),
+            in_background=background or is_async(handler),
         )
         with self.lock:
             added.since = self.number
@@ -337,7 +337,8 @@ def _is_for(subscription: Subscription, message: Message) -> bool:
     return _is_wanted(subscription, message.topic, is_observed=message.event is not None)
 
 
-def _is_async(handler: object) -> bool:
+def is_async(handler: object) -> bool:
+    """Whether a handler is an async function, or an object that is called as one."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     call = handler if inspect.isroutine(handler) else type(handler).__call__

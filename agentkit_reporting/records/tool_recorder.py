@@ -226,14 +226,14 @@ class ToolRecorder(DirectView):
 
     def handle_event(self, event: AgentEvent) -> None:
         """Take one event of a call; its result makes the record."""
-        match event:
+        match self._rules.event(event):
             case ToolCallRequested(call=call):
                 self._note_arguments((event.session_id, event.run_id, call.id), call.name, call.input)
             case ToolExecutionStarted(call_id=call_id, name=name, input=changed) if changed is not None:
                 self._note_arguments((event.session_id, event.run_id, call_id), name, changed)
-            case ToolResultReceived():
+            case ToolResultReceived() as result:
                 with self._lock:
-                    record = self._rules.record(event, self._take_arguments(event))
+                    record = self._rules.record(result, self._take_arguments(result))
                     self._made += 1
                     if self._store is not None:
                         self._store.append(record, is_json=True)

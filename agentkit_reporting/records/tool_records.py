@@ -11,9 +11,10 @@ import msgspec
 
 from agentkit_loop.differences import is_mask
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.events import ToolResultReceived
+from agentkit_loop.events import AgentEvent, ToolResultReceived
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, compact_json
+from agentkit_reporting.redaction.content_marks import ContentRedactor
 from agentkit_reporting.redaction.redactor import Redaction, redactor_of
 from agentkit_reporting.timestamps import utc_text
 
@@ -82,8 +83,13 @@ class CallRules:
         self._allowed = None if allow is None else _allowed_names(allow)
 
     def value(self, value: JSON) -> JSON:
-        """Return a value without its secrets."""
-        return value if self.redactor is None else self.redactor.value(value)
+        """Return a value as it may be told: without its secrets, without content where that is withheld."""
+        return value if self.redactor is None else self.redactor.told(value)
+
+    def event(self, event: AgentEvent) -> AgentEvent:
+        """Return an event of a call without content where that is withheld; secrets are looked for in what is shown."""
+        redactor = self.redactor
+        return redactor.event(event) if isinstance(redactor, ContentRedactor) else event
 
     def arguments(self, tool: str, given: dict[str, JSON]) -> dict[str, JSON]:
         """Return the arguments of a call as they may be shown; masks stay as they are."""
@@ -152,7 +158,7 @@ class CallRules:
         info = None if event.error is None else self.error(event.error)
         return ToolRecord(
             timestamp=utc_text(event.timestamp),
-            tool_name=event.name,
+            tool_name=self._name(event.name),
             args={name: bounded(value, MAX_ARGUMENT_CHARS) for name, value in args.items()},
             result_preview=self.preview(event.output),
             latency_ms=event.duration_ms,
@@ -164,6 +170,10 @@ class CallRules:
             run_id=event.run_id,
             call_id=event.call_id,
         )
+
+    def _name(self, name: str) -> str:
+        """Return the name of a tool, which for a call of none is whatever the model wrote."""
+        return name if self.redactor is None else self.redactor.text(name)
 
     def preview(self, output: JSON) -> str:
         """Return the beginning of a result, with a word on how much is left out."""

@@ -4,7 +4,7 @@ A string that is a placeholder and nothing else becomes the value itself, of wha
 becomes text. The body is encoded after that, so that no value can leave its place. `${a.b}` looks into objects;
 `${topic}`, `${payload}` (all of it), `${time}` (the timestamp as ISO text, UTC) and `${how_it_ended}` are always there;
 what is not there is null, in text a `?`; `$$` is a dollar. `${how_it_ended}` is `: completed, 0.2 USD, 12.3 s` of
-`agent.session_complete`, and empty of any other topic.
+`agent.session_complete`, the message of an alert, and empty of any other topic.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class WebhookTemplate:
             "topic": topic,
             "payload": plain,
             "time": time_text(plain.get("timestamp")),
-            "how_it_ended": _how_it_ended(plain) if topic == SESSION_COMPLETE else "",
+            "how_it_ended": _how_it_ended(plain) if topic == SESSION_COMPLETE else _alert_text(plain),
         }
         try:
             return msgspec.json.encode(self._fill(self._body, {**plain, **always}))
@@ -143,6 +143,13 @@ def _how_it_ended(payload: Mapping[str, JSON]) -> str:
     return f": {', '.join(facts)}" if facts else ""
 
 
+def _alert_text(payload: Mapping[str, JSON]) -> str:
+    """Return what an alert says, after a colon; nothing of another payload."""
+    message = payload.get("message")
+    is_alert = isinstance(message, str) and isinstance(payload.get("rule"), str) and "threshold" in payload
+    return f": {message}" if is_alert else ""
+
+
 def _shortened(payload: Any, most: int) -> JSON:
     """Return a payload of at most so many bytes of JSON, with its names and the beginnings of its values."""
     if len(msgspec.json.encode(payload)) <= most:
@@ -169,7 +176,8 @@ WHOLE_PAYLOAD = WebhookTemplate({"topic": "${topic}", "payload": "${payload}"})
 def slack_template(text: str = "*${topic}* in session ${session_id}${how_it_ended}") -> WebhookTemplate:
     """Return the body of a Slack message, for an incoming webhook.
 
-    text: by default the topic and the session, and of a run that is over its outcome, cost and duration.
+    text: by default the topic and the session, of a run that is over its outcome, cost and duration, and the message
+    of an alert.
     What is filled in names, calls and hides nobody: it is escaped as Slack asks. Slack makes links of addresses in it,
     but fetches none of them for a preview, which would tell their server what stands in them.
     """

@@ -5,6 +5,7 @@
 | ids, numbers, times, durations, tokens, costs, finish reasons, classes and types of errors | stay | stay |
 | names of agents, models, tools, observers, limits, providers, custom events; codes of warnings | stay | stay |
 | kinds of parts and items, media types; whether something was denied, cut, edited, an error | stay | stay |
+| step and type of decisions that the host tells (custom events `decision`) | stay | stay |
 | of a run's metadata what reports group by (KEPT_METADATA) | stays | stays |
 | the rest of it, digests, who decided (`by`), frames of errors, `usage.raw`, numeric parameters | stay | a mark |
 | names of arguments, of fields of schemas, of details, of custom data | stay | a mark for all |
@@ -33,6 +34,7 @@ from agentkit_loop.events import (
     REDACTIONS_FIELD,
     AgentEvent,
     ContentDelta,
+    CustomEvent,
     ModelRequestStarted,
     RunStarted,
     UnknownEvent,
@@ -80,6 +82,7 @@ _KEPT_OF = frozenset(
 )
 _KEPT_AS_METADATA = frozenset({"by", "frames"})
 _VALUES = frozenset({"data", "output", "value"})  # any JSON: a number in it is content
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _COSTS = "costs"  # of a sub-agent, in `child_usage.raw`
 
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
@@ -89,8 +92,9 @@ class ContentRedactor(Redactor):
     """Takes content, and the secrets in what is left, out of events.
 
     content: `"metadata"` says of each content its kind and size, `"off"` that there was some; see the module. rules,
-    mode, key: of the secrets, see `Redactor`; rules None looks for none. `text` and `value` mask secrets alone. An
-    event that cannot be made so raises RedactionError. Raises ConfigurationError for choices that are none.
+    mode, key: of the secrets, see `Redactor`; rules None looks for none. `told` takes out what was
+    said, `text` and `value` mask secrets alone. An event that cannot be made so raises RedactionError. Raises
+    ConfigurationError for choices that are none.
     """
 
     def __init__(
@@ -114,6 +118,13 @@ class ContentRedactor(Redactor):
     def event(self, event: AgentEvent) -> AgentEvent:
         """Return the event without content and secrets; the same object where it holds none. Raises RedactionError."""
         return self._looked_at(event)
+
+    def told(self, value: JSON) -> JSON:
+        """Return a JSON value without what was said and without secrets, as the data of a custom event is told."""
+        withholding = _Withholding(is_sized=self.content == "metadata")
+        fresh = withholding.value(value)
+        self._count("", [CONTENT] * withholding.count)
+        return self.value(fresh) if self._scrubs else fresh
 
     def _scrubbed(self, event: AgentEvent) -> AgentEvent:
         withholding = _Withholding(is_sized=self.content == "metadata")
@@ -169,6 +180,8 @@ class _Withholding:
                 return self._text(value)
             case ((MediaPart() | FilePart()), "data"):
                 return self._mark(f"media:{len(value) * 3 // 4}", value)
+            case CustomEvent(name="decision"), "data" if isinstance(value, dict):
+                return self._decision(value)
             case ModelRequestStarted(), "digests":
                 return value if self._is_sized else self._digests(value)
             case Usage(), "raw":
@@ -179,7 +192,7 @@ class _Withholding:
         if is_kept or (type(record).__name__, name) in _KEPT_OF:
             return value
         if name in _VALUES:
-            return self._value(value)
+            return self.value(value)
         return self._any(value)
 
     def _any(self, value: Any) -> Any:
@@ -200,7 +213,7 @@ class _Withholding:
             return value if part is value.part else CommitPart(value.part_id, part)
         if isinstance(value, msgspec.Struct):
             return self._record(value)
-        return self._value(value)
+        return self.value(value)
 
     def _record(self, record: _Struct) -> _Struct:
         changed = self._changed(record, record.__struct_fields__)
@@ -208,7 +221,7 @@ class _Withholding:
 
     # --- values
 
-    def _value(self, value: JSON) -> JSON:
+    def value(self, value: JSON) -> JSON:
         """Return a mark for a JSON value; of an object its names where they are told."""
         if isinstance(value, dict):
             return self._names(value)
@@ -242,13 +255,20 @@ class _Withholding:
             return self._mark(f"object:{len(value)}", value)
         if keeps_numbers and isinstance(value, (int, float)):
             return value
-        return self._value(value)
+        return self.value(value)
 
     def _metadata(self, metadata: dict[str, JSON]) -> dict[str, JSON]:
         if self._is_sized or metadata.keys() <= KEPT_METADATA | {_MARK}:
             return metadata
         kept = {name: value for name, value in metadata.items() if name in KEPT_METADATA}
         return {**kept, _MARK: self._mark("", metadata)}
+
+    def _decision(self, decision: dict[str, JSON]) -> JSON:
+        """Return a decision of the host's as which of a step it was, and of which kind; not its words."""
+        kept = {name: value for name, value in decision.items() if _is_plain(name, value)}
+        rest = {name: value for name, value in decision.items() if name not in kept}
+        fresh = {**kept, **self._names(rest)} if rest else decision
+        return decision if fresh == decision else fresh
 
     def _digests(self, digests: dict[str, str]) -> dict[str, str]:
         fresh = {name: self._text(digest) for name, digest in digests.items()}
@@ -269,3 +289,10 @@ class _Withholding:
             return value
         self.count += 1
         return f"[redacted:{said}]" if self._is_sized else _MARK
+
+
+def _is_plain(name: str, value: JSON) -> bool:
+    """Whether a field of a decision says which it is: its step, or its type in one word."""
+    if name == "step":
+        return type(value) is int
+    return name == "type" and isinstance(value, str) and _WORD.fullmatch(value) is not None

@@ -150,6 +150,10 @@ class Redactor(Locked):
         self._count("", scrubber.found)
         return told
 
+    def told(self, value: JSON) -> JSON:
+        """Return as much of what was said, a JSON value, as may be told."""
+        return self.value(value)
+
     def stream(self, *, is_json: bool = False) -> TextStream | JsonStream:
         """Return a stream for a text of its own that comes in pieces; what it masks is not counted here."""
         return JsonStream(self._rules, self._masking) if is_json else TextStream(self._rules, self._masking)

@@ -328,6 +328,32 @@ def test_groups_are_bounded_and_those_of_runs_go_with_them() -> None:
     assert len(of_tools._groups) == judging.MOST_GROUPS
 
 
+def test_of_groups_that_made_room_nothing_is_kept() -> None:
+    rules = [
+        AlertRule("tool_calls", ">", 1_000, per="tool", window="1h"),
+        AlertRule("tool_calls", ">", 1_000, per=["run", "tool"]),
+    ]
+    reporter = AlertReporter(rules)
+    telling = Telling().begin(0)
+    for number in range(3 * judging.MOST_GROUPS):
+        telling.call(number / 1_000, tool=f"t-{number}")
+    for event in telling.events:
+        reporter.handle_event(event)
+    windowed, of_run = reporter._evaluation._judges
+    assert len(windowed._groups) == len(of_run._groups) == judging.MOST_GROUPS
+    assert len(windowed._wakes) <= 2 * judging.MOST_GROUPS
+    assert [len(members) for members in of_run._scoped.values()] == [judging.MOST_GROUPS]
+
+
+def test_names_in_alerts_are_without_secrets_also_where_they_are_cut() -> None:
+    key = "sk-ant-api03-" + "A1b2C3d4" * 12
+    telling = Telling().begin(0, agent=f"{'a' * 40}-{key}").call(1, tool=key)
+    rule = AlertRule("tool_calls", ">", 0, per=["agent", "tool"])
+    for redact, is_shown in ((True, False), (False, True)):
+        (alert,) = told(AlertReporter([rule], redact=redact), telling.events)
+        assert (key[:20] in repr(alert)) is is_shown
+
+
 def test_a_window_that_is_empty_leaves_nothing() -> None:
     rule = AlertRule("tool_calls", ">", 0, per="call")
     windowed = AlertRule("tool_calls", ">", 0, per=("run", "tool"), window="1s", cooldown="2s")

@@ -39,6 +39,7 @@ from agentkit_loop.events import (
     Warning,  # noqa: A004 - the event of that name
 )
 from agentkit_loop.usage import ErrorInfo, Usage
+from agentkit_loop.values import JSON
 from agentkit_reporting import (
     ContentRedactor,
     JsonlReporter,
@@ -223,6 +224,26 @@ def test_of_metadata_what_reports_group_by_stays_when_off() -> None:
     mark = "[redacted:content]"
     assert without(event)["metadata"] == event.metadata
     assert without(event, "off")["metadata"] == {"phase": "test", "tier": 2, mark: mark}
+
+
+def test_of_a_decision_of_the_hosts_its_step_and_kind_stay() -> None:
+    data: dict[str, JSON] = {
+        "step": 2,
+        "type": "tool_selection",
+        "detail": "zebra",
+        "metadata": {"args": "zebra"},
+    }
+    event = CustomEvent(**HEADER, name="decision", data=data)
+    mark = "[redacted:content]"
+    kept = {"step": 2, "type": "tool_selection"}
+    assert without(event)["data"] == {
+        **kept,
+        "detail": "[redacted:text:5]",
+        "metadata": "[redacted:object:1]",
+    }
+    assert without(event, "off")["data"] == {**kept, mark: mark}
+    sentence = CustomEvent(**HEADER, name="decision", data={"type": "why zebra", "step": "zebra"})
+    assert "zebra" not in repr(without(sentence)["data"])
 
 
 def test_usage_and_cost_stay_and_the_providers_own_object_goes_when_off() -> None:

@@ -92,3 +92,43 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_name_that_was_meant_is_told() -> None:
     assert nearest("rotaton", ["rotation", "storage"]) == "did you mean 'rotation'?"
     assert nearest("x", ["b", "a"]) == "known: a, b"
+
+
+TRICKY = '''
+a = [  # not ] the end, nor " a text
+  "]", 'x[', """
+b = 1
+\\""" ] " ""]
+""", \'\'\'
+\\ c = 2 \'\' ]
+\'\'\'\',
+]
+"d # e" = { f = "}", g = [ "#" ] }
+h = """"quoted""""  # [
+i = ""
+'''
+
+
+def test_brackets_and_quotes_inside_texts_and_comments_end_nothing() -> None:
+    source = TomlSource("x.toml", TRICKY)
+    assert list(source.values) == ["a", "d # e", "h", "i"]
+    lines = {keys: line for keys, line in source.places().items() if len(keys) == 1}
+    assert lines == {("a",): 2, ("d # e",): 10, ("h",): 11, ("i",): 12}
+    assert source.line_of("d # e", "g", 0) == 10
+
+
+def test_the_lines_of_a_very_long_list_are_found_at_once() -> None:
+    long = "a = [\n" + "1,\n" * 50_000 + "]\nb = 1\n"  # a look at each beginning of it would take an hour
+    assert TomlSource("x.toml", long).line_of("b") == 50_003
+
+
+def test_the_last_of_very_many_tables_has_its_line() -> None:
+    source = TomlSource("x.toml", "[[rules]]\na = 1\n" * 20_000)
+    assert source.line_of("rules", 19_999, "a") == 40_000
+
+
+@pytest.mark.parametrize("text", ["a." * 5_000 + "a = 1", f"[{'a.' * 5_000}a]", "a = " + "[" * 60 + "]" * 60])
+def test_what_lies_too_deep_is_refused_and_ends_no_stack(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="more than 50 deep in each other; make it flat"):
+        TomlSource("x.toml", text)
+    assert TomlSource("x.toml", "a = " + "[" * 45 + "]" * 45).line_of("a") == 1

@@ -140,3 +140,13 @@ def test_a_payload_of_any_values_is_converted() -> None:
         [1],
         {"$set": [1]},
     )
+
+
+def test_an_alert_says_what_it_is_about_in_slack_and_pagerduty() -> None:
+    alert = payload(rule="slow", state="firing", threshold=2_000, message="slow: tool search: 2.5 s > 2 s")
+    slack = msgspec.json.decode(slack_template().filled("alert.firing", alert))
+    assert slack["text"].endswith(": slow: tool search: 2.5 s &gt; 2 s")
+    page = msgspec.json.decode(pagerduty_template("key").filled("alert.firing", alert))
+    assert page["payload"]["summary"].endswith(": slow: tool search: 2.5 s > 2 s")
+    other = msgspec.json.decode(slack_template().filled("order.placed", payload(message="zebra")))
+    assert "zebra" not in other["text"]
