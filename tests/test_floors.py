@@ -197,7 +197,7 @@ REPORTING_FLOORS = (
     {"analysis.cache_breaks_requests"},
     {"analysis.cache_breaks"},
     {"wire", "wire.credentials", "wire.event_streams", "wire.writing"},
-    {"wire.bodies", "wire.exchange", "wire.messages", "wire.reading"},
+    {"wire.bodies", "wire.client_keys", "wire.exchange", "wire.messages", "wire.reading"},
     {"wire.curl", "wire.records", "wire.request_diff", "wire.taps"},
     {"wire.capture", "wire.sdk", "wire.transports"},
     {"testing", "testing.expected", "testing.normal_form", "testing.run_text", "testing.safe_names"},

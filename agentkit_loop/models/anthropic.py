@@ -106,6 +106,8 @@ class AnthropicModel:
             raise ConfigurationError(
                 "middleware= refused beside a client; give it to the client: client.with_middleware(…)"
             )
+        if not isinstance(middleware, Sequence):
+            raise ConfigurationError(f"middleware={middleware!r} refused; give a list of them")
         if type(max_tokens) is not int or max_tokens < 1:
             raise ConfigurationError(f"max_tokens={max_tokens!r} refused; give a number of at least 1")
         if timeout_s is not None and (type(timeout_s) not in (int, float) or timeout_s <= 0):

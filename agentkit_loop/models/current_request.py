@@ -32,7 +32,7 @@ class CurrentRequest:
 
 def sent_now() -> CurrentRequest | None:
     """Return the request that is being sent here, None where nobody said so."""
-    frame = _current.get()
+    frame = _open_frame()
     return None if frame is None else frame.request
 
 
@@ -50,14 +50,18 @@ def sending(request: ModelRequest) -> Iterator[None]:
 
 
 class Within:
-    """A context manager within which a request is the current one; it may be left in another context than entered."""
+    """A context manager within which a request is the current one, entered once.
+
+    It may be left in another thread or task than entered: wherever it was seen, it then is the current one no more.
+    """
 
     def __init__(self, request: CurrentRequest) -> None:
         self.request = request
-        self._outer: Within | None = None
+        self.is_over = False
+        self.outer: Within | None = None
 
     def __enter__(self) -> Self:
-        self._outer = _current.get()
+        self.outer = _open_frame()
         _current.set(self)
         return self
 
@@ -65,8 +69,17 @@ class Within:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Not by a token: that could only be given back in the very task or thread that entered.
+        self.is_over = True
         if _current.get() is self:
-            _current.set(self._outer)
+            _current.set(self.outer)
+
+
+def _open_frame() -> Within | None:
+    """Return the innermost that is not over; a task that began within one has it in its context for good."""
+    frame = _current.get()
+    while frame is not None and frame.is_over:
+        frame = frame.outer
+    return frame
 
 
 _current: contextvars.ContextVar[Within | None] = contextvars.ContextVar("agentkit_sent_now", default=None)

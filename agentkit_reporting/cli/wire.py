@@ -50,8 +50,9 @@ def command(
 ) -> int:
     """Show the requests that WireCapture recorded in FILE…: files, directories, globs, or - for stdin.
 
-    Without options: a line for each exchange. A command of --curl takes its credential from ANTHROPIC_API_KEY and
-    sends it to the address that the record names; what was masked or cut is said before it.
+    Without options: a line for each exchange. A command of --curl takes its credential from ANTHROPIC_API_KEY, or else
+    from ANTHROPIC_AUTH_TOKEN where it was sent as a bearer, and sends it to the address that the record names; what
+    was masked or cut is said before it.
     """
     if pair is not None and (wanted is not None or as_curl or raw):
         raise click.UsageError("--diff goes with none of --request, --curl and --raw")

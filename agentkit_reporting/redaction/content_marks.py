@@ -115,6 +115,11 @@ class ContentRedactor(Redactor):
     def __repr__(self) -> str:
         return f"<ContentRedactor of {self.content}>"
 
+    @property
+    def is_of_events(self) -> bool:
+        """Whether it hides what only events tell: it does."""
+        return True
+
     def event(self, event: AgentEvent) -> AgentEvent:
         """Return the event without content and secrets; the same object where it holds none. Raises RedactionError."""
         return self._looked_at(event)

@@ -26,6 +26,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.forks import Locked
 from agentkit_loop.values import JSON
+from agentkit_reporting.redaction.broken_json import scrub_broken
 from agentkit_reporting.redaction.json_stream import JsonStream
 from agentkit_reporting.redaction.masking import Masking, RedactionMode
 from agentkit_reporting.redaction.rule_set import SECRETS, RuleChoice, RuleSet
@@ -158,9 +159,17 @@ class Redactor(Locked):
         """Return a stream for a text of its own that comes in pieces; what it masks is not counted here."""
         return JsonStream(self._rules, self._masking) if is_json else TextStream(self._rules, self._masking)
 
+    def json_text(self, text: str) -> tuple[str, int]:
+        """Return a JSON text, or what began as one, without its secrets, and how many there were; not counted here.
+
+        It is read as it is written: of a name that comes twice both values are looked at.
+        """
+        told, found = scrub_broken(self._rules, self._masking, text)
+        return told, len(found)
+
     @property
-    def keeps_arguments(self) -> bool:
-        """Whether only some arguments of calls are shown, which can be known of events alone."""
+    def is_of_events(self) -> bool:
+        """Whether it hides what only events tell: arguments of calls, content."""
         return self._keep is not None
 
     def event(self, event: AgentEvent) -> AgentEvent:

@@ -14,7 +14,9 @@ then they are written anew. What is no text is base64. A field that is missing s
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -22,7 +24,7 @@ import msgspec
 
 from agentkit_loop.values import JSON
 from agentkit_reporting.redaction.redactor import Redactor
-from agentkit_reporting.wire.event_streams import scrub_events
+from agentkit_reporting.wire.event_streams import Chain, scrub_events, unambiguous
 
 __all__ = ["Body", "Redactors", "body_record", "masked_text"]
 
@@ -33,6 +35,10 @@ Redactors: TypeAlias = Sequence[Redactor]
 """What masks, one after the other."""
 
 _BLOCK = 4_096  # bytes that are unpacked at once, so that a bomb is noticed
+_JSON = re.compile(r"[ \t\r\n]*[\[{\"]")
+_STREAM = re.compile(r"data:|(?:(?:(?:event|id|retry):|:)[^\r\n]*[\r\n]+)+data:")  # where no header says so
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_MARK = "\ufeff"  # of the byte order, before a text
 _TEXTS = ("text/", "json", "xml", "javascript", "form-urlencoded", "event-stream")
 
 
@@ -112,7 +118,7 @@ def _decoded(kept: bytes, kind: str, *, whole: bool) -> tuple[str | None, int]:
 def _binary(kept: bytes, size: int, redactors: Redactors, *, whole: bool) -> Body:
     # Each byte as a character: a secret is ASCII, and what is none comes back byte for byte.
     text = kept.decode("latin-1")
-    told, masked = (_whole_text if whole else _beginning)(text, redactors)
+    told, masked = Chain(redactors).feed(text, is_last=whole)
     found: Body = {"text": base64.b64encode(told.encode("latin-1")).decode(), "encoding": "base64"}
     if not whole:
         found["cut"] = size - len(kept)
@@ -123,18 +129,26 @@ def _binary(kept: bytes, size: int, redactors: Redactors, *, whole: bool) -> Bod
 
 def _scrubbed(text: str, kind: str, redactors: Redactors, *, whole: bool) -> tuple[str, int, int]:
     """Return a text without its secrets, how many were masked, and how many bytes more were left out."""
-    if "event-stream" in kind or text.startswith(("event:", "data:")):
-        return scrub_events(text, redactors, whole=whole)
+    if text.startswith(_MARK):
+        told, masked, dropped = _scrubbed(text[1:], kind, redactors, whole=whole)
+        return _MARK + told, masked, dropped
+    if "event-stream" in kind or _STREAM.match(text):
+        told, masked, dropped = scrub_events(text, redactors, whole=whole)
+        if told or not whole:
+            return told, masked, dropped
     if whole:
         return *_whole(text, redactors), 0
-    told, masked = _beginning(text, redactors)
+    told, masked = Chain(redactors, is_json=_JSON.match(text) is not None).feed(text)
     return told, masked, 0
 
 
 def _whole(text: str, redactors: Redactors) -> tuple[str, int]:
+    is_json = _JSON.match(text) is not None
     try:
-        value = msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = unambiguous(text) if is_json else None
+    except ValueError:
+        return _lines(text, redactors)
+    if not is_json:
         return _whole_text(text, redactors)
     told = functools.reduce(lambda value, redactor: redactor.value(value), redactors, value)
     if told is value or told == value:
@@ -142,28 +156,27 @@ def _whole(text: str, redactors: Redactors) -> tuple[str, int]:
     return msgspec.json.encode(told).decode(), _differences(value, told)
 
 
+def _lines(text: str, redactors: Redactors) -> tuple[str, int]:
+    """Return what begins as JSON without being it, line by line where each is a value of its own."""
+    lines = _LINE.findall(text)
+    if len(lines) > 1:
+        with contextlib.suppress(ValueError):
+            unambiguous(lines[0])
+            told = [_whole(line, redactors) for line in lines]
+            return "".join(line for line, _ in told), sum(masked for _, masked in told)
+    masked = 0
+    for redactor in redactors:
+        told_text, found = redactor.json_text(text)
+        if found:
+            text, masked = told_text, masked + found
+    return text, masked
+
+
 def _whole_text(text: str, redactors: Redactors) -> tuple[str, int]:
     masked = 0
     for redactor in redactors:
         text, found = redactor.stream().feed(text, is_last=True)
         masked += len(found)
-    return text, masked
-
-
-def _beginning(text: str, redactors: Redactors) -> tuple[str, int]:
-    """Return what of a text that goes on surely holds no part of a secret, as JSON where it began as that."""
-    masked = 0
-    for redactor in redactors:
-        told: str | None = None
-        found: list[str] = []
-        if text[:1] in ("{", "["):
-            as_json = redactor.stream(is_json=True)
-            told, found = as_json.feed(text)
-            if getattr(as_json, "is_broken", False):
-                told = None
-        if told is None:
-            told, found = redactor.stream().feed(text)
-        text, masked = told, masked + len(found)
     return text, masked
 
 

@@ -32,6 +32,7 @@ from agentkit_reporting.process_ends import watch
 from agentkit_reporting.records.store import RecordStore
 from agentkit_reporting.redaction.redactor import Redaction, Redactor, redactor_of
 from agentkit_reporting.wire.bodies import Redactors
+from agentkit_reporting.wire.client_keys import environment_keys
 from agentkit_reporting.wire.credentials import LEAST, literal_redactor, secrets_in
 from agentkit_reporting.wire.exchange import Exchange, SentRequest
 from agentkit_reporting.wire.records import request_record, response_record
@@ -109,11 +110,12 @@ class WireCapture:
                 f"max_body_bytes={max_body_bytes!r} refused; give a number from 0 to {MOST_BODY_BYTES:,}"
             )
         self._redactor = redactor_of(redact)
-        if self._redactor is not None and self._redactor.keeps_arguments:
+        if self._redactor is not None and self._redactor.is_of_events:
             raise ConfigurationError(
-                "redactor with keep_arguments= refused because it is for the calls of events; give it rules only"
+                f"{self._redactor!r} refused because it hides what only events tell, arguments or content; "
+                "give rules or a Redactor of rules only"
             )
-        self._secrets = _checked(secrets)
+        self._secrets = (*_checked(secrets), *environment_keys())
         self._is_closed = self._told_closed = False
         self._most = max_body_bytes
         self._clock = clock or Clock()
@@ -193,7 +195,8 @@ class WireCapture:
         if self._is_closed:
             if not self._told_closed:
                 self._told_closed = True
-                logger.warning("%s is closed; requests go on without being recorded", self._thread.name)
+                with contextlib.suppress(Exception):  # a filter of the host's for logs
+                    logger.warning("%s is closed; requests go on without being recorded", self._thread.name)
             return None
         exchange = Exchange(
             most=self._most,
@@ -212,7 +215,9 @@ class WireCapture:
         return exchange
 
     def note_sent(self, exchange: Exchange, request: SentRequest) -> None:
-        """Take note of how the request left."""
+        """Take note of how the request left; of one whose end is told already nothing more."""
+        if exchange.outcome is not None:
+            return
         exchange.secrets |= secrets_in(request.headers, request.url)
         told = exchange.request
         if told is None:
@@ -258,7 +263,11 @@ class WireCapture:
         secrets = exchange.secrets  # as they are known now
 
         def write() -> None:
-            self._store.append(make(exchange, self._redactors(secrets), self._most), is_json=True)
+            try:
+                self._store.append(make(exchange, self._redactors(secrets), self._most), is_json=True)
+            finally:
+                if make is response_record:
+                    exchange.let_go()
 
         self._thread.give(write, size)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import functools
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from agentkit_reporting.redaction.own_patterns import OwnPattern
 from agentkit_reporting.redaction.redactor import Redactor
@@ -37,7 +38,8 @@ _CREDENTIAL_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie", "set-cookie", "x-auth-token"}
 )
 _LOOKS_SECRET = re.compile(
-    r"auth|secret|passw|passphrase|credential|cookie|token|signature|session|jwt|sso|csrf|xsrf|bearer|\bkey|key\b",
+    r"auth|secret|passw|passphrase|passcode|credential|cookie|token|signature|session|jwt|sso|oidc|csrf|xsrf|bearer"
+    r"|assertion|hmac|key|access-?code|\b(?:pass|pin|otp|pat|pwd|sid|sig|tkn)\b",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(
@@ -50,8 +52,15 @@ _SECRET_QUERY = re.compile(
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)@")
+_ADDRESS = re.compile(
+    r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//|/[^\s?]*\?"
+)  # of a redirect, whole or without its host
+_SCHEME = re.compile(r"\A\s*(Basic|Bearer)[ \t]+(?=\S)", re.IGNORECASE)
+_BREAKS = re.compile(
+    r"[\x00-\x1f\x7f]+"
+)  # what no header may hold; an error's text writes it in another form
 _LONGEST_NAME = 200  # characters of a header's name that are looked at
-_LONGEST_SECRET = 8_192  # characters that are looked for; of a longer one its beginning
+_LONGEST_PART = 8_192  # characters that are looked for at once; a longer text is looked for in parts
 
 
 def is_credential_header(name: str) -> bool:
@@ -67,8 +76,15 @@ def _is_credential(low: str) -> bool:
 
 
 def clean_headers(headers: Headers) -> list[list[str]]:
-    """Return headers with the values of credentials masked."""
-    return [[name, MASK if is_credential_header(name) else value] for name, value in headers]
+    """Return headers with the values of credentials masked; their scheme, such as `Bearer`, is told."""
+    return [[name, _clean_value(name, value)] for name, value in headers]
+
+
+def _clean_value(name: str, value: str) -> str:
+    if not is_credential_header(name):
+        return clean_url(value) if _ADDRESS.match(value) else value
+    scheme = _SCHEME.match(value)
+    return MASK if scheme is None else f"{scheme[1]} {MASK}"
 
 
 def clean_url(url: str) -> str:
@@ -87,18 +103,51 @@ def clean_url(url: str) -> str:
 
 def secrets_in(headers: Headers, url: str = "", given: Iterable[str | None] = ()) -> frozenset[str]:
     """Return the texts that are to be masked wherever they stand. given: keys that are known besides."""
-    found: set[str] = {each for each in given if each is not None and len(each) >= LEAST}
+    found = {each for each in given if each is not None and len(each) >= LEAST} | _secrets_of_url(url)
     for name, value in headers:
-        if value.startswith("[redacted") or not is_credential_header(name):
-            continue
-        least = LEAST if name.lower() in _CREDENTIAL_HEADERS else LEAST_OF_OTHERS
-        parts = {value, value.strip().rpartition(" ")[2]}  # "Bearer …"
-        if "cookie" in name.lower():
-            cookies = value.split(";") if name.lower() == "cookie" else value.split(";")[:1]
-            parts |= {each.partition("=")[2].strip(' "') for each in cookies}
-            least = LEAST_OF_OTHERS
-        found |= {part for part in parts if len(part) >= least}
-    return frozenset(each[:_LONGEST_SECRET] for each in found | _secrets_of_url(url))
+        if is_credential_header(name):
+            found |= _secrets_of_header(name.lower(), value)
+        elif _ADDRESS.match(value):
+            found |= _secrets_of_url(value)
+    return frozenset(part for each in found for form in _forms(each) for part in _parts(form))
+
+
+def _secrets_of_header(name: str, value: str) -> set[str]:
+    scheme = _SCHEME.match(value)
+    bare = value if scheme is None else value[scheme.end() :]
+    if bare.startswith("[redacted"):
+        return set()
+    least = LEAST if name in _CREDENTIAL_HEADERS else LEAST_OF_OTHERS
+    parts = {value, bare, value.strip().rpartition(" ")[2]}  # "token …", which is no scheme that is told
+    if "cookie" in name:
+        cookies = value.split(";") if name == "cookie" else value.split(";")[:1]
+        parts |= {each.partition("=")[2].strip(' "') for each in cookies}
+        least = LEAST_OF_OTHERS
+    elif scheme is not None and scheme[1].lower() == "basic":
+        user = _of_base64(bare)
+        parts |= {user, user.partition(":")[2]}
+    parts |= {piece for part in (value, bare) for piece in _BREAKS.split(part)}
+    return {part for part in parts if len(part) >= least}
+
+
+def _of_base64(text: str) -> str:
+    try:
+        return base64.b64decode(text).decode("utf-8", "replace")
+    except ValueError:
+        return ""
+
+
+def _forms(secret: str) -> set[str]:
+    """Return a secret as it stands in a text, in an address, and in a JSON text within another."""
+    return {secret, quote(secret, safe=""), secret.replace("/", "\\/"), json.dumps(secret)[1:-1]}
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """Yield a secret, a very long one in the parts of which it is made."""
+    for place in range(0, len(secret), _LONGEST_PART):
+        part = secret[place : place + _LONGEST_PART]
+        if len(part) >= LEAST:
+            yield part
 
 
 def _secrets_of_url(url: str) -> set[str]:
@@ -109,7 +158,7 @@ def _secrets_of_url(url: str) -> set[str]:
             found |= {told, told.partition(":")[2], base64.b64encode(told.encode()).decode()}
     for pair in url.partition("?")[2].partition("#")[0].split("&"):
         name, equals, value = pair.partition("=")
-        if equals and _is_secret_parameter(name):
+        if equals and not value.startswith("[redacted") and _is_secret_parameter(name):
             found |= {each for each in (value, unquote(value)) if len(each) >= LEAST_OF_OTHERS}
     return {each for each in found if len(each) >= LEAST}
 

@@ -1,7 +1,9 @@
 """A recorded request as a command of curl that sends it again: runnable as it is printed, and without a credential.
 
 All is printable ASCII, and quoted: a record can neither write to a terminal nor end a quotation. Credentials come from
-the environment, the key from ANTHROPIC_API_KEY. What was masked or cut is said in comments before the command.
+the environment: the key from ANTHROPIC_API_KEY, in the header in which it was sent, any other from a variable named
+HEADER_…, which is set for this alone: no record can ask for what the environment holds for others. What was masked or
+cut is said in comments before the command.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.terminal import counted
-from agentkit_reporting.wire.credentials import is_credential_header
+from agentkit_reporting.wire.credentials import clean_url, is_credential_header
 from agentkit_reporting.wire.reading import RecordedBody, WireExchange, headers_of
 
 __all__ = ["CurlCommand", "curl_command"]
@@ -29,13 +31,18 @@ _LEFT_OUT = re.compile(
     r"|x-stainless-.*|traceparent|tracestate",
     re.IGNORECASE,
 )
-_TOKEN = re.compile(r"[A-Za-z0-9!#%&*+.^_|~-]{1,100}")
+_TOKEN = re.compile(r"[A-Za-z0-9#%&*+.^_|~-]{1,100}")  # no `!`, which an interactive shell replaces in quotes
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _URL = re.compile(r"https?://[^/?#\s@]+(?:[/?#]\S*)?", re.IGNORECASE)
 _PRINTABLE = re.compile(r"[ -~]*")
 _MASK = "[redacted"
 _END = "END_OF_BODY"
-_KEY_HEADERS = ("x-api-key", "authorization")
+_BEARER = re.compile(r"(?:Bearer +)?\[redacted.*", re.IGNORECASE | re.DOTALL)
+_KEY_HEADERS = {
+    "x-api-key": "$ANTHROPIC_API_KEY",
+    "authorization": "Bearer ${ANTHROPIC_API_KEY:-$ANTHROPIC_AUTH_TOKEN}",
+}
+"""How the SDK sends the first credential that its environment holds, an API key or an auth token."""
 _LONGEST_REASON = 200
 
 
@@ -57,6 +64,7 @@ def curl_command(exchange: WireExchange) -> CurlCommand:
     method, told = sent.get("method"), sent.get("url")
     if not isinstance(method, str) or _METHOD.fullmatch(method) is None:
         raise ConfigurationError(f"method {method!r} refused; it is no word that HTTP has")
+    told = clean_url(told) if isinstance(told, str) else told  # whoever wrote the record
     url = quote(told, safe="%/:=&?~#+!$,;'@()*[]._-", errors="replace") if isinstance(told, str) else ""
     if _URL.fullmatch(url) is None:
         raise ConfigurationError(f"url {told!r} refused; only http and https are asked again")
@@ -79,22 +87,14 @@ def curl_command(exchange: WireExchange) -> CurlCommand:
 
 def _headers(headers: list[tuple[str, str]], remarks: list[str]) -> Iterator[str]:
     """Yield headers, quoted; remarks: told of those that cannot be as they were."""
-    has_key = False
     for name, value in headers:
         low = name.lower()
         if _TOKEN.fullmatch(name) is None or _LEFT_OUT.fullmatch(name) is not None:
             continue
-        if low in _KEY_HEADERS:
-            if not has_key:
-                yield '"x-api-key: $ANTHROPIC_API_KEY"'
-            if low == "authorization":
-                remarks.append(
-                    "it was sent as a bearer; for an auth token give "
-                    '-H "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" in place of x-api-key'
-                )
-            has_key = True
+        if low in _KEY_HEADERS and (low != "authorization" or _BEARER.match(value)):
+            yield f'"{name}: {_KEY_HEADERS[low]}"'
         elif is_credential_header(name) or _MASK in value:
-            variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
+            variable = f"HEADER_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
             remarks.append(f"header {name} is masked; set {variable}")
             yield f'"{name}: ${{{variable}}}"'
         elif _PRINTABLE.fullmatch(value) is None:

@@ -8,6 +8,8 @@ letter for letter as it came. Else it is written anew, piece by piece, with what
 from __future__ import annotations
 
 import functools
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +20,9 @@ from agentkit_reporting.redaction.json_stream import JsonStream
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.redaction.text_stream import TextStream
 
-__all__ = ["scrub_events"]
+__all__ = ["Chain", "scrub_events", "unambiguous"]
 
-_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+_OTHER_LINE = re.compile(r"^(?!data:)[^\r\n]+|(?<=[\r\n])(?!data:)[^\r\n]+")
 _JSON_FIELD = "partial_json"
 _DELTA = b"content_block_delta"
 _FIELDS_OF_DELTA = 3  # type, index and delta
@@ -41,11 +43,12 @@ def scrub_events(text: str, redactors: Sequence[Redactor], *, whole: bool) -> tu
     dropped = len(raw) - end
     if not events:
         return "", 0, len(raw)
-    if whole and _ends_all(events) and _is_plain(events, redactors):
+    is_whole = whole and _ends_all(events)
+    if is_whole and _is_plain(events, raw[:end].decode(), redactors):
         return raw[:end].decode(), 0, dropped
     writer = _Rewriter(redactors)
     told = "".join(map(writer.event, events))
-    return told, writer.masked, dropped
+    return told, max(writer.masked, int(is_whole)), dropped
 
 
 def _end_of_events(raw: bytes) -> int:
@@ -55,10 +58,33 @@ def _end_of_events(raw: bytes) -> int:
     )
 
 
+def unambiguous(text: str | bytes) -> Any:
+    """Return what JSON says; raises ValueError where it is none, or a name in an object comes twice.
+
+    Of two values of one name a reader sees one, and whoever looks for secrets might see the other.
+    """
+    try:
+        value = msgspec.json.decode(text)
+        _decode_once(text if isinstance(text, str) else text.decode())
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ValueError(type(error).__name__) from None  # its own text may quote what it read
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    told = dict(pairs)
+    if len(told) != len(pairs):
+        raise ValueError("a name comes twice")
+    return told
+
+
+_decode_once = json.JSONDecoder(object_pairs_hook=_once).decode
+
+
 def _data(data: bytes) -> Any:
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return unambiguous(data)
+    except ValueError:
         return None
 
 
@@ -69,10 +95,10 @@ def _piece(data: Any) -> tuple[int, str, str] | None:
     delta, index = data.get("delta"), data.get("index")
     if not isinstance(delta, dict) or not isinstance(index, int):
         return None
-    field = _FIELDS.get(str(delta.get("type")))
-    if field is None or not isinstance(delta.get(field), str):
-        return None
-    return index, field, delta[field]
+    for field, text in delta.items():  # of a kind that is not known yet, too
+        if field != "type" and isinstance(text, str):
+            return index, field, text
+    return None
 
 
 def _ends_all(events: list[_Event]) -> bool:
@@ -87,23 +113,31 @@ def _ends_all(events: list[_Event]) -> bool:
     return not is_open
 
 
-def _is_plain(events: list[_Event], redactors: Sequence[Redactor]) -> bool:
+def _is_plain(events: list[_Event], text: str, redactors: Sequence[Redactor]) -> bool:
     """Whether nothing in the events, nor in the blocks that their pieces make, is masked."""
     blocks: dict[tuple[Any, str], list[str]] = {}
-    rest: list[Any] = []
+    rest: list[Any] = list(dict.fromkeys(_OTHER_LINE.findall(text)))  # names, ids, comments
     for (name, data), value in events:
         found = _piece(value)
         if found is not None:
             blocks.setdefault(found[:2], []).append(found[2])
             if name == _DELTA and len(value) == _FIELDS_OF_DELTA and len(value["delta"]) == _FIELDS_OF_PIECE:
                 continue  # all of it is in the block: most of a stream
-        rest += [name.decode("utf-8", "replace"), data.decode("utf-8", "replace") if value is None else value]
-    joined = {place: "".join(pieces) for place, pieces in blocks.items()}
-    for (_, field), text in joined.items():
-        rest.append(text)
-        if field == _JSON_FIELD and (value := _data(text.encode())) is not None:
+        if value is not None:
             rest.append(value)
+        elif _has_secret(data.decode("utf-8", "replace"), redactors):
+            return False
+    joined = {place: "".join(pieces) for place, pieces in blocks.items()}
+    for (_, field), block in joined.items():
+        rest.append(block)
+        if field == _JSON_FIELD and _has_secret(block, redactors):
+            return False
     return all(redactor.value(rest) == rest for redactor in redactors)
+
+
+def _has_secret(text: str, redactors: Sequence[Redactor]) -> bool:
+    """Whether something is masked in what may be JSON."""
+    return any(redactor.json_text(text)[1] for redactor in redactors)
 
 
 class _Rewriter:
@@ -113,15 +147,14 @@ class _Rewriter:
         self.masked = 0
         self._redactors = redactors
         self._open: dict[
-            int, tuple[str, str, _Chain]
+            int, tuple[str, str, Chain]
         ] = {}  # by block: kind of its pieces, their field, stream
 
     def event(self, event: _Event) -> str:
         """Return one event, with another before it where a block ends that held something back."""
         (name, raw), data = event
         if data is None:
-            told = self._whole(raw.decode("utf-8", "replace"))
-            return _written(name, told)
+            return _written(name, self._unclear(raw.decode("utf-8", "replace")))
         before = ""
         found = _piece(data)
         if found is not None:
@@ -130,7 +163,7 @@ class _Rewriter:
             if index in self._open and self._open[index][1] != field:
                 before = self._end(index)
             if index not in self._open:
-                self._open[index] = kind, field, _Chain(self._redactors, is_json=field == _JSON_FIELD)
+                self._open[index] = kind, field, Chain(self._redactors, is_json=field == _JSON_FIELD)
             told_text, masked = self._open[index][2].feed(text)
             self.masked += masked
             data = self._whole({**data, "delta": {**data["delta"], field: ""}})
@@ -153,16 +186,23 @@ class _Rewriter:
         data = {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: rest}}
         return _written(b"content_block_delta", data)
 
+    def _unclear(self, text: str) -> str:
+        for redactor in self._redactors:
+            told, masked = redactor.json_text(text)
+            if masked:
+                text, self.masked = told, self.masked + masked
+        return text
+
     def _whole(self, value: Any) -> Any:
         told = functools.reduce(lambda value, redactor: redactor.value(value), self._redactors, value)
         self.masked += told is not value and told != value
         return told
 
 
-class _Chain:
+class Chain:
     """The pieces of one text through several redactors, one after the other."""
 
-    def __init__(self, redactors: Sequence[Redactor], *, is_json: bool) -> None:
+    def __init__(self, redactors: Sequence[Redactor], *, is_json: bool = False) -> None:
         self._streams: list[TextStream | JsonStream] = [each.stream(is_json=is_json) for each in redactors]
         self._redactors = redactors
 

@@ -6,6 +6,7 @@ encoding, writing) is done later, by another thread (`writing.py`).
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
 import threading
@@ -87,20 +88,29 @@ class Exchange:
         self.status, self.headers, self.http_version = status, headers, http_version
 
     def note_chunk(self, chunk: Any) -> None:
-        """Take note of a piece of the response's body."""
-        if self.first_byte_ms is None and chunk:
-            self.first_byte_ms = self.passed_ms()
-        self.size += len(chunk)
-        self.chunks += 1
-        room = self._room
-        if room > 0 and self.kept is not None:
-            self.kept += chunk if len(chunk) <= room else chunk[:room]
-            self._room = room - len(chunk)
+        """Take note of a piece of the response's body; never raises."""
+        try:
+            if self.first_byte_ms is None and chunk:
+                self.first_byte_ms = self.passed_ms()
+            self.size += len(chunk)
+            self.chunks += 1
+            room = self._room
+            if room > 0 and self.kept is not None:
+                self.kept += chunk if len(chunk) <= room else chunk[:room]
+                self._room = room - len(chunk)
+        except Exception:  # noqa: BLE001 - no memory, a clock of the host's: the stream goes on, and its body is not told
+            self.kept = None
 
     def end(self, outcome: str, error: BaseException | None = None) -> None:
         """Take note of the end; the first one counts."""
         with self._ending:
             if self.outcome is not None or self._pid != os.getpid():  # a fork's child has a copy of it
                 return
-            self.outcome, self.error, self.duration_ms = outcome, error, self.passed_ms()
+            self.outcome, self.error = outcome, error
+            with contextlib.suppress(Exception):  # a clock of the host's
+                self.duration_ms = self.passed_ms()
         self._told(self)
+
+    def let_go(self) -> None:
+        """Forget what was recorded: who keeps a response keeps the exchange, through its stream."""
+        self.kept = self.request = self.sent = self.error = None

@@ -17,7 +17,7 @@ WIRE_TYPES = ("wire_request", "wire_response")
 
 EMPTY: Mapping[str, Any] = {}
 
-_MOST_OPEN = 10_000  # requests that wait for their response; beyond, the oldest has none
+_MOST_OPEN = 1_000  # requests that wait for their response; beyond, the oldest has none
 
 
 @attrs.frozen

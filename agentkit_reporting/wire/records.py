@@ -37,7 +37,7 @@ def request_record(exchange: Exchange, redactors: Redactors, most: int) -> dict[
     }
     model = _model_of(request.content)
     if model is not None:
-        told["model"] = masked_text(model, redactors)
+        told["model"] = masked_text(model, redactors)[:_MODEL_NAME]
     return {**told, **_request(request, redactors, most)}
 
 
@@ -147,7 +147,7 @@ def _model_of(content: bytes | None) -> str | None:
         found = _asked(content or b"").model
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return found[:_MODEL_NAME] if isinstance(found, str) else None
+    return found if isinstance(found, str) else None
 
 
 class _Asked(msgspec.Struct):

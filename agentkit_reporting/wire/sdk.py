@@ -5,13 +5,14 @@ The module loads the SDK; it is imported by what captures, at its first use.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import anthropic
 import httpx2
 
+from agentkit_reporting.wire.client_keys import client_keys
 from agentkit_reporting.wire.exchange import Exchange, SentRequest
 from agentkit_reporting.wire.records import encoded
 from agentkit_reporting.wire.taps import note_response, sent_request
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CaptureMiddleware"]
 
-_KEYS = ("api_key", "auth_token", "webhook_key", "aws_secret_key", "aws_session_token", "access_token")
 _MOST_LINKS = 100  # middleware of one client
 
 
@@ -68,7 +68,7 @@ class CaptureMiddleware(anthropic.Middleware):
                 None if client is None else _request_of(request, client),
                 attempt=request.retries_taken + 1,
                 via="middleware",
-                keys=_keys_of(client),
+                keys=client_keys(client),
             )
         except Exception as error:  # noqa: BLE001 - the request goes on
             self._capture.trouble(error)
@@ -116,17 +116,14 @@ def _client_of(call_next: Any) -> Any:
     return None
 
 
-def _keys_of(client: Any) -> Iterable[str]:
-    found = (getattr(client, name, None) for name in _KEYS)
-    return [key for key in found if isinstance(key, str)]
-
-
 def _request_of(request: anthropic.APIRequest, client: Any) -> SentRequest:
     """Return a request as far as it is known before the SDK has built it."""
     options = request.options
     headers: dict[str, str] = {}
     for layer in (client.default_headers, request.headers):
-        headers.update((name.lower(), value) for name, value in layer.items() if isinstance(value, str))
+        for name, value in layer.items():
+            if isinstance(value, (str, bytes)):
+                headers[_text(name).lower()] = _text(value)
     content: bytes | None = None
     if isinstance(options.content, (bytes, bytearray)):
         content = bytes(options.content)
@@ -142,6 +139,10 @@ def _request_of(request: anthropic.APIRequest, client: Any) -> SentRequest:
         content=content,
         size=None if content is None else len(content),
     )
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 def _url_of(url: str, query: dict[str, Any], base: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from agentkit_reporting.wire.client_keys import transport_keys
 from agentkit_reporting.wire.exchange import Exchange
 from agentkit_reporting.wire.taps import note_response, sent_request
 
@@ -23,8 +24,9 @@ _RETRIES = "x-stainless-retry-count"  # how often the SDK has tried before
 class _Recording:
     """What both forms share."""
 
-    def __init__(self, capture: WireCapture) -> None:
+    def __init__(self, capture: WireCapture, inner: object) -> None:
         self._capture = capture
+        self._keys = transport_keys(inner)
 
     def begin(self, request: httpx2.Request) -> Exchange | None:
         if self._capture.is_recording():
@@ -35,7 +37,7 @@ class _Recording:
                 sent_request(request),
                 attempt=int(tried) + 1 if tried.isascii() and tried.isdecimal() else 1,
                 via="transport",
-                keys=(),
+                keys=self._keys,
             )
         except Exception as error:  # noqa: BLE001 - the request goes on
             self._capture.trouble(error)
@@ -53,7 +55,7 @@ class CaptureTransport(httpx2.BaseTransport):
 
     def __init__(self, capture: WireCapture, inner: httpx2.BaseTransport | None = None) -> None:
         self._inner = httpx2.HTTPTransport() if inner is None else inner
-        self._recording = _Recording(capture)
+        self._recording = _Recording(capture, self._inner)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request by the transport within; raises what that raises."""
@@ -78,7 +80,7 @@ class AsyncCaptureTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, capture: WireCapture, inner: httpx2.AsyncBaseTransport | None = None) -> None:
         self._inner = httpx2.AsyncHTTPTransport() if inner is None else inner
-        self._recording = _Recording(capture)
+        self._recording = _Recording(capture, self._inner)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request by the transport within; raises what that raises."""

@@ -7,6 +7,7 @@ in what its parent holds. At the end of the process what is held is written, wit
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+from agentkit_loop.errors import LogError
 from agentkit_loop.usage import error_text
 from agentkit_reporting.process_ends import log_lost, watch, watch_child
 
@@ -43,7 +45,7 @@ class RecordThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # re-entrant: a signal's handler may flush what it interrupted
         self._thread: threading.Thread | None = None
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()  # re-entrant, as above
         self._given = self._done = self._waiting = 0
         self.failed = 0
         self._is_told = False
@@ -58,16 +60,23 @@ class RecordThread:
         return self._waiting + size <= MAX_WAITING_BYTES
 
     def give(self, job: Callable[[], None], size: int) -> None:
-        """Have a job done. size: bytes that it holds."""
+        """Have a job done. size: bytes that it holds. Raises RuntimeError where no thread can be begun."""
         with self._lock:
+            if self._thread is None:
+                self._begin()
             self._given += 1
             self._waiting += size
             self._jobs.put((job, size))
-            if self._thread is None:
-                watch_child()
-                self._thread = threading.Thread(target=self._serve, args=(self._jobs,), daemon=True)
-                self._thread.name = "agentkit-wire"
-                self._thread.start()
+
+    def _begin(self) -> None:
+        watch_child()
+        thread = threading.Thread(target=self._serve, args=(self._jobs,), name="agentkit-wire", daemon=True)
+        self._thread = thread  # before: a signal's handler may come here while it starts
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = None
+            raise
 
     def _serve(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
         while (given := jobs.get()) is not None:
@@ -75,7 +84,7 @@ class RecordThread:
             try:
                 job()
                 self._is_told = False
-            except Exception as error:  # noqa: BLE001 - whatever it is: the request that it is about goes on
+            except BaseException as error:  # noqa: BLE001 - a pattern's SystemExit too: others wait for this thread
                 self.failed += 1
                 self.tell(error)
             del job, given
@@ -86,14 +95,18 @@ class RecordThread:
                 self._changed.notify_all()
 
     def tell(self, error: BaseException) -> None:
-        """Log a failure, once until something goes well."""
-        if not self._is_told:
-            self._is_told = True
+        """Log a failure, once until something goes well; never raises."""
+        if self._is_told:
+            return
+        self._is_told = True
+        # Only the text of what the disk says is surely without what was to be masked.
+        text = f": {error_text(error)}" if isinstance(error, (OSError, LogError)) else ""
+        with contextlib.suppress(Exception):  # a filter of the host's for logs
             logger.warning(
-                "%s could not record an exchange, the request goes on: %s: %s",
+                "%s could not record an exchange, the request goes on: %s%s",
                 self.name,
                 type(error).__name__,
-                error_text(error),
+                text,
             )
 
     def flush(self, timeout_s: float | None = None) -> bool:

@@ -153,7 +153,7 @@ def test_a_command_of_curl_gets_an_answer(content: str, tmp_path: Path) -> None:
             )
         command = agentkit("wire", "wire.jsonl", "--curl", "--request", "1", cwd=tmp_path)
         assert KEY not in command.stdout
-        assert '-H "x-api-key: $ANTHROPIC_API_KEY"' in command.stdout
+        assert '-H "Authorization: Bearer ${ANTHROPIC_API_KEY:-$ANTHROPIC_AUTH_TOKEN}"' in command.stdout
         ran = subprocess.run(
             ["sh"],
             input=command.stdout,
@@ -166,6 +166,36 @@ def test_a_command_of_curl_gets_an_answer(content: str, tmp_path: Path) -> None:
     assert "second" in ran.stdout
     assert (again.body, again.path, again.authorized) == (first.body, first.path, True)
     assert again.headers["anthropic-version"] == first.headers["anthropic-version"]
+
+
+def write_request(path: Path, url: str, headers: list[list[str]]) -> None:
+    asked = {"type": "wire_request", "id": "a", "method": "POST", "url": url, "headers": headers}
+    path.write_text(json.dumps({**asked, "body": {"size": 2, "text": "{}"}}) + "\n")
+
+
+def test_a_command_asks_for_nothing_that_the_environment_holds_for_others(tmp_path: Path) -> None:
+    headers = [
+        ["AWS-Secret-Access-Key", "[redacted:credential]"],
+        ["Path", "[redacted:email]"],
+        ["X!!-Token", "[redacted:credential]"],
+        ["Authorization", "Basic [redacted:credential]"],
+    ]
+    write_request(tmp_path / "wire.jsonl", "https://api.example/v1", headers)
+    command = agentkit("wire", "wire.jsonl", "--curl", cwd=tmp_path).stdout
+    assert '-H "AWS-Secret-Access-Key: ${HEADER_AWS_SECRET_ACCESS_KEY}"' in command
+    assert '-H "Path: ${HEADER_PATH}"' in command
+    assert '-H "Authorization: ${HEADER_AUTHORIZATION}"' in command
+    assert "!" not in command
+
+
+def test_a_record_of_another_writer_shows_no_credential_in_its_command(tmp_path: Path) -> None:
+    url = "https://ann:hidden-word@api.example/v1?api_key=hidden-key&page=2"
+    headers = [["x-api-key", "hidden-header"], ["authorization", "Bearer hidden-bearer"]]
+    write_request(tmp_path / "wire.jsonl", url, headers)
+    ended = agentkit("wire", "wire.jsonl", "--curl", cwd=tmp_path)
+    assert "https://api.example/v1?api_key=" in ended.stdout
+    assert "page=2" in ended.stdout
+    assert "hidden" not in ended.stdout + ended.stderr
 
 
 def test_calls_of_tools_are_asked_again_as_they_were(tmp_path: Path) -> None:

@@ -208,3 +208,47 @@ def test_a_middleware_beside_a_client_is_refused() -> None:
         pytest.raises(ConfigurationError, match="with_middleware"),
     ):
         AnthropicModel(MODEL, client=client, middleware=[anthropic.Middleware()])
+
+
+def test_a_middleware_that_is_in_no_list_is_refused() -> None:
+    alone: Any = anthropic.Middleware()
+    with pytest.raises(ConfigurationError, match="give a list"):
+        AnthropicModel(MODEL, middleware=alone)
+
+
+def test_a_task_that_outlives_its_request_sends_as_nobodys() -> None:
+    async def main() -> None:
+        over, told = asyncio.Event(), []
+
+        async def outlive() -> None:
+            told.append(sent_now())
+            await over.wait()
+            told.append(sent_now())
+
+        with EventEmitter().run(model=MODEL) as run:
+            with run.model_call(messages=ASK["messages"]) as call:
+                task = asyncio.create_task(outlive())
+                await asyncio.sleep(0)
+                call.usage({"input_tokens": 1, "output_tokens": 1})
+            over.set()
+            await task
+        assert [found and found.request_id for found in told] == ["request-1", None]
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_left_on_another_thread_is_current_nowhere() -> None:
+    with EventEmitter().run(model=MODEL) as run:
+        call = run.model_call(messages=ASK["messages"]).__enter__()
+        call.usage({"input_tokens": 1, "output_tokens": 1})
+        assert sent_now() is not None
+        thread = threading.Thread(target=call.__exit__, args=(None, None, None))
+        thread.start()
+        thread.join()
+        assert sent_now() is None
+        with run.model_call(messages=ASK["messages"]) as second:
+            found = sent_now()
+            assert found is not None
+            assert found.request_id == second.request_id == "request-2"
+            second.usage({"input_tokens": 1, "output_tokens": 1})
+        assert sent_now() is None

@@ -14,9 +14,10 @@ import anthropic
 import httpx2
 import pytest
 
+from agentkit_loop.clock import Clock
 from agentkit_loop.testing import MessagesServer
 from agentkit_loop.testing_server import ServerReply
-from agentkit_reporting import OwnPattern, WireCapture
+from agentkit_reporting import OwnPattern, Redactor, WireCapture
 from agentkit_reporting.wire.exchange import Exchange
 from agentkit_reporting.wire.writing import MAX_WAITING_BYTES
 from tests.reporting.wire_runs import ASK, KEY, exchanges
@@ -171,3 +172,118 @@ def test_another_middleware_that_answers_itself_is_told_as_that(tmp_path: Path) 
         assert found == "cached"
     (one,) = exchanges(path)
     assert (one.outcome, one.status) == ("replaced", None)
+
+
+def test_a_filter_of_logs_that_fails_does_not_reach_the_request(tmp_path: Path) -> None:
+    def fail(_record: logging.LogRecord) -> bool:
+        raise ValueError("a filter of the host's")
+
+    watched = [logging.getLogger(f"agentkit_reporting.wire.{name}") for name in ("capture", "writing")]
+    for logger in watched:
+        logger.addFilter(fail)
+    try:
+        (tmp_path / "full.jsonl").symlink_to("/dev/full")
+        with MessagesServer(["a", "b"]) as server:
+            capture = WireCapture(tmp_path / "full.jsonl")
+            with client_of(capture, server) as client:
+                assert client.messages.create(**ASK).content
+                assert not capture.flush(10)
+                capture.close()
+                assert client.messages.create(**ASK).content
+    finally:
+        for logger in watched:
+            logger.removeFilter(fail)
+
+
+class FailingClock(Clock):
+    """A clock that is none any more for the thread that made it, once it `fails`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails = False
+        self._maker = threading.current_thread()
+
+    def monotonic(self) -> float:
+        if self.fails and threading.current_thread() is self._maker:
+            raise OSError("no clock")
+        return super().monotonic()
+
+
+def test_a_clock_that_fails_stops_no_stream(tmp_path: Path) -> None:
+    path, clock = tmp_path / "wire.jsonl", FailingClock()
+    with (
+        MessagesServer(["one two three"]) as server,
+        WireCapture(path, clock=clock) as capture,
+        client_of(capture, server) as client,
+    ):
+        stream = client.messages.create(**ASK, stream=True)
+        clock.fails = True
+        assert [event.type for event in stream][-1] == "message_stop"
+        clock.fails = False
+    (one,) = exchanges(path)
+    assert (one.status, one.outcome, one.ms("duration_ms")) == (200, "complete", None)
+
+
+def test_a_pattern_that_ends_the_thread_does_not_end_the_recording(tmp_path: Path) -> None:
+    class Ending(Redactor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ends = True
+
+        def text(self, text: str) -> str:
+            if self.ends:
+                raise SystemExit(text)
+            return super().text(text)
+
+    path, redactor = tmp_path / "wire.jsonl", Ending()
+    with MessagesServer(["a", "b"]) as server:
+        capture = WireCapture(path, redact=redactor)
+        with client_of(capture, server) as client:
+            assert client.messages.create(**ASK).content
+            assert not capture.flush(10)
+            assert capture.account().failed == 2
+            redactor.ends = False
+            assert client.messages.create(**ASK).content
+        assert not capture.close(10)
+    assert [one.outcome for one in exchanges(path)] == ["complete"]
+
+
+def test_a_response_that_is_kept_keeps_no_copy_of_its_body(tmp_path: Path) -> None:
+    with MessagesServer(["long " * 1_000]) as server, WireCapture(tmp_path / "wire.jsonl") as capture:
+        transport = capture.transport()
+        asked = httpx2.Request("POST", f"{server.base_url}/v1/messages", json=ASK, headers={"x-api-key": KEY})
+        response = transport.handle_request(asked)
+        assert len(response.read()) > 5_000
+        assert capture.flush(10)
+        response.close()
+        transport.close()
+        tap: Any = response.stream
+        exchange: Exchange = tap._exchange
+        assert (exchange.kept, exchange.request) == (None, None)
+    assert response.content
+
+
+def test_a_capture_that_closes_before_the_head_came_tells_two_records_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, came = tmp_path / "wire.jsonl", threading.Event()
+
+    def stall(_body: object) -> ServerReply:
+        came.set()
+        return ServerReply(stall_head=True, headers={"content-type": "application/json"}, body=b'{"a":1}')
+
+    with MessagesServer(stall) as server, caplog.at_level(logging.WARNING):
+        capture = WireCapture(path)
+        with client_of(capture, server) as client:
+            thread = threading.Thread(target=lambda: client.messages.create(**ASK))
+            thread.start()
+            assert came.wait(10)
+            assert capture.close(10)
+            server.release()
+            thread.join(10)
+    assert [json.loads(line)["type"] for line in path.read_text().splitlines()] == [
+        "wire_request", "wire_response",
+    ]  # fmt: skip
+    assert exchanges(path)[0].outcome == "unfinished"
+    assert capture.account().is_complete
+    assert not caplog.records
