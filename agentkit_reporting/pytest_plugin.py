@@ -1,12 +1,14 @@
 """The pytest plugin: recorded events, golden logs, models that answer as a log does, logs of failing tests.
 
-It is loaded by every pytest where the package is installed, and so imports nothing of it until a fixture is asked for.
+It is loaded by every pytest where the package is installed, and so imports nothing of it until a fixture is asked for,
+and works with pytest 7 and later.
 
 PYTEST_DONT_REWRITE: see `agentkit_reporting/__init__.py`.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    import pluggy
+
     from agentkit_loop.models.scripted import ScriptedModel
     from agentkit_reporting.testing.golden_logs import GoldenLogs
     from agentkit_reporting.testing.recorded_events import RecordedEvents
@@ -25,7 +29,10 @@ SECTION = "agent events"
 """The section of a failing test's report that shows its run."""
 
 _WRITTEN = "agentkit_golden_written"  # the property of a test that names a golden log that it wrote
+_NOT_KEPT = "agentkit_log_not_kept"  # the property of a test that says why its log was not kept
 _UPDATE, _LOGS, _LOGS_OF = "agentkit_update_golden", "agentkit_logs", "agentkit_logs_of"
+
+_MOST_PROBLEMS = 5
 
 _events = pytest.StashKey["RecordedEvents"]()
 _golden = pytest.StashKey["GoldenLogs"]()
@@ -121,59 +128,70 @@ def _is_ci() -> bool:
 # --- reports
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(
+    hookwrapper=True
+)  # not wrapper=True: with pluggy < 1.2 that would end every pytest at its start
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
     """Show the run of a test that failed, and keep its log."""
-    report = yield
+    report = (yield).get_result()
     events, golden = item.stash.get(_events, None), item.stash.get(_golden, None)
     if golden is not None and call.when == "call":
         report.user_properties += [(_WRITTEN, str(path)) for path in golden.written]
     if events is None:
-        return report
+        return
     if report.failed:
         item.stash[_failed] = True
-        report.sections.append((SECTION, _section(item, events)))
-    if call.when == "teardown" and _log_of(item) is not None:
-        problem = _keep(item, events)
-        if problem:
-            report.sections.append((SECTION, problem))
-    return report
+        report.sections.append((SECTION, f"{_shown(events)}{_kept(item, events)}"))
+    if call.when == "teardown":
+        problem = _keep(item, events)  # with what came since
+        report.user_properties += [(_NOT_KEPT, problem)] if problem else []
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Name the golden logs that were written, by this process or by workers."""
-    reports = (report for each in terminalreporter.stats.values() for report in each)
-    written = {
-        value
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == _WRITTEN
-    }
-    if written:
+    """Name the golden logs that were written, by this process or by workers, and logs that could not be kept."""
+    told: dict[str, list[str]] = {_WRITTEN: [], _NOT_KEPT: []}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        for name, value in getattr(report, "user_properties", ()):
+            if name in told:
+                told[name].append(value)
+    if told[_WRITTEN]:
         terminalreporter.section("golden logs")
-        for path in sorted(written):
+        for path in sorted({*told[_WRITTEN]}):
             terminalreporter.write_line(f"written: {_visible(path)}")
+    if told[_NOT_KEPT]:
+        terminalreporter.section("logs of tests")
+        for problem in told[_NOT_KEPT][:_MOST_PROBLEMS]:
+            terminalreporter.write_line(problem)
+        more = len(told[_NOT_KEPT]) - _MOST_PROBLEMS
+        if more > 0:
+            terminalreporter.write_line(f"and {more:,} more")
 
 
-def _section(item: pytest.Item, events: RecordedEvents) -> str:
+def _shown(events: RecordedEvents) -> str:
+    if not len(events):
+        return "no event was recorded; give the fixture to the agent as an observer"
     try:
-        shown = (
-            events.show()
-            if len(events)
-            else "no event was recorded; give the fixture to the agent as an observer"
-        )
+        return events.show()
     except Exception as error:  # noqa: BLE001 - what is shown of a failure must not hide it
-        shown = f"{len(events)} events, which cannot be shown: {_visible(repr(error))}"
-    path = _log_of(item)
-    return shown if path is None else f"{shown}\nlog: {_visible(str(path))}"
+        return f"{len(events)} events, which cannot be shown: {_visible(repr(error))}"
 
 
-def _log_of(item: pytest.Item) -> Path | None:
-    """Return the file that the events of a test are kept in; None where they are not."""
+def _kept(item: pytest.Item, events: RecordedEvents) -> str:
+    """Keep the log of a test that failed; return a line that says where it is, or why it is nowhere."""
+    path = _log_of(item, events)
+    if path is None:
+        return ""
+    return f"\n{_keep(item, events) or f'log: {_visible(str(path))}'}"
+
+
+def _log_of(item: pytest.Item, events: RecordedEvents) -> Path | None:
+    """Return the file that the events of a test are kept in; None where there are none, or they are not."""
     directory = item.config.stash.get(_logs_directory, None)
-    if directory is None or not (item.stash.get(_failed, False) or item.config.getoption(_LOGS_OF) == "all"):
+    if not len(events) or directory is None:
+        return None
+    if not (item.stash.get(_failed, False) or item.config.getoption(_LOGS_OF) == "all"):
         return None
     from agentkit_reporting.testing.kept_logs import log_path  # noqa: PLC0415 - only with the option
 
@@ -184,9 +202,9 @@ def _keep(item: pytest.Item, events: RecordedEvents) -> str:
     """Write the log of a test; return what went wrong."""
     from agentkit_reporting.testing.kept_logs import keep_log  # noqa: PLC0415 - only with the option
 
-    path = _log_of(item)
+    path = _log_of(item, events)
     try:
-        if path is not None and len(events):
+        if path is not None:
             keep_log(path, events)
     except Exception as error:  # noqa: BLE001 - a test's result does not depend on its log
         return f"the log was not kept: {_visible(str(error) or repr(error))}"

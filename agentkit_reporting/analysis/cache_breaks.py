@@ -262,7 +262,7 @@ class CacheBreaks(LoopObserver, Locked):
         else:
             gap_s = (asked.sent.at - before.sent.at).total_seconds()
             lost = _lost(before.held, counted)
-            verdict, causes = _judged(before, asked.sent, asked.edits, gap_s, lost)
+            verdict, causes = _judged(before, asked.sent, asked.edits, gap_s, lost, counted.cached)
             if not causes:
                 lost = 0
             elif lost == 0 and not before.tells_writes:
@@ -308,19 +308,24 @@ def _counts(session: _Session, event: AgentEvent) -> bool:
 
 
 def _judged(
-    before: _Before, now: SentRequest, edits: Edits, gap_s: float, lost: int | None
+    before: _Before, now: SentRequest, edits: Edits, gap_s: float, lost: int | None, cached: int | None
 ) -> tuple[str, tuple[BreakCause, ...]]:
     """Return what is to be said of a request, and why."""
     if before.sent.settings.life == now.settings.life == "off":
         return "off", ()
     causes = changes(before.sent, now, edits)
     if lost == 0 and before.tells_writes:
-        # Most settings do not belong to the prefix; which do, is the provider's word.
-        causes = tuple(cause for cause in causes if cause.what != "settings")
+        # Most settings do not belong to the prefix; which do, is the provider's word. And a fork's items may be told
+        # masked, so that the log cannot say whether they are its origin's.
+        causes = tuple(
+            cause
+            for cause in causes
+            if cause.what != "settings" and (cause.what, cause.by) != ("messages", "fork")
+        )
     if causes:
         return "break", causes
     if lost == 0:
-        return "held", ()
+        return ("held" if before.held or cached else "empty"), ()
     if gap_s > LIFE_S[before.life]:
         return "break", (BreakCause(what="expired", detail=before.life),)
     return ("unknown", ()) if lost is None else ("missed", (BreakCause(what="missed"),))

@@ -25,14 +25,14 @@ class CacheRequest:
     """What one request read from the prompt cache.
 
     model: the one that was billed. cached_tokens, written_tokens, fresh_tokens: its input, read from the cache,
-    written to it, and neither; None is unknown. verdict: `first` of its session, `held`, `break`, `missed` (the prefix
-    matched, and yet less was read than the cache held), `unknown` (it matched, and nobody told what was read),
-    `off` (the run has the cache off), `compaction`, or `failed` without any usage; these two are not judged. causes: of
-    a break or miss. gap_s: since the request before, start to start. lost_tokens: what the cache held and was not
-    read from it, 0 unless it broke or missed; None is unknown. lost_cost: what that cost more than reading it, in
-    `currency`; None is unknown, and `unknown` says why. is_verified: the log's own items have the digests that this
-    request and the one before told; where they have not (content masked or left out) that the messages only grew is
-    known from the events alone.
+    written to it, and neither; None is unknown. verdict: `first` of its session, `held`, `empty` (nothing was read,
+    and nothing is known to have been in the cache), `break`, `missed` (the prefix matched, and yet less was read
+    than the cache held), `unknown` (it matched, and nobody told what was read), `off` (the run has the cache off),
+    `compaction`, or `failed` without any usage; these two are not judged. causes: of a break or miss. gap_s: since
+    the request before, start to start. lost_tokens: what the cache held and was not read from it, 0 unless it broke
+    or missed; None is unknown. lost_cost: what that cost more than reading it, in `currency`; None is unknown, and
+    `unknown` says why. is_verified: the log's own items have the digests that this request and the one before told;
+    where they have not (content masked or left out) that the messages only grew is known from the events alone.
     """
 
     session_id: str

@@ -56,7 +56,8 @@ _WORK = (
 class TimeUse(LoopObserver, Locked):
     """Says of each run where its time went: `runs()`. Watch with it, or give it the events of a log.
 
-    Keeps about 2 kB for each run and 8 bytes for each call of a tool; of an open run its newest 2,048 spans.
+    Keeps about 2 kB for each run and 8 bytes for each call of a tool; of an open run its newest 2,048 spans, and all
+    since the beginning of what is open.
     """
 
     def __init__(self) -> None:
@@ -123,7 +124,7 @@ class TimeUse(LoopObserver, Locked):
                 run.end("retry", now)
                 run.ask(event.request_id, event.purpose, now)
             case ModelRequestFinished():
-                run.answer(event.request_id, now, event.duration_ms, event.first_content_ms)
+                run.answer(event, now)
             case ModelRequestFailed() if not _is_of_recovery(event):
                 run.fail(event.request_id, now, event.duration_ms)
             case ModelRequestRetrying():

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 
 import attrs
 
+from agentkit_loop.events import ModelRequestFinished
 from agentkit_reporting.analysis.time_use_sweep import PARTS, Span, divided
 
 __all__ = ["OpenRun", "RunTime", "ToolTime"]
 
 _MICROSECOND = dt.timedelta(microseconds=1)
-_MOST_SPANS = 2_048  # of an open run; what is older is divided for good
+_MOST_SPANS = 2_048  # of an open run, unless something is open for longer; what is older is divided for good
 _KEPT_SPANS = 512
 _CLOCK_US = 1_000_000  # by which the timestamps and a measured duration may differ, and a hundredth of it
 _LONGEST_US = 10**17  # a log may say that a call took 1e300 ms
@@ -110,11 +111,13 @@ class OpenRun:
         self.worked_until = started  # of the events that the run's own process told
         self.open_requests: dict[str, _Request] = {}
         self._executions: dict[str, _Execution] = {}
+        self._closed: list[str] = []  # those whose end was told, by whom is not clear yet
         self._waits: dict[tuple[str, str], int] = {}  # by part and id
         self._begun: dict[str, int] = {}  # compaction, retry, idle: what there is one of at a time
         self._tools: dict[str, _ToolSum] = {}
         self._least: set[str] = set()
         self._spans: list[Span] = []
+        self._most_spans = _MOST_SPANS
         self._until = 0  # up to here it is divided for good
         self._divided: Counter[tuple[str, str]] = Counter()
         self.begin("idle", 0)
@@ -142,20 +145,20 @@ class OpenRun:
         self.requests += 1
         self.open_requests[request_id] = _Request(now, purpose)
 
-    def answer(
-        self, request_id: str, now: int, duration_ms: float | None, first_content_ms: float | None
-    ) -> None:
-        """Note that a request has ended as it should."""
-        request = self.open_requests.pop(request_id, None)
-        begin, end = _placed(now if request is None else request.begin, now, duration_ms)
+    def answer(self, event: ModelRequestFinished, now: int) -> None:
+        """Note that a request has ended as it should, or was cancelled."""
+        request = self.open_requests.pop(event.request_id, None)
+        begin, end = _placed(now if request is None else request.begin, now, event.duration_ms)
         if request is not None and request.purpose == "compaction":
             self._note(Span(begin, end, "compaction"))
             return
-        content = microseconds(first_content_ms)
+        content = microseconds(event.first_content_ms)
         if content is not None:
             first = min(begin + content, end)
         elif request is not None and request.first_content is not None:
             first = min(max(begin, request.first_content), end)
+        elif event.finish_reason == "cancelled":
+            first = end  # nothing had come yet
         else:
             first = begin
             self._least.add("first_token")  # it was not streamed: nobody knows when the answer began
@@ -187,6 +190,7 @@ class OpenRun:
         """Note that a call was closed before its body ended: by its own process, or by a resume long after."""
         if call_id in self._executions:
             self._executions[call_id].closed = now
+            self._closed.append(call_id)
 
     def told_body(self, name: str, now: int, duration_ms: float) -> float | None:
         """Note a call that is told afterwards, with no word of its beginning; return how long it ran, in ms."""
@@ -199,8 +203,10 @@ class OpenRun:
 
     def settle(self) -> None:
         """Take the closed calls as ended when it was told: the run's own process told it, since it told more."""
-        for call_id, execution in list(self._executions.items()):
-            if execution.closed is not None:
+        closed, self._closed = self._closed, []
+        for call_id in closed:
+            execution = self._executions.get(call_id)
+            if execution is not None and execution.closed is not None:
                 self._end_body(call_id, execution.closed, None, counts=True)
 
     def _end_body(self, call_id: str, now: int, duration_ms: float | None, *, counts: bool) -> float | None:
@@ -229,8 +235,10 @@ class OpenRun:
     def _note(self, span: Span) -> None:
         if span.end > span.begin:
             self._spans.append(span)
-            if len(self._spans) > _MOST_SPANS:
+            if len(self._spans) > self._most_spans:
                 self._divide_older()
+                # What is open for long, or a clock that was set back, keeps many: not to be divided at each.
+                self._most_spans = max(_MOST_SPANS, 2 * len(self._spans))
 
     def _divide_older(self) -> None:
         """Divide what is older than the newest spans and everything that is open."""

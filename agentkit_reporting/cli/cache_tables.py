@@ -53,6 +53,7 @@ _STYLES = {
     "failed": "dim",
     "compaction": "dim",
     "off": "dim",
+    "empty": "dim",
     "unknown": "dim",
 }
 _NO_ANSWER = {"failed": "no answer", "unknown": "?"}
@@ -110,7 +111,7 @@ def _draw_session(console: Any, session: CacheSession, *, show_all: bool) -> Non
 
 
 def _head(session: CacheSession) -> Pieces:
-    pieces: list[Cell] = [("lead", named(session.session_id, 30)), f"  {named(session.agent, 24)}"]
+    pieces: list[Cell] = [("lead", named(session.session_id, 40)), f"  {named(session.agent, 24)}"]
     models = dict.fromkeys(request.model for request in session.requests)
     pieces.append(("dim", f"  {named(', '.join(models), 40)}"))
     if session.parent_session is not None:

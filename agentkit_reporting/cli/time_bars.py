@@ -57,6 +57,7 @@ _OUTCOMES = {"completed": "good", "failed": "bad", "crashed": "bad", "cancelled"
 _MOST_TOOLS = 8  # of a run; the rest is counted
 _MOST_GROUPS = 50
 _NAME = 24
+_WHOLE_ID = 40  # more columns than an id of ours has
 _BAR = 28  # columns of a run that has one line
 _LEAST_BAR = 10
 _TITLE = 16  # columns of the names in a legend
@@ -113,7 +114,7 @@ def percentile_tables(tables: Sequence[Table], notes: Sequence[str]) -> str:
 
 def _run_lines(run: RunTime, columns: int) -> list[Pieces]:
     """Return the lines of a run: who it was, its bar, its parts, what is to be known of them."""
-    lines: list[Pieces] = [_head(run), _bar(run, columns)]
+    lines: list[Pieces] = [_head(run, columns), _bar(run, columns)]
     signs = _signs()
     for name in PARTS:
         us = run.parts[name]
@@ -134,14 +135,15 @@ def _run_lines(run: RunTime, columns: int) -> list[Pieces]:
     return lines
 
 
-def _head(run: RunTime) -> Pieces:
+def _head(run: RunTime, columns: int) -> Pieces:
+    """Return who it was, how it ended, and how long it took; an id is whole where there is room, to be asked for."""
     pieces: list[Cell] = [
-        ("lead", named(run.session_id, _NAME)),
-        f"  {named(run.agent, _NAME)}  ",
-        ("dim", named(run.model, _NAME)),
+        ("lead", named(run.session_id, _NAME if columns < _WHOLE_ID + 40 else _WHOLE_ID)),
         "  ",
         (_OUTCOMES.get(run.outcome, "warn"), run.outcome),
         ("strong", f"  {_duration(run)}"),
+        f"  {named(run.agent, _NAME)}",
+        ("dim", f"  {named(run.model, _NAME)}"),
     ]
     if run.parent_session is not None:
         pieces.append(("dim", f"  sub-agent of {named(run.parent_session, _NAME)}"))

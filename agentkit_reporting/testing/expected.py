@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 import typing
@@ -13,11 +14,18 @@ from typing import Any, TypeAlias
 import attrs
 import msgspec
 
-from agentkit_loop.content import AnyDelta, Delta, ToolCallPart
+from agentkit_loop.content import AnyDelta, AnyPart, Delta, Item, Parent, ToolCallPart, ToolSpec
 from agentkit_loop.differences import first_difference, shown
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.events import EVENT_TYPES, HEADER_FIELDS, PAYLOAD_FIELDS, AgentEvent, ContentDelta
-from agentkit_loop.usage import ErrorInfo
+from agentkit_loop.events import (
+    EVENT_TYPES,
+    HEADER_FIELDS,
+    PAYLOAD_FIELDS,
+    AgentEvent,
+    ContentDelta,
+    UnknownEvent,
+)
+from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 from agentkit_reporting.terminal import one_line
 from agentkit_reporting.toml_source import nearest
 
@@ -33,6 +41,9 @@ __all__ = [
 
 _OPENED = {"call": (ToolCallPart,), "error": (ErrorInfo,), "delta": typing.get_args(AnyDelta)}
 """Records of an event whose fields may be named as if they were the event's own; by field."""
+
+_RECORDS = (Cost, Item, ObserverStats, Parent, ToolSpec, Usage)
+"""Further records of events, which a predicate may look into."""
 
 _NOTHING = object()
 _MAX_TEXT = 160  # characters of an expectation as it is shown
@@ -63,6 +74,7 @@ class Matching:
         fields: Mapping[str, Any] | None = None,
         predicate: Callable[[AgentEvent], object] | None = None,
     ) -> None:
+        __tracebackhide__ = True
         self.cls = cls
         self.fields = dict(fields or {})
         self.predicate = predicate
@@ -82,8 +94,8 @@ class Matching:
     def fits(self, event: AgentEvent) -> bool:
         """Whether the event is what is expected.
 
-        A predicate that asks for an attribute that the event does not have is not true of it; whatever else it
-        raises is its author's.
+        A predicate that asks for what other events have, and this one has not, is not true of it; whatever else it
+        raises is its author's, as for an attribute that no event has.
         """
         if not self.is_of_class(event):
             return False
@@ -91,7 +103,10 @@ class Matching:
             return False
         try:
             return self.predicate is None or bool(self.predicate(event))
-        except AttributeError:
+        except AttributeError as error:
+            is_asked_of_event = isinstance(error.obj, (AgentEvent, msgspec.Struct))
+            if is_asked_of_event and error.name not in _known_attributes():
+                raise  # it would never be true, and so assert nothing
             return False
 
     def differences(self, event: AgentEvent) -> list[FieldDifference]:
@@ -130,11 +145,13 @@ def matching(kind: type[AgentEvent | Delta] | str, /, **fields: Any) -> Matching
     be an instance of, a compiled pattern must be found in the text, `...` is anything but None.
     Raises ConfigurationError for a kind or field that there is not.
     """
+    __tracebackhide__ = True
     return Matching(_class_of(kind), fields)
 
 
 def as_matching(expected: Expected) -> Matching:
     """Return what was given in one of the ways as the one that all of them mean; raises ConfigurationError."""
+    __tracebackhide__ = True
     if isinstance(expected, Matching):
         return expected
     if isinstance(expected, (str, type)):
@@ -161,6 +178,7 @@ def arguments_text(arguments: Mapping[str, Any]) -> str:
 
 
 def _class_of(kind: object) -> type[AgentEvent | Delta]:
+    __tracebackhide__ = True
     if isinstance(kind, str):
         if kind not in EVENT_TYPES:
             raise ConfigurationError(
@@ -187,6 +205,15 @@ def _field_names(cls: type[AgentEvent | Delta]) -> set[str]:
     return {*HEADER_FIELDS, *payload, *inner}
 
 
+@functools.cache
+def _known_attributes() -> frozenset[str]:
+    """Return what some event, or a record in one, has."""
+    records = (*_OPENED["call"], *_OPENED["error"], *_OPENED["delta"], *typing.get_args(AnyPart), *_RECORDS)
+    fields = (name for record in records for name in record.__struct_fields__)
+    classes = (*EVENT_TYPES.values(), UnknownEvent)
+    return frozenset((*fields, *(name for cls in classes for name in dir(cls) if not name.startswith("_"))))
+
+
 def _value(event: AgentEvent, name: str) -> Any:
     """Return the value of a field of the event, or of the record in it."""
     payload = PAYLOAD_FIELDS.get(type(event), ())
@@ -211,6 +238,8 @@ def _equal(expected: Any, was: Any) -> bool:
         return bool(expected(was))
     if isinstance(expected, dict) and (isinstance(was, msgspec.Struct) or attrs.has(type(was))):
         return all(_equal(value, getattr(was, name, _NOTHING)) for name, value in expected.items())
+    if isinstance(expected, (bool, int, float)) and isinstance(was, bool) is not isinstance(expected, bool):
+        return False  # in JSON, true is no number
     if isinstance(expected, list) and isinstance(was, tuple):
         was = list(was)
     return bool(expected == was)

@@ -154,6 +154,7 @@ class GoldenLogs:
             raise AssertionError(_told(found, place))
 
     def _write(self, path: Path, events: Sequence[AgentEvent]) -> None:
+        __tracebackhide__ = True
         lines = b"".join(encode_event(event) + b"\n" for event in events)
         replace_file(path, lines)
         if path not in self.written:
@@ -168,11 +169,13 @@ def stored_form(events: Iterable[AgentEvent], change: Change | None = None) -> l
 
 def read_golden(path: Path) -> list[AgentEvent]:
     """Read a golden log; raises LogError for one that cannot be read, or that has a line that is no event."""
+    __tracebackhide__ = True
     return list(read_events(path, strict=True))
 
 
 def replace_file(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file as a whole or not at all; raises LogError. private: for its owner only."""
+    __tracebackhide__ = True
     name = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
 Fixed: timestamps, measured durations, the pause before a retry (it depends on chance), when a cost was priced and by
 which table, what a limit of seconds used. Named by the order of their first appearance: sessions (`ses-1`), runs,
 calls, the ids of answers. Left out: pieces of streamed text, reports on usage that a later one of
-their request replaced, statistics of observers, frames of errors, what a newer version wrote besides. What is left
-is numbered anew. Costs, tokens and digests stay.
+their request replaced, statistics of observers, frames of errors, what a newer version wrote besides. In one order:
+what ran at the same time (`call_order.py`). What is left is numbered anew. Costs, tokens and digests stay.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from agentkit_loop.events import (
     UsageUpdated,
 )
 from agentkit_loop.usage import Cost, ErrorInfo
+from agentkit_reporting.testing.call_order import in_call_order
 
 __all__ = ["MARK_MS", "MARK_TIME", "normal_form"]
 
@@ -41,7 +42,7 @@ _MEASURED = frozenset({"duration_ms", "first_content_ms", "delay_ms"})
 
 def normal_form(events: Iterable[AgentEvent]) -> list[AgentEvent]:
     """Return the events in normal form, valid events in their order; that of a normal form is itself."""
-    told = _without_previews(events)
+    told = in_call_order(_without_previews(events))
     names = _Names()
     numbers = _numbers(told)
     return [_normal(event, names, numbers) for event in told]
@@ -78,11 +79,14 @@ class _Numbers:
         count = self._count[event.session_id] = self._count.get(event.session_id, 0) + 1
         self._of.setdefault(event.session_id, {}).setdefault(event.seq, count)
 
-    def at(self, session_id: str, seq: int) -> int:
-        """Return the new number of the last event that is left up to an old number; 0 before the first."""
+    def of(self, session_id: str, seq: int) -> int:
+        """Return the new number of an event; of one that was left out, that of the last one before it."""
+        found = self._of.get(session_id, {}).get(seq)
+        return self.up_to(session_id, seq) if found is None else found
+
+    def up_to(self, session_id: str, seq: int) -> int:
+        """Return the highest new number of the events up to an old number; 0 before the first."""
         of_session = self._of.get(session_id, {})
-        if seq in of_session:
-            return of_session[seq]
         return max((new for old, new in of_session.items() if old <= seq), default=0)
 
 
@@ -131,10 +135,10 @@ def _normal(event: AgentEvent, names: _Names, numbers: _Numbers) -> AgentEvent:
             values[name] = _value(name, getattr(event, name), names)
     old = getattr(event, "event_seq", None)
     if old is not None:
-        values["event_seq"] = numbers.at(event.session_id, old)
+        values["event_seq"] = numbers.of(event.session_id, old)
     old = getattr(event, "resumed_after", None)
     if old is not None:
-        values["resumed_after"] = numbers.at(event.session_id, old)
+        values["resumed_after"] = numbers.up_to(event.session_id, old)
     if isinstance(event, (BudgetWarning, BudgetExceeded)) and event.limit == "max_seconds":
         values["used"] = event.allowed
     return attrs.evolve(event, **values)
@@ -201,12 +205,18 @@ def _metadata(value: Any, names: _Names) -> Any:
     )
 
 
+def _open_auths(value: Any, names: _Names) -> Any:
+    return tuple(sorted(names.name("auth", auth_id) for auth_id in value))
+
+
 _BY_NAME: dict[str, Callable[[Any, _Names], Any]] = {
+    "auth_id": _named("auth"),  # counted as they are asked for, which parallel calls do in any order
     "call": _part,
     "call_id": _named("call"),
     "delta": _delta,
     "items": _items,
     "metadata": _metadata,
+    "open_auths": _open_auths,
     "observers": lambda _value, _names: (),
     "parent": _parent,
     "plan": _items,

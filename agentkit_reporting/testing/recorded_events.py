@@ -90,7 +90,8 @@ class RecordedEvents(LoopObserver):
 
     def of_type(self, *kinds: Expected) -> list[Any]:
         """Return the events of classes, wire names, `matching(…)` or predicates, in order."""
-        wanted = [as_matching(kind) for kind in kinds]
+        __tracebackhide__ = True
+        wanted = list(map(as_matching, kinds))
         return [event for event in self._events if any(kind.fits(event) for kind in wanted)]
 
     def of_session(self, session_id: str) -> RecordedEvents:
@@ -159,9 +160,7 @@ class RecordedEvents(LoopObserver):
         before or after. ignore: classes that are passed over unless one of `expected` names them.
         """
         __tracebackhide__ = True
-        steps: list[Step] = [
-            each if isinstance(each, EllipsisType) else as_matching(each) for each in expected
-        ]
+        steps = list(map(_as_step, expected))
         passed_over = tuple(cls for cls in ignore if not any(_names(step, cls) for step in steps))
         told = [event for event in self._events if not isinstance(event, passed_over)]
         found = first_mismatch(steps, told)
@@ -221,6 +220,11 @@ class RecordedEvents(LoopObserver):
 
     def _part(self, events: Iterable[AgentEvent]) -> RecordedEvents:
         return RecordedEvents(events, golden=self._golden)
+
+
+def _as_step(expected: Expected | EllipsisType) -> Step:
+    __tracebackhide__ = True
+    return expected if isinstance(expected, EllipsisType) else as_matching(expected)
 
 
 def _names(step: Step, cls: type[AgentEvent]) -> bool:

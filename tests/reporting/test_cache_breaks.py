@@ -259,6 +259,30 @@ def test_a_fork_of_an_earlier_point_is_judged_against_the_request_before_it(log:
     assert verdicts(sessions_of(read_events(log))["early"].requests) == ["held"]
 
 
+def test_a_fork_whose_items_the_log_masks_is_no_break_where_everything_was_read(log: Path) -> None:
+    told, live = Conversation(log, "origin"), EventRecorder()
+    with told.agent(HELD) as agent, agent.start(session_id="origin") as driver:
+        driver.add_observer(live)
+        told.ask(driver, 1, prompt=f"the key is {SECRET}")
+        told.ask(driver, 1)
+    begun = next(read_events(log))
+    for session_id, usage in (("same", used(2_300, 100, 20)), ("lost", LOST)):
+        with (
+            told.agent([usage]) as agent,
+            agent.fork([begun, *live.events], session_id=session_id) as driver,
+        ):
+            told.ask(driver, 1)
+    found = sessions_of(read_events(log))
+    assert SECRET not in log.read_text()
+    assert verdicts(found["same"].requests) == ["held"]
+    assert found["lost"].requests[0].causes == (BreakCause(what="messages", by="fork"),)
+
+
+def test_nothing_is_held_by_a_cache_that_was_never_written(log: Path) -> None:
+    Conversation(log, "s").begin(used(0, 0, 100), used(0, 0, 200), used(0, 250, 60), used(250, 50, 60))
+    assert verdicts(requests_of(log, "s")) == ["first", "empty", "empty", "held"]
+
+
 def test_what_the_provider_did_not_tell_is_unknown_and_never_zero(log: Path) -> None:
     write_resumed(log, "s", usage=None, system="Be brief.")
     Conversation(log, "quiet").begin(None, Usage(input_tokens=5, output_tokens=1))
@@ -275,7 +299,7 @@ def test_a_provider_that_tells_no_writes_leaves_open_what_a_break_lost(log: Path
     told.begin(Usage(input_tokens=200, cached_input_tokens=0), Usage(input_tokens=20, cached_input_tokens=0))
     told.resume(Usage(input_tokens=250, cached_input_tokens=0), system="Be brief.")
     requests = requests_of(log, "s")
-    assert verdicts(requests) == ["first", "held", "break"]
+    assert verdicts(requests) == ["first", "empty", "break"]
     assert requests[2].lost_tokens is None
 
 

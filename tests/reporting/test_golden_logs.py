@@ -194,5 +194,12 @@ def test_a_hostile_name_of_a_file_leads_nowhere(text: str, tmp_path: Path) -> No
     assert safe_name(text) != safe_name(text + "!")
 
 
+@pytest.mark.parametrize("text", ["CON", "nul", "Aux.log", "com1", "LPT9.x.y"])
+def test_a_name_that_windows_takes_for_a_device_is_changed(text: str) -> None:
+    assert safe_name(text) != text
+    assert safe_name(text).partition(".")[0].lower() not in ("con", "nul", "aux", "com1", "lpt9")
+
+
 def test_a_plain_name_stays() -> None:
+    assert safe_name("console") == "console"
     assert safe_name("test_pay.TestPaying.test_bob") == "test_pay.TestPaying.test_bob"

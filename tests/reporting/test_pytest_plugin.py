@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentkit_reporting import read_events
+from agentkit_reporting import pytest_plugin, read_events
 
 pytest_plugins = ["pytester"]
 
@@ -110,6 +110,7 @@ def test_a_failing_test_shows_its_run_and_keeps_its_log(pytester: pytest.Pyteste
     result.stdout.fnmatch_lines(["no event was recorded; give the fixture to the agent as an observer"])
     assert "\x1b[2J" not in str(result.stdout)
     assert str(result.stdout).count("- agent events -") == 3
+    assert str(result.stdout).count("\nlog: ") == 2  # of the one without events there is none
     kept = sorted((pytester.path / "kept").iterdir())
     assert len(kept) == 2
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
@@ -195,7 +196,56 @@ def test_a_log_that_cannot_be_kept_changes_no_result(pytester: pytest.Pytester) 
             assert False
         """
     )
-    ran(pytester, "--agentkit-logs", "kept").assert_outcomes(failed=1)
+    result = ran(pytester, "--agentkit-logs", "kept")
+    result.assert_outcomes(failed=1)
+    assert "\nlog: " not in str(result.stdout)
+    assert str(result.stdout).count("the log was not kept: ") == 2  # with the failure, and at the end
+
+
+def test_logs_of_passing_tests_that_cannot_be_kept_are_told_at_the_end(pytester: pytest.Pytester) -> None:
+    (pytester.path / "kept").write_text("a file", encoding="utf-8")
+    pytester.makepyfile(
+        """
+        import pytest
+        from paying import *
+
+        @pytest.mark.parametrize("amount", range(7))
+        def test_passes(agent_events, amount):
+            run(agent_events, amount)
+        """
+    )
+    result = ran(pytester, "--agentkit-logs", "kept", "--agentkit-logs-of", "all")
+    result.assert_outcomes(passed=7)
+    assert str(result.stdout).count("the log was not kept: ") == 5
+    result.stdout.fnmatch_lines(["=*= logs of tests =*=", "the log was not kept: *", "and 2 more"])
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        "agent_events.assert_count('model_request_stated', 1)",
+        "agent_events.assert_sequence(3)",
+        "matching('run_started', nam='x')",
+        "agent_events.assert_golden()",
+    ],
+    ids=["wire-name", "no-event", "field", "directory"],
+)
+def test_a_misuse_is_shown_in_the_line_of_the_test(pytester: pytest.Pytester, misuse: str) -> None:
+    (pytester.path / "golden").write_text("a file", encoding="utf-8")
+    pytester.makepyfile(
+        f"""
+        from agentkit_reporting import matching
+        from paying import *
+
+        def test_misuse(agent_events):
+            run(agent_events)
+            {misuse}
+        """
+    )
+    result = ran(pytester)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f">*{misuse}", "E *Error: *"])
+    assert "agentkit_reporting/testing" not in str(result.stdout).replace("\\", "/")
 
 
 def test_without_the_plugin_there_is_nothing_of_it(pytester: pytest.Pytester) -> None:
@@ -227,6 +277,15 @@ def test_it_is_found_by_its_entry_point_and_warns_of_nothing(
     assert (result.ret, result.parseoutcomes()) == (0, {"passed": 1})
     blocked = pytester.run(sys.executable, "-m", "pytest", *others_off, "-p", "no:agentkit")
     assert blocked.parseoutcomes() == {"errors": 1}
+
+
+def test_its_hooks_are_of_the_kinds_that_older_versions_of_pluggy_know() -> None:
+    asked = [
+        {name for name, value in hook.pytest_impl.items() if value}
+        for hook in vars(pytest_plugin).values()
+        if hasattr(hook, "pytest_impl")
+    ]
+    assert asked == [{"hookwrapper"}]
 
 
 def test_importing_it_loads_nothing_else_of_the_packages() -> None:

@@ -260,6 +260,23 @@ def test_what_a_predicate_raises_is_its_authors() -> None:
         recorded().of_type(broken)
 
 
+def test_a_predicate_with_an_attribute_that_no_event_has_is_no_assertion_that_holds() -> None:
+    events = recorded()
+    events.assert_never(lambda event: event.denied)
+    events.assert_never(lambda event: event.delta.part.text.startswith("no such text"))
+    for misspelt in (lambda event: event.nmae == "pay", lambda event: event.call.nmae == "pay"):
+        with pytest.raises(AttributeError, match="nmae"):
+            events.assert_never(misspelt)
+
+
+def test_true_is_no_number() -> None:
+    events = recorded(paying(amount=1))
+    events.assert_tool_called("pay", amount=1.0)
+    assert "amount: expected True, was 1" in refusal(events.assert_tool_called, "pay", amount=True)
+    events.assert_count(matching(ToolResultReceived, is_error=False), 1)
+    events.assert_count(matching(ToolResultReceived, is_error=0), 0)
+
+
 def test_fields_of_records_and_of_the_header_are_compared() -> None:
     events = recorded()
     assert len(events.of_type(matching(UsageUpdated, usage={"output_tokens": 12}, final=True))) == 2
