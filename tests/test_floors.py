@@ -179,7 +179,7 @@ REPORTING_FLOORS = (
     {"alerts.judging", "alerts.rules_file"},
     {"alerts.evaluation", "alerts.log_order"},
     {"alerts.reporter"},
-    {"analysis", "analysis.run_diff_alignment"},
+    {"analysis", "analysis.run_diff_alignment", "analysis.run_lineage"},
     {"analysis.run_diff_values"},
     {"analysis.run_diff_outline"},
     {
@@ -206,7 +206,7 @@ REPORTING_FLOORS = (
     {"testing.golden_logs"},
     {"testing.kept_logs", "testing.recorded_events"},
     {"pytest_plugin"},
-    {"analysis.debug_draft", "analysis.debug_lineage", "analysis.debug_step", "analysis.debug_store"},
+    {"analysis.debug_draft", "analysis.debug_step", "analysis.debug_store"},
     {"analysis.debug_difference", "analysis.debug_state", "analysis.debug_titles"},
     {"analysis.debug_editing", "analysis.debug_session"},
     {"analysis.debug_records"},

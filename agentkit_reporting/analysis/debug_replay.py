@@ -167,7 +167,8 @@ class DebugReplay:
 
         They are what `edit` changes. Raises IndexError.
         """
-        told: dict[str, JSON] = msgspec.to_builtins(self._facts(self._number(range(len(self))[index])))
+        facts = self._facts(self._number(range(len(self))[index]))
+        told: dict[str, JSON] = msgspec.json.decode(msgspec.json.encode(facts))
         return told
 
     def _number(self, index: int) -> int:
@@ -312,7 +313,7 @@ class DebugReplay:
 
     # --- editing and comparing
 
-    def edit(self, index: int, **changes: Any) -> Self:
+    def edit(self, index: int, /, **changes: Any) -> Self:
         """Return a replay in which this step says something else, and all later ones are stale; this one is unchanged.
 
         changes: facts of the step, as `content` names them, or its title, tool, status or duration_ms. What was

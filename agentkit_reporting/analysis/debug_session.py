@@ -16,10 +16,10 @@ from agentkit_loop import events as ev
 from agentkit_loop.content import AppendBytes, AppendText
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.analysis.debug_draft import StepDraft
-from agentkit_reporting.analysis.debug_lineage import Lineage
 from agentkit_reporting.analysis.debug_step import DebugStep
 from agentkit_reporting.analysis.debug_store import LineStore
 from agentkit_reporting.analysis.debug_titles import title_of
+from agentkit_reporting.analysis.run_lineage import Lineage
 from agentkit_reporting.codec import decode_event, encode_event
 from agentkit_reporting.usage import UsageReporter, UsageTotals
 

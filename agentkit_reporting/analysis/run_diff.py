@@ -38,6 +38,7 @@ from agentkit_reporting.records.step_runs import RunSteps
 
 __all__ = ["ComparedRun", "RunDiff", "diff_outlines", "diff_runs", "outlines_in"]
 
+_NOT_LAST = ("tool_call", "pause_turn")  # finish reasons of an answer behind which another one was to come
 _MOST_CHILDREN = 100  # levels of sub-agents, and pairs of them under one session
 
 
@@ -64,9 +65,9 @@ class RunDiff:
     """Two sessions side by side; `before` is A, `after` is B.
 
     divergence: the first step at which they differ; call_divergence: the first call. calls, answers, inputs: all of
-    them, aligned. final: the last answers, one pair. metrics: see `run_diff_figures`, over the sub-agents too.
-    masked: contents that differ as they are written and are equal by a mask. children: sub-agents behind calls that
-    were paired, each with the tool.
+    them, aligned. final: the last answers, one pair; an answer that asks for tools is not a last one. metrics: see
+    `run_diff_figures`, over the sub-agents too. masked: contents that differ as they are written and are equal by a
+    mask. children: sub-agents behind calls that were paired, each with the tool.
     """
 
     before: ComparedRun
@@ -249,7 +250,10 @@ def _differences(
 
 
 def _final(before: Outline, after: Outline) -> TextPair | None:
-    last = [each.answers[-1:] for each in (before, after)]
+    last = [
+        [each for each in side.answers[-1:] if each.finish_reason not in _NOT_LAST]
+        for side in (before, after)
+    ]
     if any(answer.text is None for answers in last for answer in answers):
         return None
     return next((pair for pair, _, _ in text_pairs(*last)), None)

@@ -49,6 +49,8 @@ class Content:
         self.is_whole = self.size <= MAX_CONTENT_BYTES
         if not self.is_whole:
             encoded = msgspec.json.encode(value[:_KEPT_TEXT] if isinstance(value, str) else None)
+        elif isinstance(value, dict):  # is shown in the order in which it was told
+            encoded = msgspec.json.encode(value)
         self._packed = encoded if len(encoded) <= _PLAIN_BYTES else zlib.compress(encoded, 1)
 
     @property
@@ -105,12 +107,10 @@ class ToolUse:
     call_id: str
     arguments: Content
     edited: bool = False
-    cut: bool = False
     result: Content | None = None
     outcome: str = "open"
     error: str = ""
     duration_ms: float | None = None
-    started: bool = False
 
 
 @attrs.define(kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import TypeAlias
 
 import attrs
 import msgspec
@@ -47,6 +48,7 @@ from agentkit_reporting.analysis.run_diff_outline import (
     ToolUse,
     known_ms,
 )
+from agentkit_reporting.analysis.run_lineage import Lineage
 
 __all__ = ["chosen", "families", "outlines_of"]
 
@@ -127,28 +129,63 @@ class _Run:
 
 @attrs.define
 class _Billed:
-    """What a request used, by its last report."""
+    """What a request used, by its last report. seq: of that."""
 
+    seq: int
     usage: Usage
     amount: Decimal | None
     currency: str
 
 
+@attrs.define
+class _Request:
+    """A request that has no end yet. texts: of its answer, by part."""
+
+    purpose: str = "turn"
+    texts: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class _Result:
+    """What a call gave."""
+
+    call_id: str
+    output: Content
+    outcome: str
+    error: str
+    duration_ms: float | None
+
+
+@attrs.frozen
+class _Began:
+    """That the body of a tool began. arguments: those it got, where somebody changed them."""
+
+    call_id: str
+    arguments: Content | None
+
+
+_Told: TypeAlias = "GivenInput | ModelAnswer | ToolUse | _Began | _Result | str"
+"""What a step is made of; a text: why an exchange finished."""
+
+
 class _SessionFold:
-    """Takes the events of one session."""
+    """Takes the events of one session. Which of them count is known when all are in: its steps are made then."""
 
     def __init__(self, session_id: str) -> None:
         self._outline = Outline(session_id=session_id)
         self._runs: dict[str, _Run] = {}
-        self._superseded: set[str] = set()
-        self._calls: dict[str, ToolUse] = {}
-        self._texts: list[str] = []
-        self._request: ModelRequestStarted | None = None
-        self._billed: dict[str, _Billed] = {}
-        self._finished: set[str] = set()  # requests that ended with an answer, and told no usage so far
+        self._lineage = Lineage()
+        self._place = -1  # of the event that is taken, among those that are no previews
+        self._told: list[tuple[int, _Told]] = []  # what steps are made of, with the places
+        self._open: dict[tuple[str, str], _Request] = {}  # by run and request
+        self._billed: dict[str, _Billed] = {}  # by request, as UsageReporter has it
+        self._finished: set[str] = set()  # requests that ended with an answer
 
     def take(self, event: AgentEvent) -> None:
         """Take the next event."""
+        self._place += 1
+        self._lineage.take(event)
+        self._note_step(event)
         run = self._runs.get(event.run_id)
         if run is None:
             run = self._runs[event.run_id] = _Run(event.timestamp, event.timestamp)
@@ -159,12 +196,11 @@ class _SessionFold:
             run.last = event.timestamp
         self._outline.redacted += is_redacted(event)
         self._note_figures(event, run)
-        if event.run_id not in self._superseded:
-            self._note_step(event)
 
     def closed(self) -> Outline:
         """Return the outline; no event may follow."""
         outline = self._outline
+        self._make_steps(self._lineage.superseded())
         if self._runs:
             outline.duration_ms = sum(run.took_ms() for run in self._runs.values())
         outline.counts["runs"] = len(self._runs)
@@ -215,45 +251,47 @@ class _SessionFold:
         usage = msgspec.structs.replace(event.usage, raw=None) if event.usage.raw else event.usage
         cost = event.cost if event.cost is not None and can_be_added(event.cost.amount) else None
         amount, currency = (None, "") if cost is None else (cost.amount, cost.currency)
-        self._billed[event.request_id] = _Billed(usage, amount, currency)
+        earlier = self._billed.get(event.request_id)
+        if earlier is None or earlier.seq <= event.seq:
+            self._billed[event.request_id] = _Billed(event.seq, usage, amount, currency)
 
     # --- steps
 
     def _note_step(self, event: AgentEvent) -> None:
+        """Note what a step is made of."""
+        key = (event.run_id, getattr(event, "request_id", ""))
         match event:
             case RunStarted():
                 self._start(event)
             case InputAccepted():
                 self._give(event.items, event)
             case ModelRequestStarted():
-                self._request, self._texts = event, []
-            case ContentDelta(delta=CommitPart(part=TextPart(text=text))):
-                self._texts.append(text)
+                self._open[key] = _Request(event.purpose)
+            case ContentDelta(delta=CommitPart(part_id=part_id, part=TextPart(text=text))):
+                self._open.setdefault(key, _Request()).texts[part_id] = text
             case ModelRequestFinished():
-                self._answer(event)
+                self._answer(event, self._open.pop(key, _Request()))
+            case ModelRequestFailed():
+                self._open.pop(key, None)
             case ToolCallRequested():
                 self._call(event)
-            case ToolExecutionStarted(call_id=call_id) if call_id in self._calls:
-                self._calls[call_id].started = True
-                if event.edited:
-                    self._calls[call_id].edited = True
-                    self._calls[call_id].arguments = Content(event.input or {})
+            case ToolExecutionStarted():
+                edited = Content(event.input or {}) if event.edited else None
+                self._note(_Began(event.call_id, edited))
             case ToolResultReceived():
                 self._result(event)
             case TurnFinished():
-                self._outline.finish_reasons.append(event.finish_reason)
+                self._note(event.finish_reason)
             case _:
                 pass
+
+    def _note(self, told: _Told) -> None:
+        self._told.append((self._place, told))
 
     def _start(self, event: RunStarted) -> None:
         outline = self._outline
         outline.parent = outline.parent or event.parent
         outline.models.setdefault(event.model)
-        if event.resumed_run is not None:
-            self._superseded.add(event.resumed_run)
-            last = event.resumed_after or 0
-            while outline.steps and outline.steps[-1].seq > last:
-                outline.steps.pop()
         if not outline.settings:
             outline.agent = event.agent_name
             tools = {each.name: _without_name(msgspec.to_builtins(each)) for each in event.tools}
@@ -267,20 +305,14 @@ class _SessionFold:
     def _give(self, items: tuple[Item, ...], event: AgentEvent) -> None:
         for item in items:
             text = Content(_item_text(item))
-            self._outline.steps.append(GivenInput(turn_id=event.turn_id, seq=event.seq, text=text))
+            self._note(GivenInput(turn_id=event.turn_id, seq=event.seq, text=text))
 
-    def _answer(self, event: ModelRequestFinished) -> None:
-        request, texts = self._request, self._texts
-        self._request, self._texts = None, []
-        if request is not None and request.purpose != "turn":
+    def _answer(self, event: ModelRequestFinished, request: _Request) -> None:
+        if request.purpose != "turn":
             return
-        answer = ModelAnswer(
-            turn_id=event.turn_id,
-            seq=event.seq,
-            text=Content("\n".join(texts)),
-            finish_reason=event.finish_reason,
-        )
-        self._outline.steps.append(answer)
+        text = Content("\n".join(request.texts.values()))
+        reason = event.finish_reason
+        self._note(ModelAnswer(turn_id=event.turn_id, seq=event.seq, text=text, finish_reason=reason))
 
     def _call(self, event: ToolCallRequested) -> None:
         call = event.call
@@ -290,20 +322,43 @@ class _SessionFold:
             seq=event.seq,
             call_id=call.id,
             arguments=Content(call.input if call.cut is None else call.cut),
-            cut=call.cut is not None,
         )
-        self._calls[call.id] = use
-        self._outline.steps.append(use)
+        self._note(use)
 
     def _result(self, event: ToolResultReceived) -> None:
-        use = self._calls.pop(event.call_id, None)
-        if use is None:
-            return
-        use.result = Content(event.output)
-        use.outcome = _call_outcome(event)
-        use.duration_ms = known_ms(event.duration_ms)
-        if event.error is not None:
-            use.error = f"{event.error.type}: {event.error.message}"
+        result = _Result(
+            call_id=event.call_id,
+            output=Content(event.output),
+            outcome=_call_outcome(event),
+            error="" if event.error is None else f"{event.error.type}: {event.error.message}",
+            duration_ms=known_ms(event.duration_ms),
+        )
+        self._note(result)
+
+    def _make_steps(self, superseded: frozenset[int]) -> None:
+        """Make the steps of what counts. superseded: places of what does not."""
+        outline = self._outline
+        open_calls: dict[str, ToolUse] = {}
+        for place, told in self._told:
+            if place in superseded:
+                continue
+            match told:
+                case str():
+                    outline.finish_reasons.append(told)
+                case _Began(call_id=call_id):
+                    use = open_calls.get(call_id)
+                    if use is not None and told.arguments is not None:
+                        use.edited, use.arguments = True, told.arguments
+                case _Result():
+                    use = open_calls.pop(told.call_id, None)
+                    if use is not None:
+                        use.result, use.outcome, use.error = told.output, told.outcome, told.error
+                        use.duration_ms = told.duration_ms
+                case _:
+                    outline.steps.append(told)
+                    if isinstance(told, ToolUse):
+                        open_calls[told.call_id] = told
+        self._told = []
 
 
 def _is_work(event: AgentEvent) -> bool:

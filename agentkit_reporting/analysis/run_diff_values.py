@@ -121,7 +121,10 @@ def _change(path: str, before: JSON, after: JSON) -> ValueChange:
 
 def _by_lines(before: str, after: str) -> TextChange:
     found = _line_diff(lines_of(before), lines_of(after))
-    lines = list(itertools.islice(found.unified(), MAX_LINES + 1))
+    told = found.unified()
+    if before.endswith("\n") == after.endswith("\n"):  # that both lack the last newline is no difference
+        told = (line for line in told if not line.startswith("\\"))
+    lines = list(itertools.islice(told, MAX_LINES + 1))
     pieces = tuple((line[:1], line[1 : MAX_COLUMNS + 1]) for line in lines[:MAX_LINES])
     is_cut = len(lines) > MAX_LINES or any(len(line) > MAX_COLUMNS + 1 for line in lines)
     return TextChange(unit="line", removed=found.removed, added=found.added, pieces=pieces, is_cut=is_cut)

@@ -142,9 +142,10 @@ class DebugConsole:
     def _count(self, argument: str) -> int:
         if not argument:
             return 1
-        if not argument.isdecimal() or not 1 <= int(argument[:9]) <= max(len(self._replay), 1):
+        count = int(argument[:18]) if argument.isdecimal() else 0
+        if not count:
             raise ConfigurationError(f"{argument[:20]!r} refused; give a number of steps, or nothing for one")
-        return int(argument)
+        return count
 
     def _go(self, argument: str) -> None:
         if argument in ("$", "end", "last"):
@@ -178,7 +179,7 @@ class DebugConsole:
             self._say("dim", "from the beginning again")
         index = (after or found)[0]
         self._replay.seek(index + 1)
-        self._say("dim", f"{found.index(index) + 1:,} of {counted(len(found), 'step')} that say it")
+        self._say("dim", f"{found.index(index) + 1:,} of {counted(len(found), 'step')} with that text")
         self._show()
 
     # --- filters
@@ -264,7 +265,13 @@ class DebugConsole:
     def _fork(self, argument: str) -> None:
         from agentkit_reporting.analysis.debug_fork import fork_path, write_fork  # noqa: PLC0415 - where asked for
 
-        fork = write_fork(self._replay, Path(argument).expanduser() if argument else fork_path(self._replay))
+        try:
+            path = Path(argument).expanduser() if argument else fork_path(self._replay)
+        except RuntimeError:  # it begins with ~ and names nobody
+            raise ConfigurationError(
+                f"{argument!r} refused because there is no such home; give another path"
+            ) from None
+        fork = write_fork(self._replay, path)
         self._say("good", f"forked after event {fork.seq} into {fork.path}, session {fork.session_id}")
         if fork.is_redacted:
             self._say(
@@ -314,7 +321,8 @@ class DebugConsole:
 def resume_command(path: Path, tools: Iterable[str], *, asks: bool) -> str:
     """Return the command that goes on with a log. tools: of its session. asks: whether it waits for input."""
     had = set(tools)
-    words = ["agentkit", "resume", shlex.quote(visible(os.path.relpath(path)))]
+    named = visible(os.path.relpath(path))
+    words = ["agentkit", "resume", shlex.quote(f"./{named}" if named.startswith("-") else named)]
     if asks:
         words.append("'YOUR PROMPT'")
     if had - _TOOLS_READING - _TOOLS_WRITING - {"run_command"}:

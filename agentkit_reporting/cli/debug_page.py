@@ -45,7 +45,6 @@ _STYLES = {
 _SHOWN_LAST = (
     "response_model",
     "first_content_ms",
-    "digests",
     "metadata",
     "tools",
     "parameters",
@@ -53,7 +52,7 @@ _SHOWN_LAST = (
 )
 """Facts that are long and seldom looked for."""
 
-_LEFT_OUT = frozenset({"request_id", "usage_is_final", "billed_model", "response_id"})
+_LEFT_OUT = frozenset({"request_id", "usage_is_final", "billed_model", "response_id", "digests", "is_error"})
 """Facts that say nothing to a person; `--json` has them."""
 
 _USUAL = {"attempt": 1, "purpose": "turn"}
@@ -111,7 +110,7 @@ class DebugPage:
             ("strong", f"step {step.number:,} of {count:,}"),
             ("", "  "),
             (style, f"{getattr(self._glyphs, glyph)} "),
-            ("strong", kind),
+            ("strong", kind if step.tool is None else f"{kind} {one_line(step.tool, 30, self._glyphs.cut)}"),
             ("dim", "" if step.status == "ok" else f" {self._glyphs.note} {step.status.replace('_', ' ')}"),
             ("ask", f" {_marks(step)}" if _marks(step) else ""),
         )
@@ -138,9 +137,22 @@ class DebugPage:
             if name == "parts" and isinstance(value, list):
                 for part in value:
                     yield from self._part(part, most_lines)
+            elif name == "items" and isinstance(value, list):
+                for item in value:
+                    yield from self._item(item, most_lines)
             else:
                 few = 3 if name in _SHOWN_LAST and most_lines == FACT_LINES else most_lines
                 yield from self._labelled(name, _shown(name, value), few)
+
+    def _item(self, item: Any, most_lines: int) -> Iterator[Line]:
+        """Yield an item that was given: who says it, and its parts."""
+        parts = item.get("parts") if isinstance(item, dict) else None
+        if not isinstance(parts, list):
+            yield from self._labelled("item", _shown("item", item), most_lines)
+            return
+        yield (("strong", f"  {one_line(str(item.get('kind')), 30, self._glyphs.cut)}"),)
+        for part in parts:
+            yield from self._part(part, most_lines)
 
     def _part(self, part: Any, most_lines: int) -> Iterator[Line]:
         """Yield a part of an item, or of an answer."""
@@ -184,9 +196,10 @@ class DebugPage:
     def _folded(self, line: str) -> Iterator[str]:
         room = max(self._columns - 4, _LEAST_TITLE)
         while columns_of(line) > room:
-            end = room if line.isascii() else len(clipped(line, room, ""))
-            yield line[: max(end, 1)]
-            line = line[max(end, 1) :]
+            end = max(room if line.isascii() else len(clipped(line, room, "")), 1)
+            blank = line.rfind(" ", end // 2, end) + 1  # between words, where there are some
+            yield line[: blank or end].rstrip(" ")
+            line = line[blank or end :]
         yield line
 
     # --- the state
@@ -208,8 +221,9 @@ class DebugPage:
             yield from self._fact("transcript", f"{items}{waiting}{in_round}")
             for call in state.open_calls:
                 yield self._call(call)
-        yield from self._fact("tokens", ", ".join(token_texts(state.totals.usage)))
-        yield from self._fact("cost", cost_text(state.totals) or "nothing used yet")
+        if state.totals.requests:
+            yield from self._fact("tokens", _tokens(state.totals.usage))
+        yield from self._fact("cost", _cost(state.totals))
         yield from self._fact("requests", _requests(state.totals))
         if state.misfits:
             told = f"{counted(state.misfits, 'event')} before did not follow from those before; part of it is unknown"
@@ -261,6 +275,14 @@ def _marks(step: DebugStep) -> str:
     return ", ".join(word for word in words if word)
 
 
+def _tokens(usage: Usage) -> str:
+    return "unknown" if usage.total_tokens is None else ", ".join(token_texts(usage))
+
+
+def _cost(totals: UsageTotals) -> str:
+    return (cost_text(totals) or "nothing used yet").removeprefix("cost ")
+
+
 def _requests(totals: UsageTotals) -> str:
     if not totals.requests:
         return ""
@@ -276,7 +298,11 @@ def _shown(name: str, value: Any) -> str:
         return ", ".join(str(each.get("name")) if isinstance(each, dict) else str(each) for each in value)
     if name == "usage" and isinstance(value, dict):
         with contextlib.suppress(msgspec.ValidationError):  # it may be edited
-            return ", ".join(token_texts(msgspec.convert(value, Usage)))
+            return _tokens(msgspec.convert(value, Usage))
+    if name == "error" and isinstance(value, dict) and isinstance(value.get("message"), str):
+        frames = value.get("frames")
+        told = frames if isinstance(frames, list) else []
+        return "\n".join((f"{value.get('type')}: {value['message']}", *(f"  at {each}" for each in told)))
     if name == "cost" and isinstance(value, dict):
         return f"{value.get('amount')} {value.get('currency')}"
     encoded = msgspec.json.encode(value)

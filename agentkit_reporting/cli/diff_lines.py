@@ -313,8 +313,10 @@ def _call(pair: CallPair) -> Iterator[Marked]:
     assert call is not None  # noqa: S101 - a pair has one
     turns = _turns(before.turn_id if before else None, after.turn_id if after else None)
     told = f"{turns}  " if turns else ""
-    failed = "" if call.outcome == "ok" or pair.sign == "~" else f"  {_outcome(call)}"
-    yield Marked(pair.sign, f"{told}{one_line(call.tool + call.arguments, MAX_COLUMNS)}{failed}")
+    yield Marked(pair.sign, f"{told}{one_line(call.tool + call.arguments, MAX_COLUMNS)}")
+    if pair.sign in "+-" and call.outcome != "ok":
+        why = one_line(call.error or call.result, MAX_COLUMNS)
+        yield Marked(" ", f"{_outcome(call)}{f': {why}' if why else ''}", 2)
     if pair.arguments is not None:
         yield from _changes("", pair.arguments)
     if pair.outcome_differs and before is not None and after is not None:
@@ -327,9 +329,10 @@ def _outcome(call: ComparedCall) -> str:
     return named(call.outcome.replace("_", " "), 20)
 
 
-def _changes(what: str, found: Changes) -> Iterator[Marked]:
+def _changes(what: str, found: Changes, *, name: str = "arguments") -> Iterator[Marked]:
+    """Yield how values differ. what: the way to them; name: what they are called where there is none."""
     if found.text is not None:
-        yield Marked(" ", f"{what or 'arguments'}: {_size(found.text)}", 2)
+        yield Marked(" ", f"{what or name}: {_size(found.text)}", 2)
         yield from _pieces(found.text, 3)
     for value in found.values:
         path = f"{what}.{value.path}" if what and value.path[:1] not in ("", "[") else f"{what}{value.path}"
@@ -339,9 +342,9 @@ def _changes(what: str, found: Changes) -> Iterator[Marked]:
             continue
         told = f"{one_line(value.before, 120)} -> {one_line(value.after, 120)}"
         if len(path) + len(told) <= _ONE_LINE:
-            yield Marked(" ", f"{one_line(path, 80) or 'arguments'}: {told}", 2)
+            yield Marked(" ", f"{one_line(path, 80) or name}: {told}", 2)
         else:
-            yield Marked(" ", f"{one_line(path, 80) or 'arguments'}:", 2)
+            yield Marked(" ", f"{one_line(path, 80) or name}:", 2)
             yield Marked("-", one_line(value.before, MAX_COLUMNS), 3)
             yield Marked("+", one_line(value.after, MAX_COLUMNS), 3)
     if found.is_cut:
@@ -391,6 +394,9 @@ def setting_lines(diff: RunDiff) -> list[Marked]:
     """Return the settings that differ."""
     lines = []
     for setting in diff.settings:
-        lines.append(Marked("~", named(setting.name)))
-        lines += _changes(setting.name, setting.change)
+        told = list(_changes("", setting.change, name=setting.name))
+        is_text = setting.change.text is not None or not setting.change.values[0].path
+        lines += (
+            [Marked("~", told[0].text), *told[1:]] if is_text else [Marked("~", named(setting.name)), *told]
+        )
     return lines

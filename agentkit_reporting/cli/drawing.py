@@ -5,6 +5,7 @@ Text of logs is made visible here; what it says of styles, markup and Markdown c
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -42,6 +43,9 @@ NAME_COLUMNS = 60
 """Of a name in a table."""
 _LEAST_NAME = 8
 _MINUTE_MS = 59_950  # as it is rounded
+_MOST_HOURS = 100  # beyond are days
+_MOST_DAYS_WITH_HOURS = 100
+_MOST_DAYS = 100_000
 
 Cell: TypeAlias = "str | tuple[str, str]"
 """A text, or a style of `page.STYLES` and a text."""
@@ -165,6 +169,10 @@ def can_draw(signs: str) -> bool:
 _MARKDOWN_SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~&@$]|:(?=/)|\.(?=[A-Za-z]))")
 
 
+_REFERENCES = re.compile(r"\\(@(?=\w)|#(?=\d))")
+"""What GitHub and GitLab take for a person or an issue also behind a backslash; an empty comment parts them."""
+
+
 def markdown_table(table: Table) -> str:
     """Return a table as Markdown, its title as a heading, if it has one."""
     lines = [f"## {table.title}", ""] if table.title else []
@@ -176,7 +184,7 @@ def markdown_table(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Return a line of text as Markdown that shows it and does nothing else."""
-    return _MARKDOWN_SIGNS.sub(r"\\\1", text)
+    return _REFERENCES.sub(r"\1<!-- -->", _MARKDOWN_SIGNS.sub(r"\\\1", text))
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -192,12 +200,22 @@ def named(text: str, columns: int = NAME_COLUMNS) -> str:
 
 
 def brief_duration(duration_ms: float | None) -> str:
-    """Return a duration in at most seven characters: `12 ms`, `4.2 s`, `2m 05s`, `3h 07m`; a dash for none."""
-    if duration_ms is None or duration_ms < _MINUTE_MS:
-        return duration_text(duration_ms) or "-"
+    """Return a duration in at most seven characters: `12 ms`, `4.2 s`, `2m 05s`, `3h 07m`, `12d 03h`, `1,200d`.
+
+    A dash for none, and for what no time can be: less than nothing, or endless.
+    """
+    if duration_ms is None or not 0 <= duration_ms < math.inf:
+        return "-"
+    if duration_ms < _MINUTE_MS:
+        return duration_text(duration_ms)
     minutes, seconds = divmod(round(duration_ms / 1_000), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:,}h {minutes:02}m" if hours else f"{minutes}m {seconds:02}s"
+    if hours < _MOST_HOURS:
+        return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {seconds:02}s"
+    days, hours = divmod(hours, 24)
+    if days < _MOST_DAYS_WITH_HOURS:
+        return f"{days}d {hours:02}h"
+    return f"{days:,}d" if days < _MOST_DAYS else f"{float(days):.0e}d"
 
 
 def short_count(number: int | None) -> str:

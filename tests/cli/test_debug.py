@@ -83,6 +83,21 @@ def test_json_has_all_steps_and_a_step_has_its_state(folder: Path) -> None:
     assert nothing["state"]["transcript"] == []
 
 
+def test_a_step_names_its_tool_and_shows_input_tools_and_errors_in_words(folder: Path) -> None:
+    def shown(step: int) -> str:
+        return agentkit("debug", "run.jsonl", "--session", "fix-2", "--step", str(step), cwd=folder).stdout
+
+    assert "  tools  read_file, edit_file, run_tests\n" in shown(1)
+    given = shown(2)
+    assert "  user\n  text  The tests of the parser fail. Fix them.\n" in given
+    assert "tokens" not in given
+    assert given.endswith("cost        nothing used yet\n")
+    failed = shown(5)
+    assert failed.startswith("step 5 of 13  ✗ tool call read_file · failed\n")
+    assert "  error\n    FileNotFoundError: /src/parser.py\n      at " in failed
+    assert "digests" not in shown(4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -139,11 +154,25 @@ def test_keys_walk_through_a_session(folder: Path) -> None:
     assert "this is the end" in terminal.press("n")
     assert "nothing has happened yet" in terminal.press("g 0")
     found = terminal.press("/OVERLOADED")
-    assert "1 of 1 step that say it" in found
+    assert "1 of 1 step with that text" in found
     assert "overloaded" in found
     assert "from the beginning again" in terminal.press("/")
     assert "is no command; h shows which there are" in terminal.press("frobnicate")
     assert "/TEXT" in terminal.press("?")
+    assert terminal.leave(b"q\r") == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        pytest.param("f ~nobody-of-this-name/fork.jsonl", "there is no such home", id="home"),
+        pytest.param(f"n 000000001{'9' * 300}", "step 19 of 19", id="number"),
+        pytest.param("p 0", "give a number of steps", id="nothing"),
+    ],
+)
+def test_what_is_mistyped_ends_no_walk(folder: Path, keys: str, said: str) -> None:
+    terminal = DebugTerminal("run.jsonl", "--session", "fix-1", cwd=folder)
+    assert said in " ".join(terminal.press(keys).split())
     assert terminal.leave(b"q\r") == 0
 
 

@@ -75,6 +75,15 @@ def test_lines_of_both_processes_may_stand_among_each_other() -> None:
     assert replay.state_after(len(replay)).transcript == alone.state_after(len(alone)).transcript
 
 
+def test_a_result_that_the_old_process_measured_does_not_stand_for_what_the_resume_closed() -> None:
+    name, end = "cancelled at 30", 32
+    events = recorded(name)
+    resumed = go_on(events[:end], **SCENARIOS[name].options).events
+    log = [*resumed, *events[end:]]
+    replay, alone = DebugReplay(log), DebugReplay(resumed)
+    assert replay.state_after(len(replay)).transcript == alone.state_after(len(alone)).transcript
+
+
 def test_a_file_that_was_given_twice_changes_nothing() -> None:
     events = recorded("tools")
     twice = DebugReplay([*events, *events])

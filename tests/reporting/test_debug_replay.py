@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import re
 from pathlib import Path
 
@@ -242,6 +243,19 @@ def test_an_edit_gives_another_replay_and_leaves_this_one(log: Path) -> None:
     assert not edited.state_after(place).is_stale
     assert edited.state_after(place + 1).is_stale
     assert edited.search("other text") == (place,)
+
+
+def test_any_fact_can_be_edited_whatever_its_name(log: Path) -> None:
+    replay = DebugReplay.open(log)
+    turn = next(index for index, step in enumerate(replay) if step.kind == "turn")
+    assert replay.edit(turn, index=7).content(turn)["index"] == 7
+
+
+def test_the_content_of_a_step_is_json_to_its_last_list(log: Path) -> None:
+    replay = DebugReplay.open(log)
+    for index in range(len(replay)):
+        content = replay.content(index)
+        assert json.loads(json.dumps(content)) == content
 
 
 def test_a_second_edit_keeps_the_first_and_staleness_begins_at_the_earlier_one(log: Path) -> None:

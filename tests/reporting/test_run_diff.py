@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -15,14 +17,24 @@ from hypothesis import strategies as st
 from agentkit_loop.agent import Agent
 from agentkit_loop.content import AppendText, BeginPart
 from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted, ToolResultReceived
+from agentkit_loop.errors import ConfigurationError, ModelError
+from agentkit_loop.events import AgentEvent, ContentDelta, ModelRequestStarted, RunStarted, ToolResultReceived
 from agentkit_loop.steps import ApprovalRequest
-from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel
+from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.tools import tool
 from agentkit_loop.usage import Usage
-from agentkit_reporting import RunDiff, StepLog, decode_event, diff_runs, encode_event, read_events
+from agentkit_reporting import (
+    RunDiff,
+    StepLog,
+    UsageReporter,
+    decode_event,
+    diff_runs,
+    encode_event,
+    read_events,
+)
 from tests.cli.sample_logs import write_broken, write_fixed
+from tests.loop.crash_checks import go_on
+from tests.loop.crash_runs import SCENARIOS, recorded
 from tests.loop.families import agent, calls, says
 from tests.strategies import event_lists
 
@@ -49,7 +61,7 @@ def events_of(replies: Sequence[Reply], *, prompt: str = "go", **settings: Any) 
 
     seen = EventRecorder()
     given: dict[str, Any] = {"tools": [search, fail], "observers": [seen], **settings}
-    with Agent(ScriptedModel(replies), **given) as made:
+    with contextlib.suppress(ModelError), Agent(ScriptedModel(replies), **given) as made:
         made.run(prompt)
     return list(seen.events)
 
@@ -125,8 +137,8 @@ def test_calls_of_one_tool_are_paired_and_their_arguments_told_path_by_path() ->
     assert (count(diff, "calls_differ"), count(diff, "results_differ")) == (1, 1)
     assert diff.divergence is not None
     assert (diff.divergence.kind, diff.divergence.before_turn) == ("call", "turn-2")
-    assert diff.divergence.before == 'called search(limit=2, query="b")'
-    assert diff.divergence.after == 'called search(limit=2, query="B")'
+    assert diff.divergence.before == 'called search(query="b", limit=2)'
+    assert diff.divergence.after == 'called search(query="B", limit=2)'
 
 
 def test_a_call_that_only_one_side_has_shifts_nothing() -> None:
@@ -221,6 +233,62 @@ def test_a_resumed_session_is_compared_over_its_runs_and_without_what_was_supers
     late = [*whole[:-4], again, *rest]  # the first process was not dead, and told on
     assert signs(diff_runs(resumed, late)) == "=="
     assert count(diff_runs(resumed, late), "text_differs") == 0
+
+
+@pytest.mark.parametrize("where", ["behind", "before", "among"])
+@pytest.mark.parametrize("name", ["plain", "tools", "retries"])
+def test_what_a_process_told_that_was_not_dead_is_no_difference_wherever_it_stands(
+    name: str, where: str
+) -> None:
+    events = recorded(name)
+    for end in range(3, len(events) - 1, 4):
+        resumed = go_on(events[:end], **SCENARIOS[name].options).events
+        old, new = events[end:], resumed[end:]
+        if any(isinstance(event, RunStarted) for event in old):
+            continue
+        log = [*resumed, *old]
+        if where == "before":
+            log = [*events[:end], *old, *new]
+        elif where == "among":
+            pairs = itertools.zip_longest(old, new)
+            log = [*events[:end], *(event for pair in pairs for event in pair if event is not None)]
+        diff = diff_runs(resumed, log)
+        assert diff.is_equal, (end, diff.divergence)
+
+
+@pytest.mark.parametrize("is_behind", [True, False])
+def test_what_was_used_is_what_the_usage_reporter_adds_up_also_of_two_processes(is_behind: bool) -> None:
+    events = recorded("plain")
+    started = next(n for n, event in enumerate(events) if isinstance(event, ModelRequestStarted))
+    resumed = go_on(events[:started], **SCENARIOS["plain"].options).events
+    old, new = events[started:], resumed[started:]
+    log = [*events[:started], *new, *old] if is_behind else [*events[:started], *old, *new]
+    usage = UsageReporter()
+    for event in log:
+        usage.handle_event(event)
+    assert count(diff_runs(resumed, log), "tokens") == usage.total.usage.total_tokens
+
+
+def test_the_answer_of_a_run_that_failed_behind_a_call_is_not_its_final_one() -> None:
+    cut = events_of(
+        [
+            asks("search", "I look.", query="a"),
+            Reply(fail=ScriptedFailure(error_class="invalid_request", message="no")),
+        ]
+    )
+    final = diff_runs(events_of([asks("search", "I look.", query="a"), ANSWER]), cut).final
+    assert final is not None
+    assert (final.sign, final.after) == ("-", None)
+
+
+def test_arguments_are_shown_in_the_order_in_which_they_were_given() -> None:
+    (call,) = diff_runs(
+        events_of([asks("search", query="a", limit=2), ANSWER]),
+        events_of([asks("search", limit=2, query="a"), ANSWER]),
+    ).calls
+    assert call.sign == "="
+    assert call.before is not None
+    assert call.before.arguments == '(query="a", limit=2)'
 
 
 def test_a_session_that_waited_for_an_approval_in_between_is_equal_to_one_that_ran_through() -> None:

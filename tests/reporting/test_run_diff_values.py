@@ -114,3 +114,11 @@ def test_of_what_is_too_long_only_that_it_differs_is_told() -> None:
     assert "too long" in told.values[0].path
     assert changes(Content(long), Content(long)) is None
     assert Content(long).value.startswith("xxx")
+
+
+def test_a_last_line_without_its_newline_is_told_where_it_differs_alone() -> None:
+    both_lack, one_lacks = text_change("a\nb", "a\nc"), text_change("a\nb", "a\nb\n")
+    assert both_lack is not None
+    assert one_lacks is not None
+    assert [sign for sign, _ in both_lack.pieces] == ["@", " ", "-", "+"]
+    assert "\\" in [sign for sign, _ in one_lacks.pieces]

@@ -1,8 +1,8 @@
 """Which events of a session count where a run was gone on from that was not over.
 
-The rules of the loop (`agentkit_loop.lineage`), without its refusals: a debug replay shows what is there, also of a
-log that is torn, trimmed or was edited. What a resume closed under the old run's id counts in place of what the old
-process told under the same number; everything else that a run told after another had gone on from it does not.
+The rules of the loop (`agentkit_loop.lineage`), without its refusals: what looks back shows what is there, also of a
+log that is torn, trimmed, edited or given twice. What a resume closed under the old run's id counts in place of what
+the old process told under the same number; everything else that a run told after another had gone on from it does not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Lineage"]
 
 
 class Lineage:
-    """Takes the stored events of a session in the order of the log; `superseded` says which do not count."""
+    """Takes events of a session in the order of the log; `superseded` says which of them do not count."""
 
     def __init__(self) -> None:
         self._runs: dict[str, int] = {}  # a number for each
@@ -37,14 +37,14 @@ class Lineage:
         self._is_simple = True
 
     def take(self, event: AgentEvent) -> None:
-        """Take the next stored event."""
+        """Take the next event; its place is how many were taken before."""
         run = self._runs.setdefault(event.run_id, len(self._runs))
         self._run_of.append(run)
         self._seqs.append(event.seq)
         self._closing.append(_closes(event))
         if type(event) is RunStarted:
             self._start(run, event)
-        if event.seq <= self._last.get(run, 0) or event.seq > self._ends.get(event.run_id, event.seq):
+        if 0 < event.seq <= self._last.get(run, 0) or event.seq > self._ends.get(event.run_id, event.seq):
             self._is_simple = False
         self._last[run] = max(event.seq, self._last.get(run, 0))
 
@@ -67,6 +67,8 @@ class Lineage:
         for place, (run, seq) in enumerate(zip(self._run_of, self._seqs, strict=True)):
             if run in lost or seq > ends.get(run, seq):
                 found.add(place)
+                continue
+            if not seq:  # made by hand and told by nobody: no number says which it is
                 continue
             before = closed.get((run, seq))
             if before is None:
@@ -108,7 +110,12 @@ class Lineage:
 
 
 def _closes(event: AgentEvent) -> bool:
-    """Whether a resume may have told the event under the old run's id, to close what a crash left open."""
+    """Whether a resume may have told the event under the old run's id, to close what a crash left open.
+
+    It was not there to measure, so what has a duration is the old process's own word.
+    """
+    if getattr(event, "duration_ms", None) is not None:
+        return False
     match event:
         case ModelRequestFailed():
             return event.error_class == "process_ended"
