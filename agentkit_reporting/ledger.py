@@ -173,7 +173,7 @@ class CostLedger(Locked, LoopObserver):
     def __init__(self) -> None:
         super().__init__()
         self._runs: dict[str, tuple[str, dict[str, JSON]]] = {}  # agent and metadata
-        self._entries: dict[tuple[str, str], LedgerEntry] = {}  # by session and request
+        self._entries: dict[tuple[str, str, str], LedgerEntry] = {}  # by session, run and request
 
     def handle_event(self, event: AgentEvent) -> None:
         """Take the beginning of a run, or a report of usage."""
@@ -181,7 +181,7 @@ class CostLedger(Locked, LoopObserver):
             if isinstance(event, RunStarted):
                 self._runs[event.run_id] = (event.agent_name, event.metadata)
             elif isinstance(event, UsageUpdated):
-                place = (event.session_id, event.request_id)
+                place = (event.session_id, event.run_id, event.request_id)
                 earlier = self._entries.get(place)
                 if earlier is None or event.seq >= earlier.seq:  # logs of a session may come in any order
                     self._entries[place] = self._entry(event)

@@ -81,6 +81,7 @@ class RequestUsage:
     seq: int
 
     session_id: str
+    run_id: str
     request_id: str
     turn_id: str | None
     model: str
@@ -105,7 +106,8 @@ class UsageReporter(Locked, LoopObserver):
     def __init__(self, *, keep_requests: bool = True) -> None:
         super().__init__()
         self._keep = keep_requests
-        self._requests: dict[str, dict[str, RequestUsage]] = {}  # by session, by request
+        # By session, by run, by request: a process that was taken for dead may use the numbers of its resume.
+        self._requests: dict[str, dict[str, dict[str, RequestUsage]]] = {}
         self._sessions: defaultdict[str, _Sum] = defaultdict(_Sum)
         self._models: defaultdict[str, _Sum] = defaultdict(_Sum)
 
@@ -117,7 +119,7 @@ class UsageReporter(Locked, LoopObserver):
                 self._replace(request)
         elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)) and not self._keep:
             with self._lock:
-                self._forget(event.session_id, event.request_id)
+                self._forget(event.session_id, event.run_id, event.request_id)
 
     @property
     def total(self) -> UsageTotals:
@@ -145,14 +147,24 @@ class UsageReporter(Locked, LoopObserver):
         return {turn: spent.totals() for turn, spent in turns.items()}
 
     def request(self, session_id: str, request_id: str) -> RequestUsage | None:
-        """Return what one request used; None where it reported nothing or is not kept."""
+        """Return what one request used; None where it reported nothing or is not kept.
+
+        Where two runs told of one id, since a process was taken for dead, it is the one with the higher seq.
+        """
         with self._lock:
-            return self._requests.get(session_id, {}).get(request_id)
+            runs = self._requests.get(session_id, {}).values()
+            found = [requests[request_id] for requests in runs if request_id in requests]
+        return max(found, key=operator.attrgetter("seq"), default=None)
 
     def requests(self) -> Iterator[RequestUsage]:
         """Iterate over the requests that are kept, as they are now."""
         with self._lock:
-            kept = [request for requests in self._requests.values() for request in requests.values()]
+            kept = [
+                request
+                for runs in self._requests.values()
+                for requests in runs.values()
+                for request in requests.values()
+            ]
         return iter(kept)
 
     def __eq__(self, other: object) -> bool:
@@ -171,7 +183,8 @@ class UsageReporter(Locked, LoopObserver):
         return aligned(cells)
 
     def _replace(self, request: RequestUsage) -> None:
-        requests = self._requests.setdefault(request.session_id, {})
+        runs = self._requests.setdefault(request.session_id, {})
+        requests = runs.setdefault(request.run_id, {})
         earlier = requests.get(request.request_id)
         if earlier is not None and earlier.seq > request.seq:
             return
@@ -183,22 +196,29 @@ class UsageReporter(Locked, LoopObserver):
             earlier = None
         self._apply(request, _Change(earlier, request))
         if request.final and not self._keep:
-            self._forget(request.session_id, request.request_id)
+            self._forget(request.session_id, request.run_id, request.request_id)
 
     def _apply(self, request: RequestUsage, change: _Change) -> None:
         self._sessions[request.session_id].apply(change)
         self._models[request.model].apply(change)
 
-    def _forget(self, session_id: str, request_id: str) -> None:
-        requests = self._requests.get(session_id, {})
+    def _forget(self, session_id: str, run_id: str, request_id: str) -> None:
+        runs = self._requests.get(session_id, {})
+        requests = runs.get(run_id, {})
         requests.pop(request_id, None)
         if not requests:
+            runs.pop(run_id, None)
+        if not runs:
             self._requests.pop(session_id, None)
 
     def _state(self) -> tuple[object, ...]:
         with self._lock:
             return (
-                {session_id: dict(requests) for session_id, requests in self._requests.items()},
+                {
+                    (session_id, run_id): dict(requests)
+                    for session_id, runs in self._requests.items()
+                    for run_id, requests in runs.items()
+                },
                 {session_id: spent.totals() for session_id, spent in self._sessions.items()},
                 {model: spent.totals() for model, spent in self._models.items()},
             )
@@ -231,6 +251,7 @@ class _Change:
 _NOTHING = RequestUsage(
     seq=0,
     session_id="",
+    run_id="",
     request_id="",
     turn_id=None,
     model="",
@@ -287,6 +308,7 @@ def _request(event: UsageUpdated) -> RequestUsage:
     return RequestUsage(
         seq=event.seq,
         session_id=sys.intern(event.session_id),
+        run_id=sys.intern(event.run_id),
         request_id=event.request_id,
         turn_id=None if event.turn_id is None else sys.intern(event.turn_id),
         model=sys.intern(event.model),

@@ -178,8 +178,8 @@ class _SessionFold:
         self._place = -1  # of the event that is taken, among those that are no previews
         self._told: list[tuple[int, _Told]] = []  # what steps are made of, with the places
         self._open: dict[tuple[str, str], _Request] = {}  # by run and request
-        self._billed: dict[str, _Billed] = {}  # by request, as UsageReporter has it
-        self._finished: set[str] = set()  # requests that ended with an answer
+        self._billed: dict[tuple[str, str], _Billed] = {}  # by request, as UsageReporter has it
+        self._finished: set[tuple[str, str]] = set()  # requests that ended with an answer
 
     def take(self, event: AgentEvent) -> None:
         """Take the next event."""
@@ -228,7 +228,7 @@ class _SessionFold:
             case UsageUpdated():
                 self._bill(event)
             case ModelRequestFinished():
-                self._finished.add(event.request_id)
+                self._finished.add((event.run_id, event.request_id))
                 outline.model_ms = _added(outline.model_ms, known_ms(event.duration_ms))
             case ModelRequestFailed():
                 counts["failed_requests"] += 1
@@ -251,9 +251,10 @@ class _SessionFold:
         usage = msgspec.structs.replace(event.usage, raw=None) if event.usage.raw else event.usage
         cost = event.cost if event.cost is not None and can_be_added(event.cost.amount) else None
         amount, currency = (None, "") if cost is None else (cost.amount, cost.currency)
-        earlier = self._billed.get(event.request_id)
+        place = (event.run_id, event.request_id)
+        earlier = self._billed.get(place)
         if earlier is None or earlier.seq <= event.seq:
-            self._billed[event.request_id] = _Billed(event.seq, usage, amount, currency)
+            self._billed[place] = _Billed(event.seq, usage, amount, currency)
 
     # --- steps
 

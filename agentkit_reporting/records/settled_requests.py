@@ -42,7 +42,7 @@ class OpenRequests:
     """The requests that have not ended, of any number of sessions; not safe for threads by itself."""
 
     def __init__(self) -> None:
-        self._open: dict[str, dict[str, SettledRequest]] = {}  # by session, by request
+        self._open: dict[tuple[str, str], dict[str, SettledRequest]] = {}  # by session and run, by request
 
     def take(self, event: AgentEvent) -> list[SettledRequest]:
         """Take an event; return the requests that it ends."""
@@ -56,14 +56,14 @@ class OpenRequests:
                 model=event.model, usage=event.usage, cost=cost
             )
         elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)):
-            requests = self._open.get(event.session_id, {})
+            requests = self._open.get((event.session_id, event.run_id), {})
             ended = requests.pop(event.request_id, None)
             if not requests:  # or a session that never ends would be kept for ever
-                self._open.pop(event.session_id, None)
+                self._open.pop((event.session_id, event.run_id), None)
             return [attrs.evolve(ended or SettledRequest(model=""), end=event)]
         elif isinstance(event, RUN_ENDS):
-            return list(self._open.pop(event.session_id, {}).values())
+            return list(self._open.pop((event.session_id, event.run_id), {}).values())
         return []
 
     def _of(self, event: AgentEvent) -> dict[str, SettledRequest]:
-        return self._open.setdefault(event.session_id, {})
+        return self._open.setdefault((event.session_id, event.run_id), {})

@@ -99,7 +99,9 @@ class UsageStore(DirectView, UsageQueries):
         """Begin without open requests: the store is new, or this is a forked child, whose parent stores those."""
         super().begin_anew()
         self._lock = threading.Lock()
-        self._reports: dict[str, dict[str, UsageUpdated]] = {}  # of open requests, by session
+        self._reports: dict[
+            str, dict[tuple[str, str], UsageUpdated]
+        ] = {}  # of open requests: by session, by run and id
         self._file = _UsageFile(self._store)
 
     # --- told directly
@@ -166,12 +168,13 @@ class UsageStore(DirectView, UsageQueries):
         done: list[UsageUpdated] = []
         with self._lock:
             if isinstance(event, UsageUpdated):
-                self._reports.setdefault(event.session_id, {})[event.request_id] = event
+                self._reports.setdefault(event.session_id, {})[event.run_id, event.request_id] = event
             elif isinstance(event, RunStarted):
                 done += self._reports.pop(event.session_id, {}).values()  # of a log without its end
             elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)):
                 reports = self._reports.get(event.session_id, {})
-                done += [reports.pop(event.request_id)] if event.request_id in reports else []
+                place = (event.run_id, event.request_id)
+                done += [reports.pop(place)] if place in reports else []
                 if not reports:
                     self._reports.pop(event.session_id, None)
         for report in done:
