@@ -69,6 +69,7 @@ class Requests:
                 tools=(),
                 items=wanted.items,
                 parameters={},
+                attempt=request.attempt,
                 **ids,
             )
         # The agent's own model is asked for a summary with the same beginning as ever, so that its cache holds.
@@ -79,6 +80,7 @@ class Requests:
             tools=self.catalog.specs,
             items=tuple(self.state.transcript.items) if wanted is None else wanted.items,
             parameters=self.settings.parameters,
+            attempt=request.attempt,
             **ids,
         )
 

@@ -47,6 +47,7 @@ class ModelCallScope:
         self._is_told = False  # how it ended, by the host
         self._parts: set[str] = set()  # that have begun
         self._id = ""
+        self._attempt = 1
         self._within: Within | None = None  # what is sent by this thread or task is this request's
 
     def __enter__(self) -> Self:
@@ -56,6 +57,7 @@ class ModelCallScope:
             run.begin_request(self._messages)
             state, failed = run.state, run.state.failure
             attempt, now = 1 if failed is None else failed.attempt + 1, run.emitter.clock.monotonic()
+            self._attempt = attempt
             if failed is not None:
                 waited = since(run.failed_at, now) or 0.0
                 run.tell(
@@ -85,7 +87,9 @@ class ModelCallScope:
                 session_id=emitter.session_id,
                 run_id=emitter.run_id,
                 turn_id=emitter.turn_id,
-            )
+                attempt=self._attempt,
+            ),
+            self,
         ).__enter__()
 
     def _cease(self) -> None:
@@ -98,7 +102,7 @@ class ModelCallScope:
     ) -> None:
         self._cease()
         with self._run.told_together():
-            if not self._is_open:
+            if not self.is_open:
                 return
             if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
                 self._run.interrupt_request(type(error).__name__)
@@ -120,6 +124,12 @@ class ModelCallScope:
         """The request's id in the events."""
         return self._id
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has begun and not ended, by the host, its run or a cancel."""
+        request = self._run.state.request
+        return request is not None and request.id == self._id
+
     # --- the answer
 
     def record(self, response: object) -> None:
@@ -138,7 +148,7 @@ class ModelCallScope:
             parts = {None, *self._parts}
             if not self._has_begun:
                 self._run.request.is_streamed, parts = False, set()
-            elif self._is_open:
+            elif self.is_open:
                 self._reader = AnswerReader()  # it reads the answer from its beginning
             for event in events:
                 self._take(event, parts)
@@ -209,16 +219,11 @@ class ModelCallScope:
 
     # --- telling
 
-    @property
-    def _is_open(self) -> bool:
-        request = self._run.state.request
-        return request is not None and request.id == self._id
-
     def _is_heard(self) -> bool:
         """Return whether the request is open; raise IllegalMoveError where the host has not begun it, or ended it."""
         if not self._id or self._is_told:
             raise IllegalMoveError("answer", "closed", "one request has one answer, inside its `with`")
-        return self._is_open
+        return self.is_open
 
     def _end_by_host(self) -> bool:
         """Take note that the host says how it ended; the rest as of `_is_heard`."""
@@ -239,7 +244,7 @@ class ModelCallScope:
         """Tell a piece of an open block the short way: most of a stream; return whether it could be told so."""
         run = self._run
         with run.told_together():
-            signal = self._reader.piece(index, field, text) if self._is_open else None
+            signal = self._reader.piece(index, field, text) if self.is_open else None
             if signal is None:
                 return False
             run.emitter.emit_delta(self._id, run.request.append(signal))
@@ -262,7 +267,7 @@ class ModelCallScope:
 
     def _begin_again(self) -> None:
         """Tell another attempt: the stream before was left for another one, inside of one `with`."""
-        if self._is_open:
+        if self.is_open:
             self._fail(ModelRequestError("the stream was left for another one", error_class="stream_cut"))
         self._reader, self._parts, self._is_told = AnswerReader(), set(), False
         self._messages = None  # they were told
@@ -293,7 +298,7 @@ class ModelCallScope:
     def _end(self) -> None:
         """Take note that the stream is over; one that has not said so was cut."""
         with self._run.told_together():
-            if self._is_open:
+            if self.is_open:
                 for signal in self._reader.unreported():
                     self._tell(signal, ())
                 self._fail(

@@ -9,25 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import attrs
 
 from agentkit_loop.models.protocol import ModelRequest
 
-__all__ = ["CurrentRequest", "Within", "sending", "sent_now"]
+__all__ = ["CurrentRequest", "Sender", "Within", "sending", "sent_now"]
 
 
 @attrs.frozen(kw_only=True)
 class CurrentRequest:
-    """The ids of a request in the events; None where whoever sends it does not know."""
+    """The ids of a request in the events, and which attempt it is; None where whoever sends it does not know."""
 
     request_id: str
     session_id: str | None = None
     run_id: str | None = None
     turn_id: str | None = None
+    attempt: int | None = None
+
+
+class Sender(Protocol):
+    """Who sends a request and knows whether it is over."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the request has begun and not ended."""
 
 
 def sent_now() -> CurrentRequest | None:
@@ -44,6 +54,7 @@ def sending(request: ModelRequest) -> Iterator[None]:
         session_id=request.session_id,
         run_id=request.run_id,
         turn_id=request.turn_id,
+        attempt=request.attempt,
     )
     with Within(named):
         yield
@@ -53,11 +64,14 @@ class Within:
     """A context manager within which a request is the current one, entered once.
 
     It may be left in another thread or task than entered: wherever it was seen, it then is the current one no more.
+    sender: who is asked whether the request is over, and is not kept alive by this: where it was never left, as by
+    whoever gave up a scope, the request ends with its run, or with the last that knows the sender.
     """
 
-    def __init__(self, request: CurrentRequest) -> None:
+    def __init__(self, request: CurrentRequest, sender: Sender | None = None) -> None:
         self.request = request
-        self.is_over = False
+        self._is_left = False
+        self._sender = None if sender is None else weakref.ref(sender)
         self.outer: Within | None = None
 
     def __enter__(self) -> Self:
@@ -69,9 +83,17 @@ class Within:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # Not by a token: that could only be given back in the very task or thread that entered.
-        self.is_over = True
+        self._is_left = True
         if _current.get() is self:
             _current.set(self.outer)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is sent for it any more."""
+        if self._is_left or self._sender is None:
+            return self._is_left
+        sender = self._sender()
+        return sender is None or not sender.is_open
 
 
 def _open_frame() -> Within | None:

@@ -35,8 +35,8 @@ class ModelRequest:
 
     request_id: the loop's id. purpose: turn or compaction. system: the system prompt, None without one.
     tools: what the model may call. items: the transcript to answer. parameters: the agent's further
-    request parameters, for the adapter to pass on. session_id, run_id, turn_id: whose request it is, where the loop
-    makes it; they say nothing of what is asked.
+    request parameters, for the adapter to pass on. session_id, run_id, turn_id, attempt: whose request it is, and which
+    attempt at it, where the loop makes it; they say nothing of what is asked.
     """
 
     request_id: str
@@ -48,6 +48,7 @@ class ModelRequest:
     session_id: str | None = attrs.field(default=None, eq=False)
     run_id: str | None = attrs.field(default=None, eq=False)
     turn_id: str | None = attrs.field(default=None, eq=False)
+    attempt: int | None = attrs.field(default=None, eq=False)
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,11 +13,12 @@ from agentkit_loop.events import AgentEvent
 from agentkit_reporting.alerts.alert import Alert
 from agentkit_reporting.alerts.judging import Judged, Moment, RuleJudge
 from agentkit_reporting.alerts.rule import AlertRule
-from agentkit_reporting.alerts.samples import MEASURED, Sample, Sampler, Told
+from agentkit_reporting.alerts.samples import MEASURED, Approval, Sample, Sampler, Told, UnendedRun
 
 __all__ = ["Evaluation"]
 
 _MEASURED = frozenset(MEASURED)
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _BEGINNING = Moment(dt.datetime(1, 1, 1, tzinfo=dt.UTC), -(2**62))
 
 
@@ -44,6 +45,8 @@ class Evaluation:
         self._sampler = Sampler()
         self._moment = _BEGINNING
         self._saw_runs = False
+        self.open_runs: list[UnendedRun] = []  # that `finish` found
+        self.open_questions: list[Approval] = []  # the same
         self.late_us = 0  # how far the time of an event lay behind that of one before it
 
     def take(self, event: AgentEvent) -> list[Alert]:
@@ -76,8 +79,22 @@ class Evaluation:
                 yield from judge.end((session, told.here.run), moment)
 
     def finish(self) -> list[Alert]:
-        """Return the alerts of what is judged when nothing comes any more; their time is that of the last event."""
-        return [alert for judge in self._judges for alert in judge.finish(self._moment)]
+        """Return the alerts of what is judged when nothing comes any more; their time is that of the last event.
+
+        What is open then counts as far as it came: runs without an end, and questions that still wait.
+        """
+        moment = self._moment
+        alerts: list[Alert] = []
+        for sample in self._sampler.unfinished(_EPOCH + dt.timedelta(microseconds=max(moment.now_us, 0))):
+            if isinstance(sample, UnendedRun):
+                self.open_runs.append(sample)
+            elif isinstance(sample, Approval):
+                self.open_questions.append(sample)
+            for judge in self._of.get(sample.__class__, ()):
+                judge.add(sample, moment.now_us)
+        alerts += [alert for judge in self._judges if judge.is_touched for alert in judge.judge(moment)]
+        alerts += [alert for judge in self._judges for alert in judge.finish(moment)]
+        return alerts
 
     def results(self) -> tuple[Judged, ...]:
         """Return what came of each rule so far, in order.
@@ -91,5 +108,14 @@ class Evaluation:
         result, rule = judge.result, judge.rule
         is_zero = rule.metric.kind == "count" and rule.when == "always" and not rule.patterns
         if not result.judged and is_zero and self._saw_runs and not rule.min_count:
-            return attrs.evolve(result, judged=1, worst=0)
-        return attrs.evolve(result)
+            result = attrs.evolve(result, judged=1, worst=0)
+        return attrs.evolve(result, at_least=self._is_bound(judge), why="" if result.judged else judge.why())
+
+    def _is_bound(self, judge: RuleJudge) -> bool:
+        """Whether the worst value may be worse: of what rises, where runs or questions are open or prices unknown."""
+        metric = judge.rule.metric
+        if judge.rule.op not in (">", ">="):
+            return False
+        if metric.of is Approval:
+            return bool(self.open_questions)
+        return metric.grows and not metric.at_end and (bool(self.open_runs) or judge.missed.unknown > 0)

@@ -25,6 +25,7 @@ from agentkit_reporting.alerts.alert import Alert, AlertState, where_text
 from agentkit_reporting.alerts.rule import AlertRule, filled
 from agentkit_reporting.alerts.samples import Labels, Request, Sample
 from agentkit_reporting.alerts.units import Amount, threshold_text
+from agentkit_reporting.alerts.unjudged import Missed
 from agentkit_reporting.alerts.windows import Tally, tally_for
 from agentkit_reporting.timestamps import utc_text
 
@@ -71,7 +72,8 @@ class Judged:
     """What came of a rule so far.
 
     samples: that it looked at. judged: how often a group was. alerts: how many fired. worst: the value nearest to the
-    threshold, or furthest beyond it; of == and != the last one.
+    threshold, or furthest beyond it; of == and != the last one. at_least: whether that is a lower bound, since not all
+    is known. why: of what was never judged, the reason; visible text.
     """
 
     rule: AlertRule
@@ -79,6 +81,8 @@ class Judged:
     judged: int = 0
     alerts: int = 0
     worst: Amount | None = None
+    at_least: bool = False
+    why: str = ""
 
 
 @attrs.define(eq=False)
@@ -102,6 +106,7 @@ class RuleJudge:
 
     def __init__(self, rule: AlertRule, masked: Callable[[str], str] | None = None) -> None:
         self.result = Judged(rule=rule)
+        self.missed = Missed()
         self._masked = masked
         self.rule, self._metric, per = rule, rule.metric, {*rule.per}
         self._holds = _OPERATORS[rule.op]
@@ -143,11 +148,13 @@ class RuleJudge:
         labels = sample.labels
         for name, is_chosen in self._choosers:
             if not is_chosen(getattr(labels, name)):
+                self.missed.note_other(name, getattr(labels, name))
                 return
         if self._is_error is not None and not self._is_error(labels.error_class):
             sample = attrs.evolve(sample, failed=False) if isinstance(sample, Request) else sample
         worth = self._metric.worth(sample, self.rule.currency or "")
         if worth is None:
+            self.missed.note_unknown(sample)
             return
         self.result.samples += 1
         group = self._group(labels)
@@ -186,6 +193,10 @@ class RuleJudge:
             alert = self._judged(group, moment)
             if alert is not None:
                 yield alert
+
+    def why(self) -> str:
+        """Return why nothing was judged."""
+        return self.missed.why(self.rule, self.result.samples, self._masked)
 
     @property
     def is_timed(self) -> bool:

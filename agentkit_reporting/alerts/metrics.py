@@ -25,6 +25,7 @@ from agentkit_reporting.alerts.samples import (
     Sample,
     Spending,
     Turn,
+    UnendedRun,
 )
 from agentkit_reporting.alerts.units import USD, Unit
 
@@ -53,6 +54,7 @@ _PER: dict[type[Sample], tuple[str, ...]] = {
     Approval: (*_OF_TURN, "tool", "call"),
     Compaction: _OF_RUN,
     ObserverFailure: _OF_RUN,
+    UnendedRun: _OF_RUN,
 }
 _FILTERS = ("tool", "model", "agent")
 
@@ -63,7 +65,8 @@ class Metric:
 
     meaning: a phrase. unit: of its values and thresholds. of: the samples it looks at. worth: what one is worth, given
     the currency that is asked for. percent: of a percentile. by_class: whether `error_class` says which errors count.
-    family: what the same percentiles and the longest are of, for the help.
+    family: what the same percentiles and the longest are of, for the help. at_end: whether it is known only as nothing
+    comes any more.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Metric:
     percent: float = 0
     by_class: bool = False
     family: str = ""
+    at_end: bool = False
 
     @property
     def per(self) -> tuple[str, ...]:
@@ -230,6 +234,10 @@ def _of_runs() -> Iterator[Metric]:
     )
     yield _count("runs", "runs that have ended", EndedRun, lambda _: True)
     yield _count("runs_failed", "runs that failed, or ended undone", EndedRun, lambda run: run.failed)
+    yield attrs.evolve(
+        _count("runs_open", "runs without an end, at the end", UnendedRun, lambda _: True),
+        at_end=True,
+    )
     yield _share(
         "failure_rate",
         "share of such, cancelled ones aside",

@@ -44,7 +44,8 @@ class AlertReporter(Locked, LoopObserver):
     Times are the events' own: a log that is given to a new reporter raises the alerts that were raised live, and what
     is told a second time counts once. An alert is raised once as its condition comes to hold for a group, and again
     only after it was resolved; while nothing is told, nothing is raised. What is judged at the end is judged as its
-    run or turn ends, else by `close()`.
+    run or turn ends, else by `close()`; there runs that have not ended are open, and questions wait up to the last
+    event.
 
     They are told in order, outside of any lock, before `handle_event` returns; what one causes to be told meanwhile
     comes after it. What `on_alert` or the dispatcher raises is raised by `handle_event` after all of them were told,

@@ -142,8 +142,7 @@ class AlertRule:
         }
         fields, problems = parsed_rule({key: each for key, each in given.items() if each is not None})
         if problems:
-            key, reason = problems[0]
-            raise ConfigurationError(f"rule refused: {f'{key}: ' if key else ''}{reason}")
+            raise ConfigurationError(problems[0][1])  # which names its key
         self.__attrs_init__(**fields)
 
     @property
@@ -157,6 +156,11 @@ class AlertRule:
         rule = cls.__new__(cls)
         rule.__attrs_init__(**fields)
         return rule
+
+    def as_required(self) -> AlertRule:
+        """Return the same rule, required."""
+        fields = {field.name: getattr(self, field.name) for field in attrs.fields(type(self))}
+        return self.of_fields({**fields, "required": True})
 
     def choosers(self) -> list[tuple[str, Callable[[str], object]]]:
         """Return of each label that is chosen by, what says whether a value is."""
@@ -253,13 +257,20 @@ class _Reading:
         rises = op in (">", ">=", None)
         given = self._one_of("when", ("always", "at_end"), None)
         when: When = "always" if given == "always" or (given is None and (has_window or rises)) else "at_end"
+        only_at_end = metric is not None and metric.at_end
+        if only_at_end:
+            when = "at_end"
+            if given == "always" and metric is not None:
+                self._refuse(
+                    "when", f"when 'always' of {metric.name} refused, which is known at the end; leave it out"
+                )
         if when == "at_end":
+            hint = "leave it out" if only_at_end else 'leave it out, or give when = "always"'
             for key in ("window", "for", "cooldown"):
                 if key in self._given:
                     self._refuse(
                         key,
-                        f"{key} of a rule that is judged at the end refused; leave it out, or give "
-                        'when = "always"',
+                        f"{key} of a rule that is judged at the end refused; {hint}",
                     )
         if has_window and metric is not None and metric.grows and not rises:
             self._refuse(

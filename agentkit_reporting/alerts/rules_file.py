@@ -74,10 +74,17 @@ def _twice(source: TomlSource, name: str, first: int, *, has_name: bool) -> Prob
     )
 
 
+def _line_of(source: TomlSource, keys: tuple[Any, ...]) -> int:
+    """Return the line of a key, or of what is around it."""
+    while keys and not (line := source.line_of(*keys)):
+        keys = keys[:-1]
+    return line if keys else 0
+
+
 def _placed(source: TomlSource, problems: list[tuple[tuple[Any, ...], str]]) -> list[str]:
-    """Return the sentences with their places; of very many the first."""
+    """Return the sentences with their places, in the order of the file; of very many the first."""
     placed = []
-    for keys, reason in problems[:_MOST_TOLD]:
+    for keys, reason in sorted(problems, key=lambda problem: _line_of(source, problem[0]))[:_MOST_TOLD]:
         try:
             source.refuse(reason, *keys)
         except ConfigurationError as error:

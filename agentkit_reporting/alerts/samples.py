@@ -52,6 +52,7 @@ __all__ = [
     "Spending",
     "Told",
     "Turn",
+    "UnendedRun",
 ]
 
 MEASURED: tuple[type[AgentEvent], ...] = (
@@ -157,9 +158,17 @@ class EndedRun(Sample):
 
 @attrs.frozen(kw_only=True)
 class Approval(Sample):
-    """A question was answered. wait_ms: between the times of the two events."""
+    """A question was answered, or still waits at the end. wait_ms: between the times of the two events, else so far."""
 
     wait_ms: float
+    is_open: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class UnendedRun(Sample):
+    """A run that has no end: it crashed, or is still going on. began: None where its beginning was not told."""
+
+    began: dt.datetime | None
 
 
 @attrs.frozen(kw_only=True)
@@ -191,10 +200,19 @@ class Told:
 
 
 @attrs.define
-class _OpenRun:
+class _Run:
     agent: str = ""
+    began: dt.datetime | None = None
+    is_told: bool = False  # as one without an end
     finish_reason: str = ""
     retried: tuple[str, str] = ("", "")  # the request that failed last, and its model
+
+
+@attrs.define
+class _Question:
+    at: dt.datetime
+    labels: Labels
+    is_told: bool = False  # as one that waits
 
 
 class Sampler:
@@ -202,12 +220,12 @@ class Sampler:
 
     def __init__(self) -> None:
         self._seen: collections.OrderedDict[tuple[str, str], int] = collections.OrderedDict()
-        self._runs: dict[tuple[str, str], _OpenRun] = {}
+        self._runs: dict[tuple[str, str], _Run] = {}
+        self._ended: dict[tuple[str, str], None] = {}  # runs, of which something may come after their end
         self._turns: dict[str, str] = {}  # the open one of each session
         self._tools: dict[tuple[str, str], str] = {}  # of open calls
-        self._asked: dict[
-            tuple[str, str], tuple[dt.datetime, str]
-        ] = {}  # open approvals: when, for which call
+        self._asked: dict[tuple[str, str], _Question] = {}  # open approvals
+        self._asked_for: dict[tuple[str, str], str] = {}  # the approval of a call
         self._requests = OpenRequests()
 
     def is_known(self, event: AgentEvent) -> bool:
@@ -229,10 +247,11 @@ class Sampler:
         place = (event.session_id, event.run_id)
         run = self._runs.get(place)
         if run is None:
-            run = _OpenRun()
+            run = _Run()
             _put(self._runs, place, run)
         if isinstance(event, RunStarted):
-            run.agent = event.agent_name
+            run.agent, run.began = event.agent_name, event.timestamp
+            self._ended.pop(place, None)
         here = Labels(event.session_id, event.run_id, event.turn_id or "", run.agent)
         told = Told(here, run_began=isinstance(event, RunStarted))
         for settled in self._requests.take(event):
@@ -240,10 +259,28 @@ class Sampler:
         self._note(told, event, run)
         if isinstance(event, RUN_ENDS):
             del self._runs[place]
+            _put(self._ended, place, None)
             told.run_ended = True
         return told
 
-    def _note_request(self, told: Told, settled: SettledRequest, run: _OpenRun) -> None:
+    def unfinished(self, at: dt.datetime) -> list[Sample]:
+        """Return what is open as nothing comes any more, each once: runs without an end, questions that wait.
+
+        at: up to when these have waited.
+        """
+        found: list[Sample] = []
+        for (session, run_id), run in self._runs.items():
+            if run_id and not run.is_told and (session, run_id) not in self._ended:
+                run.is_told = True
+                found.append(UnendedRun(labels=Labels(session, run_id, "", run.agent), began=run.began))
+        for question in self._asked.values():
+            if not question.is_told:
+                question.is_told = True
+                wait_ms = _wait_ms(question.at, at)
+                found.append(Approval(labels=question.labels, wait_ms=wait_ms, is_open=True))
+        return found
+
+    def _note_request(self, told: Told, settled: SettledRequest, run: _Run) -> None:
         end = settled.end
         failed = isinstance(end, ModelRequestFailed)
         labels = told.here._replace(
@@ -266,7 +303,7 @@ class Sampler:
         if settled.usage is not None:
             told.samples.append(Spending(labels=labels, usage=settled.usage, cost=settled.cost))
 
-    def _note(self, told: Told, event: AgentEvent, run: _OpenRun) -> None:
+    def _note(self, told: Told, event: AgentEvent, run: _Run) -> None:
         here, session = told.here, event.session_id
         match event:
             case TurnStarted():
@@ -300,6 +337,8 @@ class Sampler:
                 _put(self._tools, (session, call.id), call.name)
             case ToolResultReceived():
                 self._tools.pop((session, event.call_id), None)
+                moot = self._asked_for.pop((session, event.call_id), None)
+                self._asked.pop((session, moot or ""), None)  # nobody waits for an answer any more
                 told.samples.append(
                     Call(
                         labels=here._replace(tool=event.name, call=event.call_id),
@@ -309,17 +348,25 @@ class Sampler:
                     )
                 )
             case ApprovalRequired():
-                _put(self._asked, (session, event.approval_id), (event.timestamp, event.call_id))
+                tool = self._tools.get((session, event.call_id), "")
+                labels = here._replace(tool=tool, call=event.call_id)
+                _put(self._asked, (session, event.approval_id), _Question(event.timestamp, labels))
+                _put(self._asked_for, (session, event.call_id), event.approval_id)
             case ApprovalResolved():
                 asked = self._asked.pop((session, event.approval_id), None)
+                self._asked_for.pop((session, event.call_id), None)
                 if asked is not None:
-                    wait_ms = max(0.0, (event.timestamp - asked[0]) / dt.timedelta(milliseconds=1))
+                    wait_ms = _wait_ms(asked.at, event.timestamp)
                     tool = self._tools.get((session, event.call_id), "")
                     told.samples.append(
                         Approval(labels=here._replace(tool=tool, call=event.call_id), wait_ms=wait_ms)
                     )
             case _:
                 pass
+
+
+def _wait_ms(since: dt.datetime, until: dt.datetime) -> float:
+    return max(0.0, (until - since) / dt.timedelta(milliseconds=1))
 
 
 def _put(kept: dict[K, V], key: K, value: V) -> None:
@@ -329,7 +376,7 @@ def _put(kept: dict[K, V], key: K, value: V) -> None:
     kept[key] = value
 
 
-def _ended(here: Labels, event: RunFinished | RunFailed | RunCancelled, run: _OpenRun) -> EndedRun:
+def _ended(here: Labels, event: RunFinished | RunFailed | RunCancelled, run: _Run) -> EndedRun:
     """Return a run's end as `agentkit report` sees it: what an exchange's limit or error ended is no success."""
     cancelled = isinstance(event, RunCancelled)
     undone = isinstance(event, RunFailed) or run.finish_reason in UNDONE

@@ -27,8 +27,13 @@ from agentkit_reporting.terminal import counted, json_text, visible
     metavar="FILE",
     help="Judge by the rules of this TOML file instead; exit 1 where an alert would have been raised.",
 )
+@click.option(
+    "--require-data",
+    is_flag=True,
+    help="With --rules: exit 1 also where a rule found nothing to be judged by.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(logs: tuple[str, ...], *, rules: str | None, as_json: bool) -> int:
+def command(logs: tuple[str, ...], *, rules: str | None, require_data: bool, as_json: bool) -> int:
     """Judge LOG… by every rule of the event contract: files, directories, globs, or - for stdin.
 
     One line for each fault, one for each session that says whether it is complete, and one for all of
@@ -36,7 +41,9 @@ def command(logs: tuple[str, ...], *, rules: str | None, as_json: bool) -> int:
     and redactions are told, and are no faults. Files of other records beside the logs are left out.
     """
     if rules is not None:
-        return judge_logs(rules, logs, as_json=as_json)
+        return judge_logs(rules, logs, as_json=as_json, require_data=require_data)
+    if require_data:
+        raise click.UsageError("--require-data goes with --rules")
     with _without_collections():
         found = check_log(list(logs))
     code = 0 if found.is_sound and found.sessions else 1

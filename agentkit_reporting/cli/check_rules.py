@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -15,11 +15,22 @@ from agentkit_reporting.alerts.log_order import LogsInOrder
 from agentkit_reporting.alerts.metrics import metric_lines
 from agentkit_reporting.alerts.rule import RULE_KEYS, AlertRule
 from agentkit_reporting.alerts.rules_file import AlertRulesError, read_alert_rules
+from agentkit_reporting.alerts.samples import UnendedRun
 from agentkit_reporting.alerts.units import FORMS, quantity_text
-from agentkit_reporting.cli.drawing import Cell, Table, brief_duration, drawn, grid, named
+from agentkit_reporting.cli.drawing import (
+    Cell,
+    Pieces,
+    Table,
+    brief_duration,
+    drawn,
+    grid,
+    named,
+    styled_line,
+)
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import ReaderGoneError, left_out_text, whisper
-from agentkit_reporting.terminal import counted, json_text
+from agentkit_reporting.terminal import counted, json_text, one_line
+from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["judge_logs", "rules_help"]
 
@@ -31,6 +42,8 @@ _NAMES = 32  # columns of names in the help
 
 _OF_SESSION = frozenset({"run", "turn", "call", "request"})  # whose ids are of their session
 _MOST_BAD = 5
+_MOST_OPEN = 3  # runs that are named
+_ID_COLUMNS, _MESSAGE_COLUMNS = 60, 500
 _LATE_US = 1_000_000  # sooner, a clock was only set
 
 
@@ -45,7 +58,8 @@ class _Raised:
 class _Alerts:
     """Pairs what fired with what resolved it; keeps the first of very many."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Iterable[AlertRule]) -> None:
+        self.speaking = {rule.name for rule in rules if rule.message}
         self.raised: list[_Raised] = []
         self.count = 0
         self._firing: dict[tuple[Any, ...], _Raised] = {}
@@ -65,15 +79,20 @@ class _Alerts:
                 self._firing[place] = self.raised[-1]
 
 
-def judge_logs(path: str, logs: tuple[str, ...], *, as_json: bool) -> int:
-    """Judge logs by a file of rules, print what came of it, and return the exit code."""
+def judge_logs(path: str, logs: tuple[str, ...], *, as_json: bool, require_data: bool = False) -> int:
+    """Judge logs by a file of rules, print what came of it, and return the exit code.
+
+    require_data: whether every rule counts as required.
+    """
     try:
         rules = read_alert_rules(path)
+        if require_data:
+            rules = tuple(rule.as_required() for rule in rules)
     except AlertRulesError as error:
         for problem in error.problems:
             whisper(problem)
         return 2
-    evaluation, alerts, reader = Evaluation(rules), _Alerts(), LogsInOrder(logs)
+    evaluation, alerts, reader = Evaluation(rules), _Alerts(rules), LogsInOrder(logs)
     seen = False
     for event in with_progress(reader):
         seen = True
@@ -85,7 +104,7 @@ def judge_logs(path: str, logs: tuple[str, ...], *, as_json: bool) -> int:
     code = 1 if not seen or any(_is_broken(result) for result in results) else 0
     try:
         if as_json:
-            sys.stdout.write(json_text(_as_json(results, alerts, reader)) + "\n")
+            sys.stdout.write(json_text(_as_json(results, alerts, reader, evaluation)) + "\n")
         elif seen:
             sys.stdout.write(drawn(lambda console: _draw(console, results, alerts), any_width=True))
         sys.stdout.flush()
@@ -128,9 +147,12 @@ def _tell(
         whisper(
             f"an event stands up to {late} behind later ones of its log; windows take the order of the lines"
         )
+    for line in _open_lines(evaluation):
+        whisper(line)
     for result in results:
-        if place and result.rule.required and not result.judged:
-            whisper(f"rule {result.rule.name!r} was not measured, and is required")
+        if place and not result.judged:
+            required = ", and is required" if result.rule.required else ""
+            whisper(f"rule {result.rule.name!r} was not judged{required}: {result.why}")
     broken = sum(map(_is_broken, results))
     if broken and place:
         whisper(
@@ -140,6 +162,28 @@ def _tell(
 
 def _goes_by_time(rule: AlertRule) -> bool:
     return rule.window_ms is not None or bool(rule.for_ms or rule.cooldown_ms)
+
+
+def _open_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what has not ended: such figures are lower bounds."""
+    runs, questions = evaluation.open_runs, evaluation.open_questions
+    if runs:
+        named_runs = ", ".join(map(_run_text, runs[:_MOST_OPEN])) + (", …" if len(runs) > _MOST_OPEN else "")
+        have = "has" if len(runs) == 1 else "have"
+        yield (
+            f"{counted(len(runs), 'run')} {have} no end, crashed or still going on: {named_runs}; what is measured of "
+            "such is a lower bound, and the metric runs_open counts them"
+        )
+    if questions:
+        still = "question still waits" if len(questions) == 1 else "questions still wait"
+        yield f"{len(questions):,} {still} for an answer; that counts up to the last event"
+
+
+def _run_text(run: UnendedRun) -> str:
+    labels = run.labels
+    began = "" if run.began is None else f", {run.began:%Y-%m-%d %H:%M:%S}"
+    session, agent = one_line(labels.session, _ID_COLUMNS), one_line(labels.agent, _ID_COLUMNS) or "?"
+    return f"session {session} (agent {agent}{began})"
 
 
 # --- for people
@@ -153,6 +197,8 @@ def _draw(console: Any, results: tuple[Judged, ...], alerts: _Alerts) -> None:
         console.print(grid(_alert_table(alerts), console.width))
         if alerts.count > MOST_SHOWN:
             console.print(f"and {alerts.count - MOST_SHOWN:,} more")
+        for line in _message_lines(alerts):
+            console.print(styled_line(line), soft_wrap=True)
         console.print()
     console.print(grid(_rule_table(results), console.width))
 
@@ -168,12 +214,26 @@ def _alert_table(alerts: _Alerts) -> Table:
                 f"{alert.at:%Y-%m-%d %H:%M:%S}",
                 named(alert.rule, 40),
                 named(alert.where),
+                (_SEVERITY_STYLES[alert.severity], alert.severity),
                 (_SEVERITY_STYLES[alert.severity], alert.comparison),
                 lasted,
             )
         )
-    head = ("at (UTC)", "rule", "where", "value", "lasted")
-    return Table("", head, rows, 3, leaves=("lasted",), whole=("at (UTC)",))
+    head: tuple[str, ...] = ("at (UTC)", "rule", "where", "severity", "value", "lasted")
+    if all(raised.resolved is None for raised in alerts.raised[:MOST_SHOWN]):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return Table("", head, rows, 3, leaves=("lasted", "severity"), whole=("at (UTC)",))
+
+
+def _message_lines(alerts: _Alerts) -> Iterator[Pieces]:
+    """Yield what the rules that have a message say, an alert a line."""
+    for raised in alerts.raised[:MOST_SHOWN]:
+        alert = raised.alert
+        if alert.rule in alerts.speaking:
+            yield [
+                ("dim", f"{alert.at:%H:%M:%S} {named(alert.rule, 40)}: "),
+                one_line(alert.message, _MESSAGE_COLUMNS),
+            ]
 
 
 def _rule_table(results: tuple[Judged, ...]) -> Table:
@@ -187,12 +247,18 @@ def _rule_table(results: tuple[Judged, ...]) -> Table:
                 named(rule.name, 60),
                 named(condition, 80),
                 f"{result.samples:,}",
-                quantity_text(result.worst, rule.metric.unit, rule.currency),
+                _worst_text(result),
                 f"{result.alerts:,}" if result.judged else "-",
             )
         )
-    head = ("", "rule", "fires where", "samples", "worst", "alerts")
+    head = ("", "rule", "condition", "samples", "worst", "alerts")
     return Table("", head, rows, 3, leaves=("samples",), whole=("",))
+
+
+def _worst_text(result: Judged) -> str:
+    rule = result.rule
+    text = quantity_text(result.worst, rule.metric.unit, rule.currency)
+    return f">= {text}" if result.at_least and result.worst is not None else text
 
 
 def rules_help() -> str:
@@ -220,7 +286,9 @@ def _wrapped(text: str, indent: int) -> str:
 # --- for programs
 
 
-def _as_json(results: tuple[Judged, ...], alerts: _Alerts, reader: LogsInOrder) -> dict[str, Any]:
+def _as_json(
+    results: tuple[Judged, ...], alerts: _Alerts, reader: LogsInOrder, evaluation: Evaluation
+) -> dict[str, Any]:
     return {
         "ok": not any(map(_is_broken, results)),
         "rules": [
@@ -237,7 +305,10 @@ def _as_json(results: tuple[Judged, ...], alerts: _Alerts, reader: LogsInOrder) 
                 "verdict": _verdict(result).replace(" ", "_"),
                 "samples": result.samples,
                 "worst": json_amount(result.worst),
+                "worst_is_at_least": result.at_least,
                 "alerts": result.alerts,
+                "message": result.rule.message or None,
+                "why_not_judged": result.why or None,
             }
             for result in results
         ],
@@ -249,7 +320,16 @@ def _as_json(results: tuple[Judged, ...], alerts: _Alerts, reader: LogsInOrder) 
             }
             for raised in alerts.raised
         ],
+        "open_run_count": len(evaluation.open_runs),
+        "open_runs": [_open_json(run) for run in evaluation.open_runs[:MOST_SHOWN]],
+        "open_questions": len(evaluation.open_questions),
         "bad_lines": reader.bad_count,
         "newer_version": reader.newer_version,
         "left_out": reader.left_out,
     }
+
+
+def _open_json(run: UnendedRun) -> dict[str, Any]:
+    labels = run.labels
+    began = None if run.began is None else utc_text(run.began)
+    return {"session_id": labels.session, "run_id": labels.run, "agent": labels.agent, "began": began}

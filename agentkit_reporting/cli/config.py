@@ -141,16 +141,18 @@ def _name(settings: Settings) -> str | None:
 
 def _rows(settings: Settings) -> list[list[Cell]]:
     """Return a line for each value, under a line for its section."""
-    rows: list[list[Cell]] = []
-    section = ""
+    sections: dict[str, list[Setting]] = {}
     for setting in settings.all():
-        if setting.section != section:
-            section = setting.section
+        sections.setdefault(setting.section, []).append(setting)
+    rows: list[list[Cell]] = []
+    for section, members in sections.items():
+        if section:
             rows.append([("strong", f"[{visible(section)}]"), "", ""])
-        style = "dim" if setting.origin == DEFAULT else ""
-        value = "-" if setting.value is None else _told(setting, settings)
-        key = visible(setting.name.removeprefix(f"{section}."))
-        rows.append([(style, key), (style, value[:_VALUE_COLUMNS]), ("dim", visible(setting.origin))])
+        for setting in members:
+            style = "dim" if setting.origin == DEFAULT else ""
+            value = "-" if setting.value is None else _told(setting, settings)
+            key = visible(setting.name.removeprefix(f"{section}."))
+            rows.append([(style, key), (style, value[:_VALUE_COLUMNS]), ("dim", visible(setting.origin))])
     return rows
 
 

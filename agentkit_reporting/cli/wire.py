@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -20,12 +20,15 @@ from agentkit_reporting.cli.wire_views import (
     summary_json,
 )
 from agentkit_reporting.records.reading import RecordReader, read_records
-from agentkit_reporting.terminal import counted, json_text
+from agentkit_reporting.terminal import counted, json_text, one_line
 from agentkit_reporting.wire.curl import curl_command
 from agentkit_reporting.wire.reading import WIRE_TYPES, WireExchange, read_exchanges
 from agentkit_reporting.wire.request_diff import MISSING, RequestDifference, request_differences
 
-_MAX_TOLD = 5  # bad lines that are named
+T = TypeVar("T")
+
+_MAX_TOLD = 5  # bad lines, sessions and the like that are named
+_LONGEST_ID = 100
 
 
 @click.command("wire")
@@ -50,16 +53,19 @@ def command(
 ) -> int:
     """Show the requests that WireCapture recorded in FILE…: files, directories, globs, or - for stdin.
 
-    Without options: a line for each exchange. A command of --curl takes its credential from ANTHROPIC_API_KEY, or else
-    from ANTHROPIC_AUTH_TOKEN where it was sent as a bearer, and sends it to the address that the record names; what
-    was masked or cut is said before it.
+    Without options: a line for each exchange, in order of time. `try` is the attempt that its events count, 2.3 the
+    third that the SDK made of the second by itself; without events it is the SDK's.
+
+    A command of --curl takes its credential from ANTHROPIC_API_KEY, or else from ANTHROPIC_AUTH_TOKEN where it was
+    sent as a bearer, and sends it to the address that the record names; what was masked or cut is said before it.
     """
     if pair is not None and (wanted is not None or as_curl or raw):
         raise click.UsageError("--diff goes with none of --request, --curl and --raw")
     if raw and wanted is None:
         raise click.UsageError("--raw goes with --request")
     with read_records(list(files), type=WIRE_TYPES) as reader:
-        found = _chosen(read_exchanges(reader), session_id, (wanted,) if wanted is not None else pair)
+        choice = _Choice(session_id, (wanted,) if wanted is not None else pair)
+        found = choice.of(read_exchanges(reader))
         if pair is not None:
             shown = _show_difference(list(found), pair, as_json=as_json)
         elif as_curl:
@@ -71,32 +77,85 @@ def command(
         _tell_bad(reader)
     if shown:
         return 0
-    what = "exchange" if wanted is None and pair is None else f"exchange {wanted or ' or '.join(pair or ())}"
-    place = ", ".join(files) if session_id is None else f"session {session_id} of {', '.join(files)}"
-    whisper(f"no {what} in {place}; give a file written by WireCapture")
+    missing = choice.missing(", ".join(files))
+    if missing is not None:
+        whisper(missing)
     return 1
 
 
-def _chosen(
-    exchanges: Iterable[WireExchange], session_id: str | None, names: Iterable[str] | None
-) -> Iterator[WireExchange]:
-    """Yield the exchanges that are asked for: of a session, by their names."""
-    wanted = None if names is None else tuple(names)
-    for exchange in exchanges:
-        if session_id is not None and not (exchange.text("session_id") or "").endswith(session_id):
-            continue
-        if wanted is None or any(map(exchange.goes_by, wanted)):
-            yield exchange
+class _Choice:
+    """Which exchanges are asked for: of a session, by their names; and what there was, where one was not found."""
+
+    def __init__(self, session_id: str | None, names: Iterable[str] | None) -> None:
+        self._session_id = session_id
+        self._names = None if names is None else tuple(names)
+        self._unfound = list(self._names or ())
+        self._numbers: list[int] = []  # of that session
+        self._sessions: dict[str, None] = {}  # the first of them
+        self._count = 0
+
+    def of(self, exchanges: Iterable[WireExchange]) -> Iterator[WireExchange]:
+        """Yield those that are asked for."""
+        for exchange in exchanges:
+            self._count += 1
+            session = exchange.text("session_id") or ""
+            if session and len(self._sessions) <= _MAX_TOLD:
+                self._sessions[session] = None
+            if self._session_id is not None and not session.endswith(self._session_id):
+                continue
+            self._numbers.append(exchange.number)
+            if self._names is None:
+                yield exchange
+            elif any(map(exchange.goes_by, self._names)):
+                self._unfound = [name for name in self._unfound if not exchange.goes_by(name)]
+                yield exchange
+
+    def missing(self, files: str) -> str | None:
+        """Return what is not there, and what to ask for; None where all was found."""
+        if not self._count:
+            return f"no exchange in {files}; give a file written by WireCapture"
+        if not self._numbers:
+            known = ", ".join(one_line(each, _LONGEST_ID) for each in [*self._sessions][:_MAX_TOLD])
+            more = ", …" if len(self._sessions) > _MAX_TOLD else ""
+            hint = f"give one of {known}{more}, or the end of one" if known else "no exchange there is of one"
+            return f"no session {self._session_id} in {files}; {hint}"
+        if not self._unfound:
+            return None
+        place = files if self._session_id is None else f"session {self._session_id} of {files}"
+        names, known = " or ".join(self._unfound), _ranges(sorted(self._numbers))
+        return f"no exchange {names} in {place}; give {known}, or the end of an id"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Return ascending numbers in words: `1 to 4, 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    told = [str(first) if first == last else f"{first} to {last}" for first, last in runs[:_MAX_TOLD]]
+    return ", ".join([*told, "…"] if len(runs) > _MAX_TOLD else told)
+
+
+def _by_time(placed: Iterable[tuple[int, str, T]]) -> list[T]:
+    """Return in order of time what is given with its number and its time; what has none stays behind the one before."""
+    latest, timed = "", []
+    for number, at, each in sorted(placed, key=lambda one: one[0]):
+        latest = at or latest
+        timed.append((latest, number, each))
+    return [each for _, _, each in sorted(timed, key=lambda one: one[:2])]
 
 
 def _show_list(found: Iterable[WireExchange], *, as_json: bool) -> bool:
     """Print a line for each; their bodies are let go of one by one."""
     if as_json:
-        told = sorted(map(summary_json, found), key=lambda each: int(each["number"]))
+        told = _by_time((each.number, each.text("ts") or "", summary_json(each)) for each in found)
         sys.stdout.write(f"{json_text({'exchanges': told})}\n")
         return bool(told)
-    numbered: list[tuple[int, tuple[Cell, ...]]] = [(each.number, list_row(each)) for each in found]
-    rows = [row for _, row in sorted(numbered, key=lambda each: each[0])]
+    rows: list[tuple[Cell, ...]] = _by_time(
+        (each.number, each.text("ts") or "", list_row(each)) for each in found
+    )
     if rows:
         table = exchange_table(rows)
         sys.stdout.write(drawn(lambda console: console.print(grid(table, console.width))))
@@ -106,7 +165,7 @@ def _show_list(found: Iterable[WireExchange], *, as_json: bool) -> bool:
 
 
 def _show_whole(found: Iterable[WireExchange], *, raw: bool, as_json: bool) -> bool:
-    each: list[WireExchange] = sorted(found, key=lambda one: one.number)
+    each: list[WireExchange] = _by_time((one.number, one.text("ts") or "", one) for one in found)
     if as_json:
         told = [
             {

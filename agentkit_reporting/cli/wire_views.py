@@ -15,6 +15,7 @@ from agentkit_reporting.wire.reading import EMPTY, RecordedBody, WireExchange, h
 from agentkit_reporting.wire.request_diff import MISSING, RequestDifference
 
 __all__ = [
+    "attempt_text",
     "difference_lines",
     "exchange_lines",
     "exchange_table",
@@ -35,6 +36,9 @@ def state_of(exchange: WireExchange) -> tuple[str, str]:
     if status is None:
         kind = exchange.error.get("cause") or exchange.error.get("type")
         return "bad", named(kind if isinstance(kind, str) else outcome, 24)
+    error = exchange.stream_error
+    if error is not None:
+        return "bad", f"{status} {named(error.removesuffix('_error') or error, 16)}"
     if outcome != "complete":
         return "bad", f"{status} {named(outcome, 12)}"
     return ("good" if _GOOD <= status < _FIRST_BAD else "bad"), str(status)
@@ -52,7 +56,7 @@ def list_row(exchange: WireExchange) -> tuple[Cell, ...]:
         brief_duration(exchange.ms("duration_ms")),
         _size(exchange.request_body),
         _size(exchange.response_body) if exchange.response is not None else "-",
-        "-" if exchange.attempt is None else str(exchange.attempt),
+        attempt_text(exchange),
     )
 
 
@@ -60,6 +64,17 @@ def exchange_table(rows: Iterable[tuple[Cell, ...]]) -> Table:
     """Return the list of exchanges."""
     head = ("#", "time", "model", "request", "status", "took", "sent", "got", "try")
     return Table("", head, list(rows), names=4, leaves=("time", "try"), whole=("#",))
+
+
+def attempt_text(exchange: WireExchange) -> str:
+    """Return which attempt it was, as the events count them, else as the SDK does.
+
+    `2.3` is the third that the SDK made by itself of the second.
+    """
+    told, of_sdk = exchange.request_attempt, exchange.attempt
+    if told is None:
+        return "-" if of_sdk is None else str(of_sdk)
+    return str(told) if of_sdk in (None, 1) else f"{told}.{of_sdk}"
 
 
 def _size(body: RecordedBody) -> str:
@@ -107,8 +122,8 @@ def _times(exchange: WireExchange) -> Iterator[str]:
         took = exchange.ms(name)
         if took is not None:
             yield f"{word} {duration_text(took) or '0 ms'}"
-    if exchange.attempt is not None:
-        yield f"attempt {exchange.attempt}"
+    if (attempt := attempt_text(exchange)) != "-":
+        yield f"attempt {attempt}"
 
 
 def _half(word: str, record: Mapping[str, Any], body: RecordedBody, *, raw: bool) -> Iterator[Pieces]:
@@ -245,8 +260,10 @@ def summary_json(exchange: WireExchange) -> dict[str, Any]:
         "number": exchange.number,
         **{name: exchange.text(name) for name in names},
         "attempt": exchange.attempt,
+        "request_attempt": exchange.request_attempt,
         "status": exchange.status,
         "outcome": exchange.outcome,
+        "stream_error": exchange.stream_error,
         "error": dict(exchange.error) or None,
         "duration_ms": exchange.ms("duration_ms"),
         "first_byte_ms": exchange.ms("first_byte_ms"),

@@ -293,9 +293,7 @@ SUBSCRIBER_KINDS: dict[str, tuple[Key, ...]] = {
             example="${topic} in session ${session_id}${how_it_ended}",
         ),
         Key("severity", choice("critical", "error", "warning", "info"), "error", "how bad it is"),
-        Key(
-            "dedup_key", TEXT, None, "what makes two triggers one incident", example="agentkit:${session_id}"
-        ),
+        Key("dedup_key", TEXT, None, "what makes two triggers one incident", example="agentkit:${incident}"),
         *_POSTING,
     ),
     "log": (

@@ -41,18 +41,22 @@ _MAX_PORT = 65_535
 class Kind:
     """One kind of values. wanted: what would work, as a sentence ends. choices: the words, where there are only some.
 
-    hides: whether a refused value is not shown, since it may be a secret in the wrong place.
+    hides: whether a refused value is not shown, since it may be a secret in the wrong place. switches: whether it may
+    be a switch, so that a word for one was meant as true or false.
     """
 
     wanted: str
     accepts: Callable[[Any], bool]
     choices: tuple[str, ...] = ()
     hides: bool = False
+    switches: bool = False
 
     def remedy(self, value: object) -> str:
         """Return what would work in place of a refused value."""
         if self.choices and isinstance(value, str):
             return nearest(value, self.choices)
+        if self.switches and isinstance(value, str) and (meant := _switch_of(value)) is not None:
+            return f"give {'true' if meant else 'false'} without quotes"
         return self.wanted
 
 
@@ -100,7 +104,17 @@ def _is_pattern(value: Any) -> bool:
     return _is_text(value)
 
 
-FLAG = Kind("give true or false", lambda value: isinstance(value, bool))
+_ON_WORDS = frozenset({"true", "yes", "on", "y", "1", "enabled", "enable"})
+_OFF_WORDS = frozenset({"false", "no", "off", "n", "0", "disabled", "disable", "none"})
+
+
+def _switch_of(text: str) -> bool | None:
+    """Return what a word for a switch says, None for another text."""
+    word = text.strip().lower()
+    return word in _ON_WORDS if word in _ON_WORDS | _OFF_WORDS else None
+
+
+FLAG = Kind("give true or false", lambda value: isinstance(value, bool), switches=True)
 COUNT = Kind("give a whole number of at least 1", lambda value: _is_count(value) and value >= 1)
 COUNT_OR_ZERO = Kind("give a whole number of at least 0", lambda value: _is_count(value) and value >= 0)
 AMOUNT = Kind("give a number above 0", lambda value: _is_number(value) and value > 0)
@@ -114,9 +128,14 @@ RULES_FILE = Kind("give the name of a file of tables [[rules]]", _is_text)
 TEXTS = Kind('give a list of texts, as in ["one", "two"]', _is_texts)
 FILE = Kind(
     "give the name of a file, true for the usual one, or false for none",
-    lambda value: isinstance(value, bool) or _is_text(value),
+    lambda value: isinstance(value, bool) or (_is_text(value) and _switch_of(value) is None),
+    switches=True,
 )
-SWITCH = Kind("give true, false or a table of its settings", lambda value: isinstance(value, (bool, dict)))
+SWITCH = Kind(
+    "give true, false or a table of its settings",
+    lambda value: isinstance(value, (bool, dict)),
+    switches=True,
+)
 VARIABLE = Kind(
     "give the name of an environment variable, as in 'SLACK_WEBHOOK'; what is secret stays out of the file",
     lambda value: isinstance(value, str) and _VARIABLE.fullmatch(value) is not None,

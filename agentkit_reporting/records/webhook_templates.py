@@ -2,13 +2,16 @@
 
 A string that is a placeholder and nothing else becomes the value itself, of whatever kind; inside other text it
 becomes text. The body is encoded after that, so that no value can leave its place. `${a.b}` looks into objects;
-`${topic}`, `${payload}` (all of it), `${time}` (the timestamp as ISO text, UTC) and `${how_it_ended}` are always there;
-what is not there is null, in text a `?`; `$$` is a dollar. `${how_it_ended}` is `: completed, 0.2 USD, 12.3 s` of
-`agent.session_complete`, the message of an alert, and empty of any other topic.
+`${topic}`, `${payload}` (all of it), `${time}` (the timestamp as ISO text, UTC), `${how_it_ended}`, `${incident}` and
+`${event_action}` are always there; what is not there is null, in text a `?`; `$$` is a dollar. `${how_it_ended}` is
+`: completed, 0.2 USD, 12.3 s` of `agent.session_complete`, the message of an alert, and empty of any other topic.
+`${incident}` is what a payload is about: of an alert its rule and group, which it has in common with the one that
+resolves it; of any other the session. `${event_action}` is `resolve` of an alert that is resolved, else `trigger`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -33,6 +36,11 @@ _SLACK_TEXT = 40_000  # characters; Slack cuts longer ones
 # PagerDuty, Events API v2: characters of a summary and of a dedup_key, and bytes of an event, of which the rest is few
 _SUMMARY, _DEDUP_KEY, _DETAILS = 1_024, 255, 480_000
 _SHORT_KEYS, _SHORT_VALUE = 200, 200  # what is left of details that are too long
+
+_INCIDENT, _INCIDENT_DIGEST = 200, 32  # characters; of a longer one its beginning and a digest of all of it
+_OF_SESSION = frozenset(
+    {"run", "turn", "call", "request"}
+)  # dimensions of alerts whose ids are of their session
 
 
 @attrs.frozen
@@ -84,6 +92,8 @@ class WebhookTemplate:
             "payload": plain,
             "time": time_text(plain.get("timestamp")),
             "how_it_ended": _how_it_ended(plain) if topic == SESSION_COMPLETE else _alert_text(plain),
+            "incident": _incident(plain),
+            "event_action": "resolve" if _is_alert(plain) and plain.get("state") == "resolved" else "trigger",
         }
         try:
             return msgspec.json.encode(self._fill(self._body, {**plain, **always}))
@@ -145,9 +155,30 @@ def _how_it_ended(payload: Mapping[str, JSON]) -> str:
 
 def _alert_text(payload: Mapping[str, JSON]) -> str:
     """Return what an alert says, after a colon; nothing of another payload."""
-    message = payload.get("message")
-    is_alert = isinstance(message, str) and isinstance(payload.get("rule"), str) and "threshold" in payload
-    return f": {message}" if is_alert else ""
+    return f": {payload['message']}" if _is_alert(payload) else ""
+
+
+def _is_alert(payload: Mapping[str, JSON]) -> bool:
+    texts = (payload.get("message"), payload.get("rule"))
+    return all(isinstance(each, str) for each in texts) and "threshold" in payload
+
+
+def _incident(payload: Mapping[str, Any]) -> str:
+    """Return what a payload is about: of an alert its rule and group, cut where they are long, else its session."""
+    session = payload.get("session_id")
+    session = session if isinstance(session, str) else "?"
+    if not _is_alert(payload):
+        return session
+    group = payload.get("group")
+    group = group if isinstance(group, dict) else {}
+    about = [f"{name}={value}" for name, value in group.items()]
+    if _OF_SESSION & group.keys() and "session" not in group:
+        about.insert(0, f"session={session}")
+    text = ":".join([payload["rule"], *about])
+    if len(text) <= _INCIDENT:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:_INCIDENT_DIGEST]
+    return f"{text[: _INCIDENT - len(digest) - 1]}:{digest}"
 
 
 def _shortened(payload: Any, most: int) -> JSON:
@@ -190,12 +221,13 @@ def pagerduty_template(
     *,
     summary: str = "${topic} in session ${session_id}${how_it_ended}",
     severity: str = "error",
-    dedup_key: str = "agentkit:${session_id}",
+    dedup_key: str = "agentkit:${incident}",
 ) -> WebhookTemplate:
-    """Return the body of a trigger of PagerDuty's Events API v2, to be sent to PAGERDUTY_URL.
+    """Return the body of an event of PagerDuty's Events API v2, to be sent to PAGERDUTY_URL.
 
-    severity: critical, error, warning or info. dedup_key: what makes two triggers one incident. The details are the
-    payload; each of its values is shortened where all of them are more than PagerDuty takes.
+    An alert that is resolved resolves its incident; all else triggers one. severity: critical, error, warning or info.
+    dedup_key: what makes two triggers one incident; by default a rule and group, and for what is no alert the session.
+    The details are the payload; each of its values is shortened where all of them are more than PagerDuty takes.
     """
     if severity not in ("critical", "error", "warning", "info"):
         raise ConfigurationError(
@@ -207,7 +239,7 @@ def pagerduty_template(
         )
     body: Any = {
         "routing_key": routing_key.replace("$", "$$"),
-        "event_action": "trigger",
+        "event_action": "${event_action}",
         "dedup_key": _Text(dedup_key, _DEDUP_KEY),
         "client": "agentkit",
         "payload": {

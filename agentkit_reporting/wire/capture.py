@@ -72,7 +72,8 @@ class WireCapture:
     An exchange is two lines with one `id`, so that a process which dies between them has told what it asked:
 
         {"type": "wire_request", "id", "session_id", "run_id", "turn_id", "request_id",      of the events, else null
-         "ts", "attempt": 1 and more: the SDK's, "via": "middleware" | "transport", "model",
+         "ts", "attempt": 1 and more: the SDK's, "request_attempt": that of the events, else null,
+         "via": "middleware" | "transport", "model",
          "method", "url", "headers": [[name, value], …], "body": {…}}
         {"type": "wire_response", "id", "session_id", "run_id", "turn_id", "request_id",
          "outcome": "complete" | "cut": it broke off | "abandoned": its reader let go of it | "failed": there was none

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 
 from agentkit_loop.models.sse import SSEDecoder
 
-__all__ = ["StreamedMessage", "streamed_message"]
+__all__ = ["StreamedMessage", "stream_error", "streamed_message"]
 
+_ERROR_LINE = re.compile(
+    r"^event: ?error\r?$", re.MULTILINE
+)  # what was said has no line of its own: it is JSON
 _PIECES = {
     "text_delta": "text",
     "thinking_delta": "thinking",
@@ -107,3 +111,14 @@ def streamed_message(text: str) -> StreamedMessage | None:
             found.others += 1
     found.finish()
     return found
+
+
+def stream_error(text: str) -> str | None:
+    """Return the type of the error by which the server ended a stream, as `overloaded_error`; None where it did not."""
+    begun = _ERROR_LINE.search(text)
+    found = None if begun is None else streamed_message(text[begun.start() :])
+    if found is None or not found.errors:
+        return None
+    error = found.errors[0]
+    kind = error.get("type") if isinstance(error, dict) else None
+    return kind if isinstance(kind, str) and kind else "error"

@@ -11,6 +11,8 @@ from typing import Any
 import attrs
 import msgspec
 
+from agentkit_reporting.wire.messages import stream_error
+
 __all__ = ["EMPTY", "WIRE_TYPES", "RecordedBody", "WireExchange", "headers_of", "read_exchanges"]
 
 WIRE_TYPES = ("wire_request", "wire_response")
@@ -84,6 +86,19 @@ class WireExchange:
     def attempt(self) -> int | None:
         """Which attempt of the SDK it was."""
         return _count(self.request.get("attempt"))
+
+    @property
+    def request_attempt(self) -> int | None:
+        """Which attempt of the loop it was, as its events count them; None where it is of none."""
+        return _count(self.request.get("request_attempt"))
+
+    @property
+    def stream_error(self) -> str | None:
+        """The type of the error by which the server ended a stream that had begun well; None where it did not."""
+        body = self.response_body
+        if self.response is None or body.text is None or body.encoding is not None:
+            return None
+        return stream_error(body.text)
 
     @property
     def outcome(self) -> str:

@@ -33,6 +33,7 @@ def request_record(exchange: Exchange, redactors: Redactors, most: int) -> dict[
         **_ids(exchange),
         "ts": utc_text(exchange.started_at),
         "attempt": exchange.attempt,
+        "request_attempt": exchange.event and exchange.event.attempt,
         "via": exchange.via,
     }
     model = _model_of(request.content)

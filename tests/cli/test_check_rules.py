@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentkit_loop.events import AgentEvent
+from agentkit_loop.events import AgentEvent, ApprovalRequired
 from agentkit_reporting import AlertReporter, AlertRule, encode_event, read_events
 from agentkit_reporting.alerts.log_order import LogsInOrder
 from tests.cli.goldens import check_golden, write_goldens
@@ -26,6 +26,7 @@ op = ">"
 value = "2s"
 per = "tool"
 severity = "error"
+message = "${tool} took ${value}: see the runbook"
 
 [[rules]]
 name = "costly"
@@ -101,7 +102,10 @@ def test_people_read_what_the_golden_files_show(folder: Path, name: str) -> None
 def test_a_broken_rule_makes_exit_code_one_and_a_kept_one_none(folder: Path, tmp_path: Path) -> None:
     result = agentkit(*ARGUMENTS, cwd=folder)
     assert result.returncode == 1
-    assert result.stderr == "agentkit: 4 of 6 rules broken in a.jsonl, b.jsonl, 4 alerts\n"
+    assert result.stderr == (
+        "agentkit: rule 'typo' was not judged: no tool of that name; tools: read_file, edit_file, run_tests\n"
+        "agentkit: 4 of 6 rules broken in a.jsonl, b.jsonl, 4 alerts\n"
+    )
     rules = write_rules(tmp_path / "r.toml", metric="tool_latency_p95", op=">", value="3s")
     result = agentkit("check", "--rules", str(rules), ".", cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
@@ -145,8 +149,80 @@ def test_a_rule_without_data_fails_only_where_it_is_required(folder: Path, tmp_p
     write_rules(rules, **keys, required=True, name="typo")  # type: ignore[arg-type] # the same
     result = agentkit("check", "--rules", str(rules), "a.jsonl", cwd=folder)
     assert result.returncode == 1
-    assert "agentkit: rule 'typo' was not measured, and is required\n" in result.stderr
+    assert (
+        "agentkit: rule 'typo' was not judged, and is required: no tool of that name; tools: "
+        in result.stderr
+    )
     assert result.stdout.splitlines()[1].startswith("no data")
+    write_rules(rules, **keys)  # type: ignore[arg-type] # the same
+    result = agentkit("check", "--rules", str(rules), "--require-data", "a.jsonl", cwd=folder)
+    assert (result.returncode, "and is required: no tool" in result.stderr) == (1, True)
+    assert agentkit("check", "--require-data", "a.jsonl", cwd=folder).returncode == 2
+
+
+def test_a_run_without_an_end_is_told_and_its_figures_are_lower_bounds(tmp_path: Path) -> None:
+    telling = (
+        Telling()
+        .begin(0, agent="fixer")
+        .request(1, cost="0.05")
+        .call(2)
+        .begin(3, session="t")
+        .end(4, session="t")
+    )
+    write_log(tmp_path / "a.jsonl", telling.events)
+    rules = tmp_path / "r.toml"
+    for metric, worst, verdict in (
+        ("runs_failed", ">= 0", "ok"),
+        ("cost", ">= $0.05", "broken"),
+        ("runs_open", "1", "broken"),
+    ):
+        write_rules(rules, metric=metric, op=">", value=0)
+        result = agentkit("check", "--rules", rules.name, "a.jsonl", cwd=tmp_path)
+        assert result.returncode == (1 if verdict == "broken" else 0)
+        last = result.stdout.splitlines()[-1]
+        assert last.startswith(verdict)
+        assert f" {worst} " in last
+        assert result.stderr.splitlines()[0] == (
+            "agentkit: 1 run has no end, crashed or still going on: session s (agent fixer, 2026-05-24 18:40:00); "
+            "what is measured of such is a lower bound, and the metric runs_open counts them"
+        )
+    told = json.loads(agentkit("check", "--rules", rules.name, "a.jsonl", "--json", cwd=tmp_path).stdout)
+    assert (told["open_run_count"], [run["session_id"] for run in told["open_runs"]]) == (1, ["s"])
+    assert told["rules"][0]["worst_is_at_least"] is False
+
+
+def test_a_log_that_still_waits_for_an_answer_says_so(tmp_path: Path) -> None:
+    asked = ApprovalRequired(approval_id="approval-1", call_id="call-1", summary="x")
+    telling = Telling().begin(0).tell(asked, 10).begin(70, session="t").end(70, session="t")
+    write_log(tmp_path / "a.jsonl", telling.events)
+    rules = write_rules(tmp_path / "r.toml", metric="approvals_waiting_ms", op=">", value="30s")
+    result = agentkit("check", "--rules", rules.name, "a.jsonl", cwd=tmp_path)
+    assert result.returncode == 1
+    assert ">= 1 min " in result.stdout.splitlines()[-1]
+    assert (
+        "agentkit: 1 question still waits for an answer; that counts up to the last event\n" in result.stderr
+    )
+
+
+def test_rules_of_unpriced_runs_say_why_they_were_not_judged(tmp_path: Path) -> None:
+    rules = write_rules(tmp_path / "r.toml", metric="cost", op=">", value="$0.01")
+    telling = Telling().begin(0).request(1, cost=None).request(2, cost=None)
+    write_log(tmp_path / "a.jsonl", telling.end(3).events)
+    result = agentkit("check", "--rules", rules.name, "a.jsonl", cwd=tmp_path)
+    said = "agentkit: rule 'cost > $0.01' was not judged: all 2 requests are unpriced\n"
+    assert (result.returncode, result.stderr) == (0, said)
+    priced = Telling().begin(0).request(1, cost=None).request(2, cost="0.002").end(3).events
+    write_log(tmp_path / "a.jsonl", priced)
+    result = agentkit("check", "--rules", rules.name, "a.jsonl", cwd=tmp_path)
+    assert (result.returncode, ">= $0.002" in result.stdout) == (0, True)
+
+
+def test_faults_of_a_file_are_told_in_the_order_of_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(
+        "[[rules]]\nseverity = 'bad'\nfor = 'x'\nper = 'nobody'\nvalue = 'y'\nop = '!'\nmetric = 'cost'\nodd = 1\n"
+    )
+    result = agentkit("check", "--rules", "r.toml", "a.jsonl", cwd=tmp_path)
+    assert [line.split(":")[2] for line in result.stderr.splitlines()] == list("234568")
 
 
 def test_wrong_rules_are_told_a_line_each_and_are_usage_errors(folder: Path, tmp_path: Path) -> None:
@@ -220,13 +296,13 @@ def test_a_log_and_its_copy_count_once(tmp_path: Path) -> None:
 
 def test_what_is_no_event_is_told_and_does_not_break_a_rule(tmp_path: Path) -> None:
     rules = write_rules(tmp_path / "r.toml", metric="tool_calls", op=">", value=9)
-    write_log(tmp_path / "a.jsonl", Telling().begin(0).call(1).events)
+    write_log(tmp_path / "a.jsonl", Telling().begin(0).call(1).end(2).events)
     with (tmp_path / "a.jsonl").open("ab") as log:
         log.write(b'no json\n{"v":1,"seq":9,"ts"')
     (tmp_path / "usage.jsonl").write_bytes(b'{"tokens":1}\n{"tokens":2}\n')
     result = agentkit("check", "--rules", rules.name, ".", cwd=tmp_path)
     assert result.returncode == 0
-    assert result.stderr.splitlines()[0].startswith("agentkit: skipped a.jsonl:3: ")
+    assert result.stderr.splitlines()[0].startswith("agentkit: skipped a.jsonl:4: ")
     assert result.stderr.splitlines()[-1] == "agentkit: left out 1 file of other records: usage.jsonl"
     (tmp_path / "foreign.txt").write_text("no json\nno json\n")
     result = agentkit("check", "--rules", rules.name, "foreign.txt", cwd=tmp_path)
@@ -236,7 +312,7 @@ def test_what_is_no_event_is_told_and_does_not_break_a_rule(tmp_path: Path) -> N
 
 def test_events_that_stand_behind_later_ones_are_told_where_time_matters(tmp_path: Path) -> None:
     rules = write_rules(tmp_path / "r.toml", metric="tool_calls", op=">", value=9, window="1m")
-    late = Telling().begin(100).call(101).begin(0, session="t").events
+    late = Telling().begin(100).call(101).end(101).begin(0, session="t").end(0, session="t").events
     write_log(tmp_path / "a.jsonl", late)
     result = agentkit("check", "--rules", rules.name, "a.jsonl", cwd=tmp_path)
     assert result.stderr == (

@@ -13,9 +13,12 @@ import pytest
 
 from agentkit_loop.testing import MessagesServer, Reply, ScriptedCall
 from agentkit_reporting import WireCapture
+from agentkit_reporting.cli.wire_views import attempt_text
+from agentkit_reporting.wire.messages import stream_error
+from agentkit_reporting.wire.reading import WireExchange
 from tests.cli.goldens import check_golden, write_goldens
 from tests.cli.test_command_line import ENVIRONMENT, agentkit
-from tests.cli.wire_samples import write_wire
+from tests.cli.wire_samples import STREAM, delta, request, response, sse, write_wire
 from tests.reporting.wire_runs import ASK, KEY, exchanges
 
 OUTPUTS = {
@@ -56,8 +59,11 @@ def test_the_list_is_one_object_for_programs(folder: Path) -> None:
     found = told[0]["exchanges"]
     assert [(one["number"], one["status"], one["outcome"]) for one in found] == [
         (1, 200, "complete"), (2, 529, "complete"), (3, 200, "cut"), (4, None, "failed"), (5, None, "no response"),
+        (6, 200, "abandoned"),
     ]  # fmt: skip
-    assert [one["attempt"] for one in found] == [1, 1, 2, 1, 1]
+    assert [one["attempt"] for one in found] == [1, 1, 2, 1, 1, 1]
+    assert [one["request_attempt"] for one in found] == [None] * 5 + [3]
+    assert [one["stream_error"] for one in found] == [None] * 5 + ["overloaded_error"]
 
 
 @pytest.mark.parametrize(
@@ -95,17 +101,62 @@ def test_what_a_record_says_controls_no_terminal(folder: Path) -> None:
 
 def test_what_is_not_there_is_said(folder: Path) -> None:
     (folder / "empty.jsonl").write_text('{"type":"note"}\n')
-    for arguments in (
-        ("empty.jsonl",), ("wire.jsonl", "--request", "99"), ("wire.jsonl", "--session", "nobody"),
-        ("wire.jsonl", "--diff", "1", "99"),
-    ):  # fmt: skip
+    all_there = "give 1 to 6, or the end of an id"
+    for arguments, said in {
+        ("empty.jsonl",): "no exchange in empty.jsonl; give a file written by WireCapture",
+        ("wire.jsonl", "--request", "99"): f"no exchange 99 in wire.jsonl; {all_there}",
+        ("wire.jsonl", "--diff", "1", "99"): f"no exchange 99 in wire.jsonl; {all_there}",
+        ("wire.jsonl", "--session", "nobody"):
+            "no session nobody in wire.jsonl; give one of fix-1, other-1, or the end of one",
+        ("wire.jsonl", "--session", "fix-1", "--request", "5", "--curl"):
+            "no exchange 5 in session fix-1 of wire.jsonl; give 1 to 4, 6, or the end of an id",
+    }.items():  # fmt: skip
         ended = agentkit("wire", *arguments, cwd=folder)
-        assert (ended.returncode, ended.stdout) == (1, "")
-        assert "give a file written by WireCapture" in ended.stderr
+        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"agentkit: {said}\n")
     several = agentkit("wire", "wire.jsonl", "--diff", "request-2", "1", cwd=folder)
     assert (several.returncode, "2, 3" in several.stderr) == (2, True)
     assert agentkit("wire", "wire.jsonl", "--diff", "1", "2", "--curl", cwd=folder).returncode == 2
     assert agentkit("wire", "nowhere.jsonl", cwd=folder).returncode == 2
+
+
+def test_a_stream_that_the_server_ended_with_an_error_says_so(folder: Path) -> None:
+    rows = agentkit("wire", "wire.jsonl", cwd=folder).stdout.splitlines()
+    assert "200 overloaded" in rows[-1]
+    assert "200 overloaded" in agentkit("wire", "wire.jsonl", "--request", "6", cwd=folder).stdout
+
+
+def test_what_a_model_says_is_no_error_of_its_stream() -> None:
+    said = sse(delta(0, "text_delta", "text", "event: error\ndata: {}\n\nevent: error\n"))
+    assert stream_error(said) is None
+    assert stream_error(said + "event: error\n\n") is None
+    assert stream_error(said + "event: error\r\ndata: [1]\r\n\r\n") is None
+    assert stream_error(said + 'event:error\ndata: {"type":"error","error":7}\n\n') == "error"
+    for text in (said + sse({"type": "error", "error": {"type": "api_error"}}), STREAM):
+        assert stream_error(text) == ("api_error" if text is not STREAM else None)
+
+
+def test_exchanges_of_several_files_are_listed_in_order_of_time(tmp_path: Path) -> None:
+    for name, seconds in {"a.jsonl": (4, 9), "b.jsonl": (2, 7)}.items():
+        asked = [request(at, [], attempt=at) for at in seconds]
+        (tmp_path / name).write_text("".join(f"{json.dumps(one)}\n" for one in [*asked, response(1, 200)]))
+    told = json.loads(agentkit("wire", "a.jsonl", "b.jsonl", "--json", cwd=tmp_path).stdout)["exchanges"]
+    assert [(one["number"], (one["ts"] or "")[17:19]) for one in told] == [
+        (4, "02"), (1, "04"), (5, "07"), (6, ""), (2, "09"), (3, ""),
+    ]  # fmt: skip
+    listed = agentkit("wire", "a.jsonl", "b.jsonl", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[0] for line in listed[1:]] == ["4", "1", "5", "6", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("of_events", "of_sdk", "shown"),
+    [(None, 2, "2"), (None, None, "-"), (3, 1, "3"), (2, 3, "2.3"), (2, None, "2")],
+    ids=str,
+)
+def test_an_attempt_is_that_of_the_events_where_they_are_known(
+    of_events: int | None, of_sdk: int | None, shown: str
+) -> None:
+    asked = {"attempt": of_sdk, "request_attempt": of_events}
+    assert attempt_text(WireExchange(1, asked, None)) == shown
 
 
 def test_foreign_records_and_torn_lines_are_no_trouble(folder: Path) -> None:

@@ -114,7 +114,9 @@ def response(number: int, status: int | None, text: str = "", **fields: Any) -> 
 
 
 def write_wire(path: Path) -> None:
-    """Write six exchanges: a stream, a refusal, its retry, one that was cut, one that failed, one without an end."""
+    """Write exchanges: a stream, a refusal, its retry that was cut, one that failed, one without an end, and one
+    whose stream the server ended with an error.
+    """
     error = json.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
     second = [PROMPT, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [RESULT]}]
     cut = {"type": "RemoteProtocolError", "message": "peer closed connection"}
@@ -125,6 +127,7 @@ def write_wire(path: Path) -> None:
         "provider_request_id": None,
         "duration_ms": 5.5,
     }
+    busy = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}
     for name in ("head_ms", "first_byte_ms"):
         none[name] = None
     records = [
@@ -146,6 +149,10 @@ def write_wire(path: Path) -> None:
                 "cut": 8_955,
                 "masked": 2,
             },
+        ),
+        request(6, second, request_attempt=3),
+        response(
+            6, 200, sse({"type": "message_start", "message": {"id": "msg_6"}}, busy), outcome="abandoned"
         ),
     ]
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentkit_loop.content import ToolCallPart
+from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import (
     AgentEvent,
     ApprovalRequired,
@@ -116,6 +117,7 @@ EXPECTED: dict[str, Any] = {
     "run_duration": 44_000,
     "runs": 4,
     "runs_failed": 2,
+    "runs_open": 0,
     "failure_rate": 2 / 3,
     "compactions": 1,
     "compaction_failures": 1,
@@ -193,3 +195,72 @@ def test_what_broke_off_is_remembered_within_a_bound() -> None:
         assert sampler.is_known(event)
         sampler.take(event)
     assert not sampler._runs
+
+
+def waiting() -> list[AgentEvent]:
+    """Two runs, one of which never ends and waits for an answer; what another asked has become moot."""
+    telling = (
+        Telling().begin(0).tell(ApprovalRequired(approval_id="approval-1", call_id="c", summary="x"), 10)
+    )
+    telling.begin(20, session="t").tell(
+        ApprovalRequired(approval_id="approval-1", call_id="c", summary="x"), 21, session="t"
+    )
+    denied = ToolResultReceived(call_id="c", name="edit", output="", is_error=True, not_started=True)
+    telling.tell(denied, 30, session="t").end(40, session="t")
+    return telling.tell(ObserverFailed(observer="o", event_seq=1, error=BROKEN), 41, session="t").events
+
+
+def test_runs_without_an_end_and_questions_that_wait_count_once_nothing_comes_any_more() -> None:
+    rules = [
+        AlertRule("runs_open", ">", 0, per="run"),
+        AlertRule("runs_open", "==", 0, name="all ended"),
+        AlertRule("approvals_waiting_ms", ">", "30s"),
+        AlertRule("turns", ">", 9),
+    ]
+    reporter = AlertReporter(rules)
+    for event in waiting():
+        reporter.handle_event(event)
+    assert list(reporter.alerts) == []
+    reporter.close()
+    reporter.close()
+    told = [(alert.rule, alert.value, alert.session_id) for alert in reporter.alerts]
+    assert sorted(told) == [("approvals_waiting_ms > 30 s", 31_000.0, "s"), ("runs_open > 0 per run", 1, "s")]
+    assert [(each.at_least, each.worst) for each in reporter.results] == [
+        (False, 1), (False, 1), (True, 31_000.0), (True, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"window": "5m"}, "window of a rule that is judged at the end refused; leave it out"),
+        ({"for_": "5m"}, "for of a rule that is judged at the end refused; leave it out"),
+        ({"when": "always"}, "when 'always' of runs_open refused, which is known at the end; leave it out"),
+    ],
+    ids=["window", "for", "when"],
+)
+def test_what_is_known_at_the_end_is_judged_there(keys: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        AlertRule("runs_open", ">", 0, **keys)
+    assert str(raised.value) == message
+    assert AlertRule("runs_open", ">", 0).when == "at_end"
+
+
+WHY: dict[str, tuple[AlertRule, str]] = {
+    "nothing": (AlertRule("compactions", ">", 0, min_count=1, agent="a"), "there is no compaction"),
+    "name": (AlertRule("tool_calls", ">", 0, tool="nope"), "no tool of that name; tools: work, sk"),
+    "few": (AlertRule("tool_error_rate", ">", 0, min_count=9), "2 samples, and min_count is 9"),
+    "currency": (AlertRule("cost", ">", "1 EUR"), "none of 2 requests is priced in EUR; currencies: USD"),
+    "unknown": (AlertRule("reasoning_tokens", ">", 0), "none of 2 requests says it"),
+}
+
+
+@pytest.mark.parametrize("name", WHY)
+def test_a_rule_that_was_never_judged_says_why(name: str) -> None:
+    rule, why = WHY[name]
+    reporter = AlertReporter([rule])
+    for event in Telling().begin(0).request(1).request(2, cost="1").call(3).call(4, tool="sk").end(5).events:
+        reporter.handle_event(event)
+    reporter.close()
+    (result,) = reporter.results
+    assert (result.judged, result.why) == (0, why)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentkit_loop.limits import Limits
@@ -66,6 +66,21 @@ def test_a_wrong_value_is_refused_with_its_line_and_its_name(tmp_path: Path, key
     assert found[0].place == f"{tmp_path}/agentkit.toml:{line}"
     assert found[0].text.startswith(f"{name}=" if not key.kind.hides else f"{name} refused")
     assert found[0].text.endswith(key.kind.remedy(None))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("yes", "true"), ("True", "true"), (" on ", "true"), ("OFF", "false"), ("no", "false"), ("0", "false")],
+)
+@pytest.mark.parametrize("name", ["storage.tools", "reporters.stdout", "redaction.enabled"])
+def test_a_word_for_a_switch_is_no_name_of_a_file(tmp_path: Path, name: str, word: str, meant: str) -> None:
+    section, _, key = name.rpartition(".")
+    (told,) = told_of(tmp_path / "agentkit.toml", f'[{section}]\n{key} = "{word}"\n')
+    assert told == f"agentkit.toml:2: {name}={word!r} refused; give {meant} without quotes"
+
+
+def test_a_file_may_have_any_other_name(tmp_path: Path) -> None:
+    assert told_of(tmp_path / "agentkit.toml", '[storage]\ntools = "yes.jsonl"\ntraces = "online"\n') == []
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if "*" not in key.path[-1]], ids=lambda key: key.name)
@@ -227,7 +242,8 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60)
+# No deadline: the first file that names prices, rules or patterns loads their modules, which takes as long as it takes.
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(NAMES, VALUES, max_size=5))
 def test_whatever_stands_in_a_file_is_judged_and_never_crashes(values: dict[str, Any]) -> None:
     text = "".join(f"{toml_value(name)} = {toml_value(value)}\n" for name, value in values.items())

@@ -150,3 +150,44 @@ def test_an_alert_says_what_it_is_about_in_slack_and_pagerduty() -> None:
     assert page["payload"]["summary"].endswith(": slow: tool search: 2.5 s > 2 s")
     other = msgspec.json.decode(slack_template().filled("order.placed", payload(message="zebra")))
     assert "zebra" not in other["text"]
+
+
+def alert_payload(state: str, **fields: Any) -> dict[str, Any]:
+    given = {
+        "session_id": "s",
+        "rule": "slow",
+        "state": state,
+        "message": "slow: 3 s > 2 s",
+        "threshold": 2_000.0,
+    }
+    return {**given, "group": {"tool": "grep"}, **fields}
+
+
+def test_a_resolved_alert_resolves_the_incident_that_its_firing_triggered() -> None:
+    template = pagerduty_template("k")
+    fired = filled(template, alert_payload("firing"), "alert.firing")
+    over = filled(template, alert_payload("resolved", session_id="t", message="x"), "alert.resolved")
+    assert (fired["event_action"], over["event_action"]) == ("trigger", "resolve")
+    assert fired["dedup_key"] == over["dedup_key"] == "agentkit:slow:tool=grep"
+    other = filled(template, {"session_id": "s", "state": "resolved", "rule": "slow"}, "agent.error")
+    assert (other["event_action"], other["dedup_key"]) == ("trigger", "agentkit:s")
+
+
+def test_rules_and_groups_have_incidents_of_their_own() -> None:
+    long = "x" * 300
+    given = [
+        alert_payload("firing"),
+        alert_payload("firing", rule="other"),
+        alert_payload("firing", group={}),
+        alert_payload("firing", group={"tool": "sed"}),
+        alert_payload("firing", group={"run": "r"}),
+        alert_payload("firing", group={"run": "r"}, session_id="t"),
+        alert_payload("firing", group={"session": "t", "run": "r"}),
+        alert_payload("firing", group={"tool": f"{long}a"}),
+        alert_payload("firing", group={"tool": f"{long}b"}),
+    ]
+    keys = [filled(pagerduty_template("k"), each)["dedup_key"] for each in given]
+    assert len(set(keys)) == len(given) - 1  # the same run of the same session, named in two ways
+    assert keys[5] == keys[6] == "agentkit:slow:session=t:run=r"
+    assert max(map(len, keys)) <= 255
+    assert filled(["${incident}", "${event_action}"], given[0]) == ["slow:tool=grep", "trigger"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from agentkit_loop import Agent, AnthropicModel, EventEmitter, Retry, tool
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
 from agentkit_loop.events import AgentEvent, ModelRequestFinished, ModelRequestStarted
 from agentkit_loop.models.current_request import sent_now
+from agentkit_loop.scope_requests import ModelCallScope
+from agentkit_loop.scopes import RunScope
 from agentkit_loop.testing import MessagesServer, Reply, ScriptedCall, ScriptedFailure
 from agentkit_loop.testing_server import ServerReply
 from agentkit_reporting import JsonlReporter, WireCapture, read_events
@@ -74,6 +78,7 @@ def test_every_record_of_a_run_is_linked_to_a_request_of_its_log(is_async: bool,
         for name in ("session_id", "run_id", "turn_id"):
             assert one.text(name) == getattr(event, name)
             assert (one.response or {})[name] == getattr(event, name)
+        assert (one.attempt, one.request_attempt) == (1, event.attempt)
     answers = {
         event.request_id: event.response_id for event in events if isinstance(event, ModelRequestFinished)
     }
@@ -84,6 +89,7 @@ def test_every_record_of_a_run_is_linked_to_a_request_of_its_log(is_async: bool,
             assert message.message is not None
             assert message.message["id"] == answers[one.text("request_id") or ""]
     assert [one.outcome for one in found] == ["complete", "complete", "cut", "complete"]
+    assert [one.request_attempt for one in found] == [1, 2, 1, 2]
 
 
 def test_a_clients_requests_within_a_hand_written_loop_have_the_ids_of_its_events(tmp_path: Path) -> None:
@@ -103,12 +109,12 @@ def test_a_clients_requests_within_a_hand_written_loop_have_the_ids_of_its_event
         with run.model_call(messages=ASK["messages"]) as call:
             call.record(client.messages.create(**ASK))
         with run.model_call(messages=ASK["messages"]) as call:
-            for _ in call.stream(client.messages.create(**ASK, stream=True)):
-                assert sent_now() is not None
+            for event in call.stream(client.messages.create(**ASK, stream=True)):
+                assert (sent_now() is None) == (event.type == "message_stop")
         assert sent_now() is None
     found = exchanges(wire)
-    assert [(one.text("request_id"), one.attempt) for one in found] == [
-        ("request-1", 1), ("request-1", 2), ("request-2", 1),
+    assert [(one.text("request_id"), one.attempt, one.request_attempt) for one in found] == [
+        ("request-1", 1, 1), ("request-1", 2, 1), ("request-2", 1, 1),
     ]  # fmt: skip
     started = next(event for event in told if isinstance(event, ModelRequestStarted))
     assert {(one.text("session_id"), one.text("run_id")) for one in found} == {
@@ -240,7 +246,6 @@ def test_a_task_that_outlives_its_request_sends_as_nobodys() -> None:
 def test_a_request_that_is_left_on_another_thread_is_current_nowhere() -> None:
     with EventEmitter().run(model=MODEL) as run:
         call = run.model_call(messages=ASK["messages"]).__enter__()
-        call.usage({"input_tokens": 1, "output_tokens": 1})
         assert sent_now() is not None
         thread = threading.Thread(target=call.__exit__, args=(None, None, None))
         thread.start()
@@ -252,3 +257,52 @@ def test_a_request_that_is_left_on_another_thread_is_current_nowhere() -> None:
             assert found.request_id == second.request_id == "request-2"
             second.usage({"input_tokens": 1, "output_tokens": 1})
         assert sent_now() is None
+
+
+def enter(run: RunScope) -> ModelCallScope:
+    """Enter a request that nobody leaves."""
+    call = run.model_call(messages=ASK["messages"]).__enter__()
+    found = sent_now()
+    assert (found and found.request_id) == call.request_id
+    return call
+
+
+ENDS: dict[str, Callable[[RunScope, ModelCallScope], object]] = {
+    "answered": lambda _, call: call.usage({"input_tokens": 1, "output_tokens": 1}),
+    "failed": lambda _, call: call.fail("it broke"),
+    "its run cancelled": lambda run, _: run.cancel("enough"),
+    "its run ended": lambda run, _: run.end(),
+    "its run failed": lambda run, _: run.end(OSError("gone")),
+    "interrupted": lambda run, _: run.interrupt_request("left"),
+}
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_a_scope_that_is_never_left_is_current_no_more_once_its_request_is_over(way: str) -> None:
+    run = EventEmitter().run(model=MODEL).__enter__()
+    call = enter(run)
+    ENDS[way](run, call)
+    assert sent_now() is None
+    run.end()
+
+
+def test_a_scope_that_is_gone_is_current_no_more() -> None:
+    run = EventEmitter().run(model=MODEL).__enter__()
+    enter(run)
+    gc.collect()
+    assert sent_now() is None
+    run.end()
+
+
+def test_a_request_around_an_abandoned_one_is_current_again() -> None:
+    with (
+        EventEmitter().run(model=MODEL) as outer,
+        outer.model_call(messages=ASK["messages"]) as call,
+    ):
+        inner = EventEmitter().run(model=MODEL).__enter__()
+        left = enter(inner)
+        inner.end()
+        found = sent_now()
+        assert left.request_id == "request-1"
+        assert (found and found.session_id) == outer.session_id
+        call.usage({"input_tokens": 1, "output_tokens": 1})
