@@ -81,6 +81,7 @@ class StepDraft:
     duration_ms: float | None = None
     is_superseded: bool = False
     is_over: bool = False
+    waits_for: str = ""  # of a call: approval or credentials, while nobody answered
     title: str = ""
     content: dict[str, Any] = attrs.Factory(dict)
 
@@ -127,6 +128,8 @@ class StepDraft:
             case ev.RunFinished() | ev.RunFailed() | ev.RunCancelled():
                 words = {"run_failed": "failed", "run_cancelled": "cancelled"}
                 self.status, self.duration_ms = words.get(event.type, "ok"), event.duration_ms
+                if isinstance(event, ev.RunFinished) and event.outcome == "suspended":
+                    self.status = "waiting"
             case ev.ApprovalRequired() | ev.AuthRequired():
                 self.status = "waiting"
             case ev.ApprovalResolved(approved=False) | ev.AuthResolved(outcome="cancelled"):

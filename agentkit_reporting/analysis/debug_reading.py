@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,40 +11,58 @@ import attrs
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError, LogError
-from agentkit_loop.events import AgentEvent
+from agentkit_loop.events import AgentEvent, RunStarted
 from agentkit_loop.values import safe_repr
 from agentkit_reporting.analysis.debug_records import SessionRecords, record_in
 from agentkit_reporting.analysis.debug_session import SessionEvents
+from agentkit_reporting.analysis.listed_session import ListedSession, SessionList
 from agentkit_reporting.log.read import BadLine, LogReader
 from agentkit_reporting.records.reading import behind_torn
 from agentkit_reporting.records.step_records import LlmCallStep, StepHeader, ToolCallStep
 
-__all__ = ["Found", "found_in_memory", "found_in_reader"]
+__all__ = ["Found", "NoSuchSessionError", "NothingToReplayError", "found_in_memory", "found_in_reader"]
 
 _MOST_NAMED = 5
+
+
+class NothingToReplayError(LogError):
+    """A log holds no event and no record of a step log."""
+
+
+class NoSuchSessionError(ConfigurationError):
+    """No session, or more than one, is the one that was asked for."""
 
 
 @attrs.frozen(kw_only=True)
 class Found:
     """A session, and what else its source held.
 
-    others: ids of the other sessions. bad, bad_count: lines that are neither events nor records. newer_version: of the
-    log, where it is above our own.
+    others: ids of the other sessions. listed: all sessions, in the order of their first events. bad, bad_count: lines
+    that are neither events nor records. left_out: files of other records, whose lines are not counted as bad.
+    newer_version: of the log, where it is above our own.
     """
 
     session: SessionEvents | SessionRecords
     others: tuple[str, ...] = ()
+    listed: tuple[ListedSession, ...] = ()
+    left_out: tuple[str, ...] = ()
     bad: tuple[BadLine, ...] = ()
     bad_count: int = 0
     newer_version: int | None = None
 
 
 class _Sessions:
-    """Gathers the sessions that may be meant. asked: an id or the end of one; None for the first."""
+    """Gathers the sessions that may be meant.
+
+    asked: an id or the end of one; None for the one that began last, sub-agents of others aside. Of those that cannot
+    be meant nothing is kept but a line.
+    """
 
     def __init__(self, asked: str | None) -> None:
         self._asked = asked
         self.names: dict[str, None] = {}
+        self._list = SessionList()
+        self._latest: tuple[bool, dt.datetime] | None = None  # not a child's; when it began
         self._events: dict[str, SessionEvents] = {}
         self._records: dict[str, SessionRecords] = {}
 
@@ -54,15 +73,27 @@ class _Sessions:
     def take(self, event: AgentEvent, path: str = "") -> None:
         """Take the next event of the source."""
         session_id = event.session_id
-        known = self._events.get(session_id)
-        if known is None:
-            is_first = not self.names
+        self._list.take(event)
+        if session_id not in self.names:
             self.names[session_id] = None
-            if not (is_first if self._asked is None else session_id.endswith(self._asked)):
-                return
-            known = self._events[session_id] = SessionEvents(session_id)
-            known.path = path
-        known.take(event)
+            if self._may_be_meant(event):
+                self._events[session_id] = SessionEvents(session_id)
+                self._events[session_id].path = path
+        known = self._events.get(session_id)
+        if known is not None:
+            known.take(event)
+
+    def _may_be_meant(self, first: AgentEvent) -> bool:
+        """Whether a session is to be kept, by its first event; of those that began before it, none is."""
+        if self._asked is not None:
+            return first.session_id.endswith(self._asked)
+        is_child = type(first) is RunStarted and first.parent is not None
+        rank = (not is_child, first.timestamp)
+        if self._latest is not None and rank < self._latest:
+            return False
+        self._latest = rank
+        self._events.clear()
+        return True
 
     def take_record(self, made: StepHeader | LlmCallStep | ToolCallStep, path: str = "") -> None:
         """Take the next record of a step log; they count where there is no event."""
@@ -85,15 +116,30 @@ class _Sessions:
             found = [name for name in candidates if name.endswith(asked)]
             if len(found) != 1:
                 what = "several ids end so" if found else "no id there ends so"
-                raise ConfigurationError(
+                raise NoSuchSessionError(
                     f"session {asked!r} refused because {what}: {_named(found or names)}; give one of them"
                 )
             asked = found[0]
-        name = names[0] if asked is None else asked
+        if asked is None:
+            asked = next(iter(self._events)) if self.names else self._last_run()
+        name = asked
         session: SessionEvents | SessionRecords = candidates[name]
         if isinstance(session, SessionEvents):
             session.settle()
         return session, tuple(each for each in names if each != name)
+
+    def _last_run(self) -> str:
+        """Return the run of a step log that began last."""
+        return max(reversed(self._records), key=lambda name: self._records[name].steps[0].time)
+
+    def listed(self) -> tuple[ListedSession, ...]:
+        """Return what a person knows the sessions by."""
+        if self.names:
+            return self._list.listed()
+        return tuple(
+            ListedSession(session_id=name, agent=each.agent, began=each.steps[0].time)
+            for name, each in self._records.items()
+        )
 
 
 def _named(names: list[str]) -> str:
@@ -116,13 +162,22 @@ def found_in_reader(reader: LogReader, events: Iterable[AgentEvent], asked: str 
         first = reader.bad[0] if reader.bad else None
         place = reader.paths[0] if first is None else first.path
         text = str(error) if first is None else f"{error} (line {first.line}: {first.reason})"
-        raise LogError(text, path=place) from None
-    bad, bad_count = reader.bad, reader.bad_count
+        raise NothingToReplayError(text, path=place) from None
+    with_records = {path for path, _ in records.places}
+    left_out = tuple(path for path in reader.left_out if path not in with_records)
+    bad = tuple(each for each in reader.bad if each.path not in left_out)
+    bad_count = reader.bad_count - sum(reader.bad_by_path.get(path, 0) for path in left_out)
     if isinstance(session, SessionRecords):
         bad = tuple(each for each in bad if (each.path, each.line) not in records.places)
         bad_count -= records.count
     return Found(
-        session=session, others=others, bad=bad, bad_count=bad_count, newer_version=reader.newer_version
+        session=session,
+        others=others,
+        listed=sessions.listed(),
+        bad=bad,
+        bad_count=bad_count,
+        left_out=left_out,
+        newer_version=reader.newer_version,
     )
 
 
@@ -167,4 +222,4 @@ def found_in_memory(told: Iterable[object], asked: str | None) -> Found:
             )
         sessions.take_record(made)
     session, others = sessions.chosen()
-    return Found(session=session, others=others)
+    return Found(session=session, others=others, listed=sessions.listed())

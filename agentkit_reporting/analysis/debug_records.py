@@ -62,6 +62,11 @@ class SessionRecords:
                 self._usage.note(used, count)
         self.steps.append(_step(made, count))
 
+    @property
+    def agent(self) -> str:
+        """The agent by its name; "" where no header tells it."""
+        return next((header.agent_name for header in self._headers if header.agent_name), "")
+
     def cut(self, count: int) -> int:
         """Return how many records there were when so many steps were over."""
         return count

@@ -31,6 +31,8 @@ from agentkit_reporting.analysis.debug_records import SessionRecords
 from agentkit_reporting.analysis.debug_session import SessionEvents
 from agentkit_reporting.analysis.debug_state import DebugState, StateFinder, state_of
 from agentkit_reporting.analysis.debug_step import DebugStep, kinds_of
+from agentkit_reporting.analysis.debug_summary import DebugSummary, summary_of
+from agentkit_reporting.analysis.listed_session import ListedSession
 from agentkit_reporting.log.read import BadLine, LogReader, read_events
 from agentkit_reporting.log.sources import Source
 
@@ -47,7 +49,8 @@ class DebugReplay:
 
     told: events of a log in its order, or records of a step log (made, or as JSON), in memory; `open` reads files.
     session_id: which session, or which run of a step log, where there are several, by its id or the end of it; left
-    out, the first. Raises ConfigurationError for what is neither, and for a session that is not there.
+    out, the one that began last, sub-agents aside. Raises ConfigurationError for what is neither, and for a session
+    that is not there.
 
     `len`, indexes, iteration, navigation and search are over the steps that a filter lets through; the state is
     always that of everything before. Not for two threads at once.
@@ -107,6 +110,11 @@ class DebugReplay:
         return self._found.others
 
     @property
+    def sessions(self) -> tuple[ListedSession, ...]:
+        """All of them, this one too: what a person knows them by."""
+        return self._found.listed
+
+    @property
     def is_event_log(self) -> bool:
         """Whether events were recorded; a step log tells no transcript and no state but the totals."""
         return self._session.is_event_log
@@ -128,8 +136,13 @@ class DebugReplay:
 
     @property
     def bad(self) -> tuple[BadLine, ...]:
-        """Lines that are neither events nor records, the first 1,000 of them."""
+        """Lines that are neither events nor records, the first 1,000 of them; those of `left_out` are none."""
         return self._found.bad
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Files of other records, which stood beside the log."""
+        return self._found.left_out
 
     @property
     def bad_count(self) -> int:
@@ -239,19 +252,26 @@ class DebugReplay:
         self._position = 0
 
     def filter(
-        self, *, kind: str | Collection[str] | None = None, tool: str | Collection[str] | None = None
+        self,
+        *,
+        kind: str | Collection[str] | None = None,
+        tool: str | Collection[str] | None = None,
+        trouble: bool = False,
     ) -> Self:
         """Return a replay that goes only over the steps of these kinds and tools, of those that this one goes over.
 
-        kind: one of KINDS, or several; what a step log calls it is understood. tool: a name, or several. The new one
-        is at its beginning. Raises ConfigurationError for an unknown kind; a tool that nobody called matches nothing.
+        kind: one of KINDS, or several; what a step log calls it is understood. tool: a name, or several. trouble: only
+        what failed, or has no end (`DebugStep.is_trouble`). The new one is at its beginning. Raises ConfigurationError
+        for an unknown kind; a tool that nobody called matches nothing.
         """
         kinds = None if kind is None else kinds_of(kind)
         tools = None if tool is None else frozenset((tool,) if isinstance(tool, str) else tool)
         shown = [
             step.number
             for step in self
-            if (kinds is None or step.kind in kinds) and (tools is None or step.tool in tools)
+            if (kinds is None or step.kind in kinds)
+            and (tools is None or step.tool in tools)
+            and (step.is_trouble or not trouble)
         ]
         return self._like(_shown=shown)
 
@@ -284,6 +304,14 @@ class DebugReplay:
                 if any(_says(value, wanted) for value in session.texts_at(line)):
                     found.add(number)
         return found
+
+    # --- the whole
+
+    def summary(self) -> DebugSummary:
+        """Return how the session went, all of it, whatever a filter lets through; as it was recorded."""
+        session = self._session
+        totals = session.totals(len(session.steps))
+        return summary_of(session.steps, totals, is_event_log=self.is_event_log)
 
     # --- the state
 

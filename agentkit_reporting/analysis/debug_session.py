@@ -18,7 +18,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_reporting.analysis.debug_draft import StepDraft
 from agentkit_reporting.analysis.debug_step import DebugStep
 from agentkit_reporting.analysis.debug_store import LineStore
-from agentkit_reporting.analysis.debug_titles import title_of
+from agentkit_reporting.analysis.debug_titles import WAITS_FOR, title_of
 from agentkit_reporting.analysis.run_lineage import Lineage
 from agentkit_reporting.codec import decode_event, encode_event
 from agentkit_reporting.usage import UsageReporter, UsageTotals
@@ -232,7 +232,7 @@ class _Drafts:
             if key is not None:
                 self._open[key] = draft
             elif draft.kind in ("approval", "auth"):
-                draft.tool = self._tool_of(event)
+                self._ask(draft, event)
         draft.take(event)
         draft.arrival, draft.cut = self._arrivals, self._cut
         self._places.steps.append(draft.number)
@@ -241,17 +241,30 @@ class _Drafts:
                 del self._open[key]
             self._end(draft)
 
-    def _tool_of(self, event: AgentEvent) -> str | None:
-        """Return the tool of the call that a question is about, as far as it is open."""
+    def _ask(self, draft: StepDraft, event: AgentEvent) -> None:
+        """Take the tool of the call that a question is about, as far as it is open; and that it waits, or no more."""
         call_id = getattr(event, "call_id", "")
-        found = self._open.get(("tool_call", event.run_id, call_id)) or self._open.get(
+        call = self._open.get(("tool_call", event.run_id, call_id)) or self._open.get(
             ("tool_call", "", call_id)
         )
-        return None if found is None else found.tool
+        if call is None:
+            return
+        draft.tool = call.tool
+        match event:
+            case ev.ApprovalRequired():
+                call.waits_for = "approval"
+            case ev.AuthRequired():
+                call.waits_for = "credentials"
+            case _:
+                call.waits_for = ""
 
     def _end(self, draft: StepDraft) -> None:
         """Word a step that is over; its facts are read again when they are asked for."""
-        draft.title = title_of(draft.kind, draft.tool, draft.status, draft.facts())
+        facts = draft.facts()
+        if draft.status == "open" and draft.waits_for:
+            draft.status = "waiting"
+            facts[WAITS_FOR] = draft.waits_for
+        draft.title = title_of(draft.kind, draft.tool, draft.status, facts)
         draft.content = {}
         self._ended.append(draft)
 

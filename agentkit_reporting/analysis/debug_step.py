@@ -44,9 +44,10 @@ class DebugStep:
 
     number: from 1, in the order in which steps ended. kind: one of KINDS. tool: the tool of a call, of an approval
     or of a request for credentials. status: ok, failed, denied, not_started, interrupted, cancelled, waiting (of a
-    question), or open: no end was told. title: one visible line, bounded. time: of its first event. duration_ms: as
-    the log tells it, None where nobody measured. first_seq, last_seq: of its events; those of other steps may lie
-    between. In a step log both are the record's own number, 0 for a header.
+    question, of a call whose question has no answer, of a suspended run), or open: no end was told. title: one visible
+    line, bounded. time: of its first event. duration_ms: as the log tells it, None where nobody measured. first_seq,
+    last_seq: of its events; those of other steps may lie between. In a step log both are the record's own number, 0
+    for a header.
 
     is_superseded: told by a run after another one had gone on from it, so it changes no state. is_edited: by
     `DebugReplay.edit`. is_stale: it comes after an edited one, so it may not have happened like this.
@@ -66,6 +67,13 @@ class DebugStep:
     is_superseded: bool = False
     is_edited: bool = False
     is_stale: bool = False
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether it did not go well, or has no end; a question alone is none."""
+        if self.status == "waiting":
+            return self.kind in ("tool_call", "run_ended")
+        return self.status != "ok"
 
 
 def kinds_of(asked: str | Collection[str]) -> frozenset[str]:

@@ -12,10 +12,13 @@ import msgspec
 
 from agentkit_reporting.terminal import brief, brief_arguments, counted, duration_text, one_line
 
-__all__ = ["TITLE_COLUMNS", "title_of"]
+__all__ = ["TITLE_COLUMNS", "WAITS_FOR", "title_of"]
 
 TITLE_COLUMNS = 120
 """Of a title; what shows it may show less."""
+
+WAITS_FOR = "waits_for"
+"""The fact of a call that has no answer to a question: what it waits for."""
 
 _SHORT = 60  # columns of a part of a title
 
@@ -147,7 +150,9 @@ def _call(facts: Mapping[str, Any], tool: str | None, status: str) -> str:
     arguments = brief_arguments(given, _SHORT) if isinstance(given, dict) else f"({_text(given)})"
     label = f"{_text(tool)}{arguments if len(arguments) <= _SHORT else f'{arguments[: _SHORT - 3]}...'}"
     if status == "open":
-        return f"{label}: no result was told"
+        return f"{label} was running" if "attempt" in facts else f"{label} was asked for, without a result"
+    if status == "waiting":
+        return f"{label} waits for {_text(facts.get(WAITS_FOR)) or 'an answer'}"
     error, output = facts.get("error"), facts.get("output")
     came = _error(error) if error is not None else _text(output, 100)
     word = "" if status == "ok" else f" {status.replace('_', ' ')}"

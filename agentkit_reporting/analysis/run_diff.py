@@ -65,9 +65,9 @@ class RunDiff:
     """Two sessions side by side; `before` is A, `after` is B.
 
     divergence: the first step at which they differ; call_divergence: the first call. calls, answers, inputs: all of
-    them, aligned. final: the last answers, one pair; an answer that asks for tools is not a last one. metrics: see
-    `run_diff_figures`, over the sub-agents too. masked: contents that differ as they are written and are equal by a
-    mask. children: sub-agents behind calls that were paired, each with the tool.
+    them, aligned. final: the last answers, one pair; an answer that asks for tools is not a last one, nor is one of an
+    exchange without an end. metrics: see `run_diff_figures`, over the sub-agents too. masked: contents that differ as
+    they are written and are equal by a mask. children: sub-agents behind calls that were paired, each with the tool.
     """
 
     before: ComparedRun
@@ -251,7 +251,11 @@ def _differences(
 
 def _final(before: Outline, after: Outline) -> TextPair | None:
     last = [
-        [each for each in side.answers[-1:] if each.finish_reason not in _NOT_LAST]
+        [
+            each
+            for each in side.answers[-1:]
+            if each.finish_reason not in _NOT_LAST and not side.exchange_is_open
+        ]
         for side in (before, after)
     ]
     if any(answer.text is None for answers in last for answer in answers):

@@ -6,12 +6,14 @@
 | tokens | input and output of every kind |
 | total_input_tokens | fresh, cached and written to the cache |
 | input_tokens, cached_input_tokens, cache_write_input_tokens, output_tokens, reasoning_tokens | as billed |
-| runs, turns, requests, retries, compactions, approvals | how often |
+| runs | how many |
+| open_runs | those without an end: a crash, or they go on still; unknown of a step log |
+| turns, requests, retries, compactions, approvals | how often |
 | calls, calls.TOOL | calls of tools |
-| errors | failed_calls, failed_requests and failed_runs together |
+| errors | failed_calls, failed_requests and failed_runs together; a step log tells nothing of the last |
 | denied | calls that were refused |
 | duration | of the runs of the session, pauses for approvals among it |
-| tool_time, tool_time.TOOL, model_time | the sum over calls, or over requests |
+| tool_time, tool_time.TOOL, model_time | busy: the sum over calls, or over requests, also where they ran at once |
 | calls_differ | calls that only one has, or that have different arguments |
 | results_differ | calls of both with another result or outcome |
 | text_differs, input_differs | answers, inputs |
@@ -21,7 +23,8 @@
 
 Figures but times are those of a session and its sub-agents together; times are the session's own, since a sub-agent
 works within a call. Tokens are unknown where a finished request told no usage, and a cost is where a request that
-told its usage has none: what is known is a lower bound then.
+told its usage has none: what is known is a lower bound then. So is every figure but the number of runs where a run has
+no end, since nobody told what it did behind its last event.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ _TOKENS = (
     "reasoning_tokens",
 )
 _COUNTS = ("runs", "turns", "requests", "retries", "compactions", "approvals")
+_OF_RUNS = frozenset({"runs", "open_runs"})
 _FAILED = ("failed_calls", "failed_requests", "failed_runs")
 DIFFERENCES = (
     "calls_differ",
@@ -66,6 +70,7 @@ METRICS: dict[str, Unit] = {
     "tokens": "count",
     **dict.fromkeys(_TOKENS, "count"),
     **dict.fromkeys(_COUNTS, "count"),
+    "open_runs": "count",
     "calls": "count",
     "errors": "count",
     **dict.fromkeys(_FAILED, "count"),
@@ -114,12 +119,20 @@ class RunMetric:
 
 @attrs.define
 class _Figures:
-    """What one side comes to. unknown: names of metrics of which a part is not known."""
+    """What one side comes to. unknown: names of metrics of which a part is not known. is_open: a run has no end.
+
+    is_billed: a request was not priced, or may have been.
+    """
 
     values: dict[str, Amount | None] = attrs.field(factory=dict)
     unknown: set[str] = attrs.field(factory=set)
+    is_open: bool = False
     costs: dict[str, Decimal] = attrs.field(factory=dict)
     is_billed: bool = False
+
+    def is_at_least(self, name: str) -> bool:
+        """Whether what is known of a metric is a lower bound."""
+        return name in self.unknown or (self.is_open and name not in _OF_RUNS)
 
 
 def metrics_of(
@@ -139,8 +152,8 @@ def metrics_of(
                     unit=unit,
                     before=one.values.get(name, 0),
                     after=other.values.get(name, 0),
-                    before_at_least=name in one.unknown,
-                    after_at_least=name in other.unknown,
+                    before_at_least=one.is_at_least(name),
+                    after_at_least=other.is_at_least(name),
                 )
             )
     counted = {**differences, "differences": sum(differences.values())}
@@ -163,13 +176,18 @@ def _figures(family: Sequence[Outline]) -> _Figures:
         for currency, amount in each.costs.items():
             found.costs[currency] = EXACT_SUMS.add(found.costs.get(currency, Decimal(0)), amount)
     counts["errors"] = sum(counts[name] for name in _FAILED)
-    found.is_billed = any(each.unpriced or each.unknown_usage for each in family)
+    open_runs = [each.open_runs for each in family]
+    found.is_open = any(open_runs)
+    found.is_billed = found.is_open or any(each.unpriced or each.unknown_usage for each in family)
     is_used = bool(counts["requests"])
     for name, tokens in (("tokens", usage.total_tokens), *((name, getattr(usage, name)) for name in _TOKENS)):
         found.values[name] = tokens if is_used or tokens is not None else 0
         if any(each.unknown_usage for each in family):
             found.unknown.add(name)
     found.values |= {name: counts[name] for name in (*_COUNTS, "calls", "errors", *_FAILED, "denied")}
+    found.values["open_runs"] = None if None in open_runs else sum(each or 0 for each in open_runs)
+    if None in open_runs:
+        found.values["failed_runs"] = None
     found.values |= {name: counts[name] for name in sorted(counts) if name.startswith("calls.")}
     found.values |= {"duration": root.duration_ms, "model_time": root.model_ms if is_used else 0}
     _add_tool_times(found, root)

@@ -5,6 +5,7 @@ Contents are kept packed, with a digest to compare them by: a session of 100 MB 
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import zlib
 from collections import Counter
@@ -118,8 +119,9 @@ class Outline:
     """One session.
 
     settings: system prompt, tools, parameters and so on, by name, as the first run was started. answers of compactions
-    are left out of `steps`, which are in order. finish_reasons: of the exchanges. outcomes: of the runs. counts: of
-    what happened, by the name of a metric. unknown_usage: finished requests that told no usage. unpriced: those
+    are left out of `steps`, which are in order. finish_reasons: of the exchanges. outcomes: of the runs, `open`: no end
+    was told. exchange_is_open: the last exchange has no end. began: when its first event was told. counts: of what
+    happened, by the name of a metric. unknown_usage: finished requests that told no usage. unpriced: those
     without a cost. redacted: events in which something was masked. is_whole: an event log told it, and not a step log,
     which knows of no text, setting and input.
     """
@@ -132,6 +134,8 @@ class Outline:
     steps: list[GivenInput | ModelAnswer | ToolUse] = attrs.field(factory=list)
     finish_reasons: list[str] = attrs.field(factory=list)
     outcomes: list[str] = attrs.field(factory=list)
+    exchange_is_open: bool = False
+    began: dt.datetime | None = None
     failures: list[str] = attrs.field(factory=list)
     counts: Counter[str] = attrs.field(factory=Counter)
     usage: Usage = attrs.field(factory=Usage)
@@ -142,6 +146,11 @@ class Outline:
     model_ms: float | None = None
     redacted: int = 0
     is_whole: bool = True
+
+    @property
+    def open_runs(self) -> int | None:
+        """How many runs have no end: a crash, or one that goes on still. None where only steps were told."""
+        return self.outcomes.count("open") if self.is_whole else None
 
     @property
     def calls(self) -> list[ToolUse]:

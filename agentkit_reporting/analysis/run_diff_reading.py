@@ -50,7 +50,7 @@ from agentkit_reporting.analysis.run_diff_outline import (
 )
 from agentkit_reporting.analysis.run_lineage import Lineage
 
-__all__ = ["chosen", "families", "outlines_of"]
+__all__ = ["chosen", "families", "outlines_of", "roots_of"]
 
 _MAX_NAMED = 5  # sessions that are named in a refusal
 _RunEnd = (RunFinished, RunFailed, RunCancelled)
@@ -74,10 +74,6 @@ def chosen(outlines: Mapping[str, Outline], session_id: str | None, *, side: str
 
     side: what the log is called in a refusal. Raises ConfigurationError.
     """
-    roots = [each for each in outlines.values() if each.parent is None]
-    if not roots:
-        known = outlines.keys()
-        roots = [each for each in outlines.values() if each.parent and each.parent.session_id not in known]
     if session_id is not None:
         found = [outlines[session_id]] if session_id in outlines else []
         found = found or [each for each in outlines.values() if each.session_id.endswith(session_id)]
@@ -88,11 +84,20 @@ def chosen(outlines: Mapping[str, Outline], session_id: str | None, *, side: str
         raise ConfigurationError(f"session {session_id!r} of {side} refused; {several if found else none}")
     if not outlines:
         raise ConfigurationError(f"{side} refused because it holds no event; give the log of a run")
+    roots = roots_of(outlines)
     if len(roots) != 1:
         raise ConfigurationError(
             f"{side} refused because it holds {len(roots)} sessions: {_named(roots)}; say which one"
         )
     return roots[0]
+
+
+def roots_of(outlines: Mapping[str, Outline]) -> list[Outline]:
+    """Return the sessions that are no sub-agents' of others here."""
+    roots = [each for each in outlines.values() if each.parent is None]
+    if roots:
+        return roots
+    return [each for each in outlines.values() if each.parent and each.parent.session_id not in outlines]
 
 
 def _named(outlines: Iterable[Outline]) -> str:
@@ -188,6 +193,7 @@ class _SessionFold:
         self._note_step(event)
         run = self._runs.get(event.run_id)
         if run is None:
+            self._outline.began = self._outline.began or event.timestamp
             run = self._runs[event.run_id] = _Run(event.timestamp, event.timestamp)
         elif 0 < event.seq <= run.last_seq:
             return
@@ -346,6 +352,7 @@ class _SessionFold:
             match told:
                 case str():
                     outline.finish_reasons.append(told)
+                    outline.exchange_is_open = False
                 case _Began(call_id=call_id):
                     use = open_calls.get(call_id)
                     if use is not None and told.arguments is not None:
@@ -357,6 +364,7 @@ class _SessionFold:
                         use.duration_ms = told.duration_ms
                 case _:
                     outline.steps.append(told)
+                    outline.exchange_is_open = True
                     if isinstance(told, ToolUse):
                         open_calls[told.call_id] = told
         self._told = []

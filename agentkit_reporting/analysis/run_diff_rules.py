@@ -161,7 +161,15 @@ class DiffRule:
         """Return what stands for a metric that neither run has, such as no calls of a tool; or why there is none."""
         name, _, _ = self.metric.partition(".")
         if name in _WITH_TOOL:
-            return RunMetric(name=self.metric, unit=METRICS[name], before=0, after=0), ""
+            whole = diff.metric(name)
+            return RunMetric(
+                name=self.metric,
+                unit=METRICS[name],
+                before=0,
+                after=0,
+                before_at_least=whole is not None and whole.before_at_least,
+                after_at_least=whole is not None and whole.after_at_least,
+            ), ""
         several = [each.name for each in diff.metrics if each.name.startswith("cost.")]
         cost = diff.metric("cost")
         known = ", ".join(several) or (cost.currency if cost is not None else "") or "no known currency"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal, InvalidOperation
 
 from agentkit_loop.models.anthropic_stream import FINISH_REASONS
@@ -21,6 +22,7 @@ def outlines_of_steps(steps: RunSteps) -> dict[str, Outline]:
 def _outline(run_id: str, run: RunSteps) -> Outline:
     outline = Outline(session_id=run_id, is_whole=False)
     for header in run.headers:
+        outline.began = outline.began or _time_of(header.ts)
         outline.agent = outline.agent or header.agent_name
     turns: set[str | None] = set()
     for number, step in enumerate(run.steps):
@@ -33,6 +35,13 @@ def _outline(run_id: str, run: RunSteps) -> Outline:
     outline.counts["turns"] = len(turns)
     outline.duration_ms = known_ms(run.summarize(run_id).duration_ms)
     return outline
+
+
+def _time_of(ts: float) -> dt.datetime | None:
+    try:
+        return dt.datetime.fromtimestamp(ts, dt.UTC)
+    except (OverflowError, OSError, ValueError):  # somebody wrote it into a log
+        return None
 
 
 def _answer(outline: Outline, step: LlmCallStep) -> None:

@@ -23,6 +23,7 @@ _HELP = (
     ("p [N]", "back one step, or N"),
     ("g N, N", "to step N; g 0 the beginning, g $ the end"),
     ("/TEXT", "to the next step that says TEXT, whatever the case; / alone: once more"),
+    ("e", "to the next step that failed or has no end"),
     ("l", "the steps around this one; l all: all of them"),
     ("v", "all that this step says, page by page"),
     ("t", "the conversation up to here"),
@@ -41,10 +42,16 @@ _TOOLS_READING = frozenset({"list_files", "read_file", "search_files"})
 
 
 class DebugConsole:
-    """Walks through a replay. kinds, tools: what is gone over in the beginning; empty for all."""
+    """Walks through a replay. kinds, tools: what is gone over in the beginning; empty for all.
 
-    def __init__(self, replay: DebugReplay, *, kinds: tuple[str, ...], tools: tuple[str, ...]) -> None:
+    failed: only what failed or has no end is gone over, until another filter is chosen.
+    """
+
+    def __init__(
+        self, replay: DebugReplay, *, kinds: tuple[str, ...], tools: tuple[str, ...], failed: bool = False
+    ) -> None:
         self._whole = replay
+        self._failed = failed
         self._kinds, self._tools = kinds, tools
         self._replay = self._filtered(kinds, tools)
         self._out = TerminalStream(None, colour=None, width=None)
@@ -55,6 +62,7 @@ class DebugConsole:
             "n": self._next,
             "p": self._previous,
             "g": self._go,
+            "e": lambda _: self._next_trouble(),
             "l": self._list,
             "v": lambda _: self._show_all(),
             "t": lambda _: self._show_transcript(),
@@ -96,6 +104,10 @@ class DebugConsole:
         kind = "session" if self._whole.is_event_log else "run"
         name = one_line(self._whole.session_id, self._out.width - 40, self._out.glyphs.cut)
         self._say("dim", f"{kind} {name}: {counted(len(self._whole), 'step')}; h shows the commands")
+        summary = self._whole.summary()
+        self._out.write(self._out.line(self._page.summary(summary)))
+        for line in self._page.end(summary):
+            self._out.write(self._out.line(line))
         if number is None:
             self._replay.step()
         else:
@@ -147,6 +159,18 @@ class DebugConsole:
             raise ConfigurationError(f"{argument[:20]!r} refused; give a number of steps, or nothing for one")
         return count
 
+    def _next_trouble(self) -> None:
+        """Go to the next step that failed or has no end; behind the last one from the beginning again."""
+        found = [index for index, step in enumerate(self._replay) if step.is_trouble]
+        if not found:
+            self._say("dim", "no step failed, and each has an end")
+            return
+        after = [index for index in found if index >= self._replay.position]
+        if not after:
+            self._say("dim", "from the beginning again")
+        self._replay.seek((after or found)[0] + 1)
+        self._show()
+
     def _go(self, argument: str) -> None:
         if argument in ("$", "end", "last"):
             self._replay.seek(len(self._replay))
@@ -162,7 +186,8 @@ class DebugConsole:
             self._replay.seek_number(number)
         except IndexError:
             last = self._replay[-1].number if len(self._replay) else 0
-            what = " that the filter lets through" if self._kinds or self._tools else ""
+            is_filtered = self._kinds or self._tools or self._failed
+            what = " that the filter lets through" if is_filtered else ""
             raise ConfigurationError(f"there is no step {number:,}{what}; give 0 to {last:,}") from None
 
     def _search(self, text: str) -> None:
@@ -185,7 +210,9 @@ class DebugConsole:
     # --- filters
 
     def _filtered(self, kinds: tuple[str, ...], tools: tuple[str, ...]) -> DebugReplay:
-        return self._whole.filter(kind=kinds or None, tool=tools or None) if kinds or tools else self._whole
+        if not (kinds or tools or self._failed):
+            return self._whole
+        return self._whole.filter(kind=kinds or None, tool=tools or None, trouble=self._failed)
 
     def _choose_kind(self, argument: str) -> None:
         kinds = tuple(argument.replace(",", " ").replace("-", "_").split())
@@ -198,8 +225,10 @@ class DebugConsole:
         self._choose(self._kinds, (argument,) if argument else ())
 
     def _choose(self, kinds: tuple[str, ...], tools: tuple[str, ...]) -> None:
+        failed, self._failed = self._failed, False
         chosen = self._filtered(kinds, tools)
         if not len(chosen):
+            self._failed = failed
             called = sorted({step.tool for step in self._whole if step.tool is not None})
             known = ", ".join(one_line(name, 30) for name in called[:10])
             told = f"; tools: {known}" if tools and known else ""
@@ -299,7 +328,7 @@ class DebugConsole:
             self._out.write(self._out.line(line))
 
     def _prompt(self) -> str:
-        chosen = " ".join((*self._kinds, *self._tools))
+        chosen = " ".join(("failed",) * self._failed + (*self._kinds, *self._tools))
         shown = f" {one_line(chosen, 30)}" if chosen else ""
         return f"debug {self._replay.position:,}/{len(self._replay):,}{shown}> "
 

@@ -13,7 +13,9 @@ from agentkit_loop.values import JSON
 from agentkit_reporting.analysis.debug_replay import DebugReplay
 from agentkit_reporting.analysis.debug_state import DebugState, OpenCall
 from agentkit_reporting.analysis.debug_step import DebugStep
+from agentkit_reporting.analysis.debug_summary import DebugSummary
 from agentkit_reporting.cli.drawing import brief_duration
+from agentkit_reporting.cli.open_runs import breaks_off
 from agentkit_reporting.page import Glyphs, Piece
 from agentkit_reporting.terminal import clipped, columns_of, counted, one_line, visible
 from agentkit_reporting.usage import UsageTotals, cost_text, token_texts
@@ -52,6 +54,9 @@ _SHOWN_LAST = (
 )
 """Facts that are long and seldom looked for."""
 
+_WHOLE_ONLY = frozenset(_SHOWN_LAST) - {"tools"}
+"""Facts that are shown only where all is asked for."""
+
 _LEFT_OUT = frozenset({"request_id", "usage_is_final", "billed_model", "response_id", "digests", "is_error"})
 """Facts that say nothing to a person; `--json` has them."""
 
@@ -75,7 +80,45 @@ class DebugPage:
     def __init__(self, replay: DebugReplay, columns: int, glyphs: Glyphs) -> None:
         self._columns = columns
         self._glyphs = glyphs
+        self._asked_before = _overtaken(replay)
         self._number_columns = len(f"{max((step.number for step in _ends(replay)), default=0):,}")
+
+    def _marks(self, step: DebugStep) -> str:
+        above = self._asked_before.get(step.number)
+        told = _state_marks(step)
+        if above is None:
+            return told
+        return f"asked before {above:,}{f', {told}' if told else ''}"
+
+    # --- the whole
+
+    def summary(self, summary: DebugSummary) -> Line:
+        """Return how the session went: outcome, failures, cost, time."""
+        least = ">= " if summary.is_open else ""
+        failed = (
+            (summary.failed_calls, "failed call"),
+            (summary.denied_calls, "denied call"),
+            (summary.failed_requests, "failed request"),
+        )
+        outcome = "open, no end was told" if summary.is_open else summary.outcome
+        if summary.open_runs and not summary.is_open:
+            outcome = f"{outcome}, {counted(summary.open_runs, 'run')} before without an end"
+        cost = cost_text(summary.totals)
+        facts = (
+            outcome,
+            *(counted(count, noun) for count, noun in failed if count),
+            "cost ?" if cost == "cost unknown" else f"{least}{cost}" if cost else "",
+            "" if summary.duration_ms is None else f"{least}{brief_duration(summary.duration_ms)}",
+        )
+        style = "bad" if summary.outcome == "failed" else "warn" if summary.outcome != "completed" else "good"
+        told = f" {self._glyphs.note} ".join(fact for fact in facts if fact) or "nothing was used"
+        return ((style if summary.outcome else "", clipped(told, self._columns, self._glyphs.cut)),)
+
+    def end(self, summary: DebugSummary) -> Iterator[Line]:
+        """Yield that the log breaks off, where it does, and what was under way."""
+        if summary.is_open:
+            for line in self._folded(breaks_off(summary.at_the_end)):
+                yield (("warn", line),)
 
     # --- the list
 
@@ -86,7 +129,7 @@ class DebugPage:
         number = f"{step.number:>{self._number_columns},}"
         kind = step.kind.replace("_", " ")
         took = "" if step.duration_ms is None else brief_duration(step.duration_ms)
-        marks = _marks(step)
+        marks = self._marks(step)
         fixed = 2 + self._number_columns + 3 + _KIND_COLUMNS + 2 + _DURATION_COLUMNS
         room = max(self._columns - fixed - (len(marks) + 1 if marks else 0), _LEAST_TITLE)
         title = clipped(one_line(step.title, room, self._glyphs.cut), room, self._glyphs.cut)
@@ -106,13 +149,18 @@ class DebugPage:
         """Yield what a step is: its number, kind, title, and where it comes from."""
         style, glyph = _STYLES[step.status]
         kind = step.kind.replace("_", " ")
+        place = f"step {step.number:,} of {count:,}"
+        ended = "" if step.status == "ok" else f" {self._glyphs.note} {step.status.replace('_', ' ')}"
+        marks = f" {self._marks(step)}" if self._marks(step) else ""
+        room = self._columns - columns_of(f"{place}  ! {kind}{ended}{marks}") - 2
         yield (
-            ("strong", f"step {step.number:,} of {count:,}"),
+            ("strong", place),
             ("", "  "),
             (style, f"{getattr(self._glyphs, glyph)} "),
-            ("strong", kind if step.tool is None else f"{kind} {one_line(step.tool, 30, self._glyphs.cut)}"),
-            ("dim", "" if step.status == "ok" else f" {self._glyphs.note} {step.status.replace('_', ' ')}"),
-            ("ask", f" {_marks(step)}" if _marks(step) else ""),
+            ("strong", kind),
+            ("dim", ended),
+            ("ask", marks),
+            ("", f"  {one_line(_label(step), room, self._glyphs.cut)}" if room > _LEAST_TITLE else ""),
         )
         seqs = f"{step.first_seq}" if step.first_seq == step.last_seq else f"{step.first_seq}-{step.last_seq}"
         facts = (
@@ -132,7 +180,7 @@ class DebugPage:
             value = facts[name]
             if value is None or value is False or value in ({}, [], "") or name in _LEFT_OUT:
                 continue
-            if _USUAL.get(name) == value:
+            if _USUAL.get(name) == value or (name in _WHOLE_ONLY and most_lines == FACT_LINES):
                 continue
             if name == "parts" and isinstance(value, list):
                 for part in value:
@@ -266,7 +314,30 @@ def _ends(replay: DebugReplay) -> Iterable[DebugStep]:
     return (replay[-1],) if len(replay) else ()
 
 
-def _marks(step: DebugStep) -> str:
+def _label(step: DebugStep) -> str:
+    """Return what a step is about; of a call, without what became of it, since that stands below."""
+    if step.kind != "tool_call":
+        return step.title
+    word = "" if step.status == "ok" else f" {step.status.replace('_', ' ')}"
+    return step.title.partition(f"{word} -> ")[0]
+
+
+def _overtaken(replay: DebugReplay) -> dict[int, int]:
+    """Return the calls that began before one that ended sooner, and so stands above them: by number, of both."""
+    latest: dict[str, DebugStep] = {}
+    found: dict[int, int] = {}
+    for step in replay if replay.is_event_log else ():
+        if step.kind != "tool_call":
+            continue
+        above = latest.get(step.run_id)
+        if above is None or above.first_seq < step.first_seq:
+            latest[step.run_id] = step
+        else:
+            found[step.number] = above.number
+    return found
+
+
+def _state_marks(step: DebugStep) -> str:
     words = (
         "edited" if step.is_edited else "",
         "stale" if step.is_stale else "",

@@ -9,17 +9,18 @@ import attrs
 import click
 
 from agentkit_loop.errors import ConfigurationError, LogError
+from agentkit_reporting.analysis.listed_session import ListedSession
 from agentkit_reporting.analysis.run_diff import diff_outlines, outlines_in
 from agentkit_reporting.analysis.run_diff_outline import Outline
+from agentkit_reporting.analysis.run_diff_reading import roots_of
 from agentkit_reporting.analysis.run_diff_rules import DiffRule
 from agentkit_reporting.cli.diff_drawing import as_json, as_markdown, as_text
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
+from agentkit_reporting.cli.session_table import tell_of_sessions
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.records.step_log import StepLog
 from agentkit_reporting.terminal import json_text
-
-_WHICH = "say which one"
 
 
 @click.command("diff")
@@ -59,8 +60,10 @@ def command(
     A rule is METRIC, a comparison (> >= < <= == !=) and a value: '0.50' is the value of B, '+0.05' and '-500' the
     change from A to B, '+10%' that as a share of A, nothing the value of A. Times have a unit (ms, s, m, h). METRIC:
     cost, cost.CURRENCY, tokens, input_tokens, output_tokens, turns, requests, retries, calls, calls.TOOL, errors,
-    duration, tool_time, tool_time.TOOL, model_time, differences, calls_differ, results_differ, text and others. What a
-    rule needs and nobody knows, such as a price, counts as broken. Without a rule the exit code is 0, equal or not.
+    open_runs, failed_runs, duration, tool_time, tool_time.TOOL, model_time, differences, calls_differ, results_differ,
+    text and others. Times of tools and models are busy times: the sum over what ran, also where it ran at once. What a
+    rule needs and nobody knows, such as a price, or how a run without an end went on, counts as broken. Without a rule
+    the exit code is 0, equal or not.
     """
     if for_programs and markdown:
         raise click.UsageError("--json and --markdown exclude each other; give one of them")
@@ -76,20 +79,15 @@ def command(
             read[side.log] = _read(side.log)
         if not _has(read[side.log], side):
             return 1
+        _check_choice(read[side.log], side)
     one, other = sides
-    try:
-        diff = diff_outlines(
-            read[one.log],
-            read[other.log],
-            session_before=one.session,
-            session_after=other.session,
-            names=(one.log, other.log),
-        )
-    except ConfigurationError as error:
-        text = str(error)
-        if not text.endswith(_WHICH):
-            raise
-        raise ConfigurationError(f"{text}: --session-a and --session-b, or LOG#SESSION") from None
+    diff = diff_outlines(
+        read[one.log],
+        read[other.log],
+        session_before=one.session,
+        session_after=other.session,
+        names=(one.log, other.log),
+    )
     verdicts = [rule.judge(diff) for rule in asked]
     logs = (one.log, other.log)
     if for_programs:
@@ -131,6 +129,28 @@ def _read(log: str) -> dict[str, Outline]:
             return outlines
     tell_of_bad_lines(reader)
     return outlines
+
+
+def _check_choice(outlines: dict[str, Outline], side: _Side) -> None:
+    """Refuse a log of several sessions of which none is named, and say which there are."""
+    roots = roots_of(outlines)
+    if side.session is not None or len(roots) == 1:
+        return
+    tell_of_sessions(
+        [
+            ListedSession(
+                session_id=each.session_id,
+                agent=each.agent,
+                began=each.began,
+                outcome=each.outcomes[-1] if each.outcomes else "",
+            )
+            for each in roots
+        ]
+    )
+    raise ConfigurationError(
+        f"{side.log} refused because it holds {len(roots)} sessions; say which by the end of its id: "
+        "--session-a and --session-b, or LOG#SESSION"
+    )
 
 
 def _has(outlines: dict[str, Outline], side: _Side) -> bool:

@@ -5,6 +5,7 @@ All text of logs is visible and on one line here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
@@ -46,6 +47,7 @@ _ONE_LINE = 64  # characters of a path and two values that stand on one line
 _WHOLE = "…"
 
 _ALWAYS = ("tokens", "turns", "requests", "calls", "errors", "duration")
+_BUSY = ("tool_time", "model_time")  # the sum over what ran, which may be more than the clock's time
 _ALLOWED = {
     ">": "at most",
     ">=": "less than",
@@ -110,16 +112,29 @@ def notes(diff: RunDiff) -> list[str]:
     ends = [_ending(side) for side in (diff.before, diff.after)]
     if ends[0] != ends[1]:
         told += [f"{side} ended: {end}" for side, end in zip("AB", ends, strict=True)]
+    for side, told_of in zip("AB", (diff.before, diff.after), strict=True):
+        if "open" in told_of.outcomes:
+            runs = told_of.outcomes.count("open")
+            what = "a run has" if runs == 1 else f"{runs:,} runs have"
+            told.append(f"{side}: {what} no end (a crash, or still going); figures are lower bounds")
     sides = (diff.before.failures, diff.after.failures)
     for side, failures in zip("AB", sides, strict=True) if sides[0] != sides[1] else ():
-        told += [f"{side}: {one_line(each, MAX_COLUMNS)}" for each in failures[:_MOST_FAILURES]]
-        if len(failures) > _MOST_FAILURES:
-            told.append(f"{side}: {counted(len(failures) - _MOST_FAILURES, 'more failure')}")
+        found = Counter(failures)  # in the order in which they were first told
+        for failure, count in list(found.items())[:_MOST_FAILURES]:
+            often = f"{count:,} x " if count > 1 else ""
+            told.append(f"{side}: {often}{one_line(failure, MAX_COLUMNS)}")
+        rest = sum(list(found.values())[_MOST_FAILURES:])
+        if rest:
+            told.append(f"{side}: {counted(rest, 'more failure')}")
     return told
 
 
 def _ending(side: ComparedRun) -> str:
-    reasons = _joined(side.finish_reasons) or "no answer"
+    last = side.outcomes[-1:]
+    reasons = _joined(side.finish_reasons)
+    if last == ("suspended",):
+        return f"{reasons}, then suspended" if reasons else "suspended, which is no end"
+    reasons = reasons or "no answer"
     return f"{reasons} (run {_joined(side.outcomes[-1:])})" if side.outcomes else reasons
 
 
@@ -146,16 +161,15 @@ def metric_table(diff: RunDiff) -> Table:
     for metric in diff.metrics:
         name = metric.name
         is_told = name in _ALWAYS or metric.unit == "money"
-        is_measured = name in ("tool_time", "model_time") and bool(metric.before or metric.after)
+        is_measured = name in _BUSY and bool(metric.before or metric.after)
         is_other = (
             "." not in name and name not in (*DIFFERENCES, "differences") and metric.before != metric.after
         )
         if is_told or is_measured or is_other:
             rows.append(
                 (
-                    named(name, 30),
-                    _value(metric, metric.before, at_least=metric.before_at_least),
-                    _value(metric, metric.after, at_least=metric.after_at_least),
+                    f"{name} (busy)" if name in _BUSY else named(name, 30),
+                    *_sides(metric),
                     change_text(metric),
                 )
             )
@@ -170,10 +184,17 @@ def tool_table(diff: RunDiff) -> Table:
     for metric in calls[:_MOST_TOOLS]:
         tool = metric.name.removeprefix("calls.")
         time = diff.metric(f"tool_time.{tool}")
-        times = (_value(time, time.before), _value(time, time.after)) if time is not None else ("-", "-")
-        counts = (_value(metric, metric.before), _value(metric, metric.after))
+        times = _sides(time) if time is not None else ("-", "-")
+        counts = _sides(metric)
         rows.append((named(tool, 40), *counts, *times))
-    return Table("", ("tool", "calls A", "calls B", "time A", "time B"), rows, 1)
+    return Table("", ("tool", "calls A", "calls B", "busy A", "busy B"), rows, 1)
+
+
+def _sides(metric: RunMetric) -> tuple[str, str]:
+    return (
+        _value(metric, metric.before, at_least=metric.before_at_least),
+        _value(metric, metric.after, at_least=metric.after_at_least),
+    )
 
 
 def _value(metric: RunMetric, amount: Amount | None, *, at_least: bool = False) -> str:

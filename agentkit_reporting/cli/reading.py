@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agentkit_loop.errors import ConfigurationError, ResumeError
 from agentkit_loop.events import AgentEvent
-from agentkit_reporting.log.read import LogReader
+from agentkit_reporting.log.read import BadLine, LogReader
 from agentkit_reporting.terminal import counted, visible
 
 _MAX_TOLD = 5  # bad lines that are named; the rest is counted
@@ -35,6 +35,15 @@ class KeptEvents:
         for event, bad_count in self._events:
             self.bad_count = bad_count  # counted anew, as if read: it matters what stands before which event
             yield event
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no event."""
+        return not self._events
+
+    def holds(self, session_id: str) -> bool:
+        """Whether there is an event of this session."""
+        return any(event.session_id == session_id for event, _ in self._events)
 
     def session_of(self, given: str | None) -> str | None:
         """Return the session whose id ends so, as it is given where there is none; raises ConfigurationError."""
@@ -85,19 +94,27 @@ def tell_of_bad_lines(reader: LogReader) -> None:
     Files of other records beside logs are named, and not line by line.
     """
     left_out = reader.left_out if reader.line else ()
-    most = _MAX_TOLD if reader.line else 1
+    bad = [each for each in reader.bad if each.path not in left_out]
+    tell_of_skipped(
+        bad if reader.line else bad[:1],
+        reader.bad_count - reader.left_out_count if reader.line else 0,
+        left_out=left_out,
+        newer_version=reader.newer_version,
+    )
+
+
+def tell_of_skipped(
+    bad: Sequence[BadLine], count: int, *, left_out: Sequence[str], newer_version: int | None
+) -> None:
+    """Say on stderr which lines are bad, the first of `count`; which files were left out; that a log is newer."""
     if left_out:
         whisper(left_out_text(left_out))
-    bad = [each for each in reader.bad if each.path not in left_out]
-    for each in bad[:most]:
+    for each in bad[:_MAX_TOLD]:
         whisper(f"skipped {each.path}:{each.line}: {each.reason}")
-    count = reader.bad_count - reader.left_out_count
-    if count > most and reader.line:
+    if count > _MAX_TOLD:
         whisper(f"skipped {count} bad lines in all")
-    if reader.newer_version is not None:
-        whisper(
-            f"the log is of a newer version ({reader.newer_version}); what is not known here is shown by name"
-        )
+    if newer_version is not None:
+        whisper(f"the log is of a newer version ({newer_version}); what is not known here is shown by name")
 
 
 def left_out_text(paths: Sequence[str]) -> str:

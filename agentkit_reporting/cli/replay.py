@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_reporting.cli.reading import KeptEvents, in_words_of_options, tell_of_bad_lines
+from agentkit_reporting.cli.reading import KeptEvents, in_words_of_options, tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import visible
 
@@ -42,8 +42,8 @@ def command(log: str, *, named: str | None, live_tools: bool, session_id: str | 
 
     What the loop makes of that is compared with what was recorded, event by event and request by request.
 
-    Exit 0 if all is equal, 1 at the first difference, which is shown with both values, 2 for wrong usage or a
-    log that is not whole.
+    Exit 0 if all is equal, 1 at the first difference, which is shown with both values, or where there is no such
+    session, 2 for wrong usage or a log that is not whole.
     """
     from agentkit_loop.recordings import read_recording  # noqa: PLC0415 - not for --help
     from agentkit_loop.replaying import replay  # noqa: PLC0415 - as above
@@ -52,8 +52,17 @@ def command(log: str, *, named: str | None, live_tools: bool, session_id: str | 
         raise ConfigurationError("--live-tools refused without --agent; give the agent that has the tools")
     reader = read_events(log)
     events = KeptEvents(reader)
+    meant = events.session_of(session_id)
+    if events.is_empty or (meant is not None and not events.holds(meant)):
+        tell_of_bad_lines(reader)
+        whisper(
+            f"no event in {log}; give the log of a run"
+            if events.is_empty
+            else f"no event of session {session_id} in {log}; give the end of an id that is in it"
+        )
+        return 1
     with in_words_of_options():
-        recording = read_recording(events, session_id=events.session_of(session_id))
+        recording = read_recording(events, session_id=meant)
     tell_of_bad_lines(reader)
     if named is None:
         agent = None

@@ -11,6 +11,7 @@ import click
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.events import AgentEvent
+from agentkit_reporting.cli.open_runs import OpenRuns
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.segments import is_trimmed, log_of
@@ -59,6 +60,7 @@ def command(
     reporter = StdoutReporter(width=width, colour=colour, show_reasoning=reasoning, verbose=verbose)
     shown = 0
     begun: set[str] = set()
+    open_runs = OpenRuns()
     try:
         for event in reader:
             if session_id is None or event.session_id.endswith(session_id):
@@ -67,6 +69,7 @@ def command(
                     if event.seq > 1:
                         whisper(_without_beginning(event, reader.path))
                 reporter.handle_event(event)
+                open_runs.take(event)
                 shown += 1
                 if reporter.stopped:
                     return 0  # the pipe is closed: nobody reads on
@@ -78,6 +81,8 @@ def command(
         reader.close()
         reporter.close()  # what stops the reading must not leave a line open
     tell_of_bad_lines(reader)
+    for told in open_runs.told():
+        whisper(told)
     if shown:
         return 0
     place = ", ".join(logs)

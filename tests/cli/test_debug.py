@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.errors import ConfigurationError, LogError
-from agentkit_loop.events import RunStarted
+from agentkit_loop.events import AgentEvent, RunStarted, ToolResultReceived
 from agentkit_loop.state import FORKED_FROM
 from agentkit_loop.testing import Reply, ScriptedCall, ScriptedModel
 from agentkit_loop.testing_server import MessagesServer
@@ -59,27 +60,95 @@ def test_it_prints_what_its_golden_file_holds(name: str, folder: Path) -> None:
 # --- elsewhere than on a terminal
 
 
-def test_it_says_on_stderr_which_other_sessions_there_are(folder: Path) -> None:
+def test_of_several_sessions_the_last_is_taken_and_all_are_listed_by_what_people_know(folder: Path) -> None:
     result = agentkit("debug", "run.jsonl", cwd=folder)
     assert result.returncode == 0
-    assert result.stderr == "agentkit: session fix-1; others, for --session: fix-2\n"
-    other = agentkit("debug", "run.jsonl", "--session", "-2", "--json", cwd=folder)
-    assert json.loads(other.stdout)["session_id"] == "fix-2"
+    assert result.stderr.splitlines() == [
+        "agentkit: session fix-2, which began last, of 2; for --session:",
+        "agentkit:   2026-05-24 18:40:00  fixer  completed  fix-1",
+        "agentkit:   2026-05-25 18:40:00  fixer  failed     fix-2",
+    ]
+    other = agentkit("debug", "run.jsonl", "--session", "-1", "--json", cwd=folder)
+    assert json.loads(other.stdout)["session_id"] == "fix-1"
+
+
+def test_calls_that_ended_in_another_order_say_so(tmp_path: Path) -> None:
+    gate = threading.Event()
+
+    @tool
+    def first() -> str:
+        """End behind the other one."""
+        assert gate.wait(60)
+        return "a"
+
+    @tool
+    def second() -> str:
+        """End first."""
+        return "b"
+
+    def open_gate(event: AgentEvent) -> None:
+        if isinstance(event, ToolResultReceived):
+            gate.set()
+
+    asks = Reply(calls=(ScriptedCall(name="first", input={}), ScriptedCall(name="second", input={})))
+    log = JsonlReporter(tmp_path / "run.jsonl")
+    with Agent(ScriptedModel([asks, "done"]), tools=[first, second], observers=[log, open_gate]) as agent:
+        agent.run("go")
+    rows = agentkit("debug", "run.jsonl", "--kind", "tool-call", cwd=tmp_path).stdout.splitlines()[1:]
+    assert "second() -> b" in rows[0]
+    assert "first() -> a" in rows[1]
+    assert "asked before 5" in rows[1]
+    assert "asked before" not in rows[0]
+
+
+def test_only_what_failed_is_listed_and_a_call_without_an_answer_waits(tmp_path: Path) -> None:
+    @tool(approval=True)
+    def pay(to: str, amount: int) -> str:
+        """Pay."""
+        return f"{amount} to {to}"
+
+    asks = Reply(calls=(ScriptedCall(name="pay", input={"to": "bob", "amount": 3}),))
+    log = JsonlReporter(tmp_path / "run.jsonl")
+    with Agent(ScriptedModel([asks]), tools=[pay], observers=[log]) as agent:
+        agent.run("go")
+    shown = agentkit("debug", "run.jsonl", "--failed", cwd=tmp_path).stdout
+    assert shown.startswith("suspended · ")
+    assert '? tool call       pay(to="bob", amount=3) waits for approval\n' in shown
+    assert "? run ended       suspended, waits for approval-1" in shown
+    assert shown.count("\n") == 3
+    assert "the log ends here" not in shown
+
+
+def test_a_pipe_is_as_wide_as_columns_says(folder: Path) -> None:
+    for columns in (60, 140):
+        shown = agentkit("debug", "run.jsonl", "--session", "fix-1", cwd=folder, COLUMNS=f"{columns}").stdout
+        assert columns - 8 < max(map(len, shown.splitlines())) <= columns
+
+
+def test_files_of_other_records_are_left_out_by_name(tmp_path: Path) -> None:
+    write_fixed(tmp_path / "run.jsonl")
+    (tmp_path / "tools.jsonl").write_text('{"tool":"fetch","calls":1}\n' * 9)
+    result = agentkit("debug", ".", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == "agentkit: left out 1 file of other records: tools.jsonl\n"
+    told = json.loads(agentkit("debug", ".", "--json", cwd=tmp_path).stdout)
+    assert (told["bad_lines"], len(told["left_out"])) == (0, 1)
 
 
 def test_json_has_all_steps_and_a_step_has_its_state(folder: Path) -> None:
-    whole = json.loads(agentkit("debug", "run.jsonl", "--json", cwd=folder).stdout)
-    replay = DebugReplay.open(folder / "run.jsonl")
+    given = ("debug", "run.jsonl", "--session", "fix-1", "--json")
+    whole = json.loads(agentkit(*given, cwd=folder).stdout)
+    replay = DebugReplay.open(folder / "run.jsonl", "fix-1")
     assert [step["title"] for step in whole["steps"]] == [step.title for step in replay]
     totals = replay.state_after(len(replay)).totals
     assert whole["totals"]["costs"] == {"USD": str(totals.costs["USD"])}
-    calls = json.loads(agentkit("debug", "run.jsonl", "--json", "--kind", "tool-call", cwd=folder).stdout)
+    calls = json.loads(agentkit(*given, "--kind", "tool-call", cwd=folder).stdout)
     assert [step["tool"] for step in calls["steps"]] == ["read_file", "edit_file", "run_tests"]
     asked = next(step.number for step in replay if step.status == "waiting")
-    told = json.loads(agentkit("debug", "run.jsonl", "--json", "--step", str(asked), cwd=folder).stdout)
+    told = json.loads(agentkit(*given, "--step", str(asked), cwd=folder).stdout)
     assert told["state"]["pending_approvals"] == ["approval-1"]
     assert told["state"]["phase"] == "an answer is awaited"
-    nothing = json.loads(agentkit("debug", "run.jsonl", "--json", "--step", "0", cwd=folder).stdout)
+    nothing = json.loads(agentkit(*given, "--step", "0", cwd=folder).stdout)
     assert nothing["state"]["transcript"] == []
 
 
@@ -93,7 +162,7 @@ def test_a_step_names_its_tool_and_shows_input_tools_and_errors_in_words(folder:
     assert "tokens" not in given
     assert given.endswith("cost        nothing used yet\n")
     failed = shown(5)
-    assert failed.startswith("step 5 of 13  ✗ tool call read_file · failed\n")
+    assert failed.startswith('step 5 of 13  ✗ tool call · failed  read_file(path="/src/parser.py")\n')
     assert "  error\n    FileNotFoundError: /src/parser.py\n      at " in failed
     assert "digests" not in shown(4)
 
@@ -101,10 +170,18 @@ def test_a_step_names_its_tool_and_shows_input_tools_and_errors_in_words(folder:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        pytest.param(["--step", "99"], 2, "--step 99 refused; give 0 to", id="step"),
+        pytest.param(["--step", "99"], 1, "there is no step 99; give 0 to", id="step"),
+        pytest.param(
+            ["--step", "1", "--tool", "read_file"],
+            1,
+            "step 1 is no step of tool read_file; those are 5",
+            id="other",
+        ),
         pytest.param(["--kind", "tol_call"], 2, "did you mean 'tool_call'", id="kind"),
-        pytest.param(["--session", "zzz"], 2, "no id there ends so", id="session"),
-        pytest.param(["--tool", "nobody"], 1, "no step is of that kind and tool", id="tool"),
+        pytest.param(["--session", "zzz"], 1, "no id there ends so", id="session"),
+        pytest.param(
+            ["--tool", "nobody"], 1, "no step of tool nobody; tools: read_file, run_tests", id="tool"
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_one_sentence(
@@ -145,6 +222,7 @@ def test_keys_walk_through_a_session(folder: Path) -> None:
     begun = terminal.begin()
     assert "step 1 of 19  ✓ run started" in begun
     assert begun.endswith("debug 1/19> ")
+    assert "completed · 1 failed request · $0.0158 · 38.4 s" in begun
     assert "step 2 of 19  ✓ input" in terminal.press("")
     assert "step 3 of 19" in terminal.press("n")
     assert "step 2 of 19" in terminal.press("p")
@@ -152,6 +230,9 @@ def test_keys_walk_through_a_session(folder: Path) -> None:
     assert "there is no step 99; give 0 to 19" in terminal.press("g 99")
     assert "step 19 of 19" in terminal.press("g $")
     assert "this is the end" in terminal.press("n")
+    again = terminal.press("e")
+    assert "from the beginning again" in again
+    assert "step 12 of 19  ✗ model request · failed  overloaded" in again
     assert "nothing has happened yet" in terminal.press("g 0")
     found = terminal.press("/OVERLOADED")
     assert "1 of 1 step with that text" in found
@@ -167,6 +248,7 @@ def test_keys_walk_through_a_session(folder: Path) -> None:
     [
         pytest.param("f ~nobody-of-this-name/fork.jsonl", "there is no such home", id="home"),
         pytest.param(f"n 000000001{'9' * 300}", "step 19 of 19", id="number"),
+        pytest.param("p 100", "this is the beginning", id="far"),
         pytest.param("p 0", "give a number of steps", id="nothing"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_broken_rule_is_told_and_the_exit_is_1(logs: Path, rule: str, code: in
         (
             ("a.jsonl", "both.jsonl"),
             2,
-            "holds 2 sessions: fix-1, fix-2; say which one: --session-a and --session-b",
+            "18:40:00  fixer  failed     fix-2\nagentkit: both.jsonl refused because it holds 2 sessions",
         ),
         (("a.jsonl", "b.jsonl#nobody"), 1, "no event of session nobody in b.jsonl; give the end of"),
         (("a.jsonl", "empty.jsonl"), 1, "no event in empty.jsonl; give the log of a run"),
@@ -199,6 +199,14 @@ def test_step_logs_and_torn_logs_are_taken(logs: Path) -> None:
     torn = agentkit("diff", "a.jsonl", "torn.jsonl", cwd=logs)
     assert "B ended: completed (run open)" in torn.stdout
     assert "skipped torn.jsonl:" in torn.stderr
+
+
+def test_files_of_other_records_beside_a_log_are_named_once(logs: Path, tmp_path: Path) -> None:
+    write_fixed(tmp_path / "run.jsonl")
+    (tmp_path / "tools.jsonl").write_text('{"tool":"fetch","calls":1}\n' * 9)
+    result = agentkit("diff", "a.jsonl", str(tmp_path), cwd=logs)
+    assert (result.returncode, result.stdout.count("\nequal\n")) == (0, 1)
+    assert result.stderr == "agentkit: left out 1 file of other records: tools.jsonl\n"
 
 
 if __name__ == "__main__":

@@ -184,7 +184,6 @@ def test_json_is_one_object(project: Path) -> None:
         (["log.jsonl", "--agent", "app"], "give MODULE:NAME"),
         (["log.jsonl", "--agent", "no_such_module:x"], "ModuleNotFoundError"),
         (["log.jsonl", "--agent", "app:SYSTEM"], "'SYSTEM' is no Agent there"),
-        (["log.jsonl", "--session", "other"], "the log holds no session 'other'"),
         (["missing.jsonl"], "missing.jsonl"),
     ],
 )
@@ -192,6 +191,20 @@ def test_wrong_usage_is_one_line_and_exit_2(arguments: Sequence[str], told: str,
     ended = replay(*arguments, cwd=project)
     assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert told in ended.stderr
+
+
+def test_an_empty_log_and_an_unknown_session_are_nothing_found(project: Path) -> None:
+    (project / "empty.jsonl").touch()
+    for arguments, told in (
+        (["empty.jsonl"], "no event in empty.jsonl; give the log of a run"),
+        (
+            ["log.jsonl", "--session", "other"],
+            "no event of session other in log.jsonl; give the end of an id",
+        ),
+    ):
+        ended = replay(*arguments, cwd=project)
+        assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+        assert told in ended.stderr
 
 
 def test_a_log_with_a_hole_is_refused(tmp_path: Path) -> None:

@@ -332,13 +332,17 @@ def test_a_log_without_previews_has_the_same_steps_and_states(tmp_path: Path) ->
         assert bare.state_after(number) == whole.state_after(number)
 
 
-def test_of_several_sessions_the_first_is_taken_or_the_one_whose_id_ends_so(tmp_path: Path) -> None:
+def test_of_several_sessions_the_last_is_taken_or_the_one_whose_id_ends_so(tmp_path: Path) -> None:
     log = tmp_path / "two.jsonl"
     write_fixed(log)
     write_broken(log)
-    first = DebugReplay.open(log)
-    assert (first.session_id, first.other_sessions) == ("fix-1", ("fix-2",))
-    assert DebugReplay.open(log, "-2").session_id == "fix-2"
+    last = DebugReplay.open(log)
+    assert (last.session_id, last.other_sessions) == ("fix-2", ("fix-1",))
+    assert [(each.agent, each.outcome) for each in last.sessions] == [
+        ("fixer", "completed"),
+        ("fixer", "failed"),
+    ]
+    assert DebugReplay.open(log, "-1").session_id == "fix-1"
     with pytest.raises(ConfigurationError, match="no id there ends so: 'fix-1', 'fix-2'"):
         DebugReplay.open(log, "fix-3")
     with pytest.raises(ConfigurationError, match="no id there ends so"):
