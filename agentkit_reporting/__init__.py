@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agentkit_reporting.analysis.debug_replay import DebugReplay
     from agentkit_reporting.analysis.debug_state import DebugState, OpenCall
     from agentkit_reporting.analysis.debug_step import DebugStep
+    from agentkit_reporting.analysis.debug_summary import DebugSummary
+    from agentkit_reporting.analysis.listed_session import ListedSession
     from agentkit_reporting.analysis.run_diff import ComparedRun, RunDiff, diff_runs
     from agentkit_reporting.analysis.run_diff_figures import RunMetric
     from agentkit_reporting.analysis.run_diff_parts import (
@@ -138,6 +140,7 @@ __all__ = [
     "DebugReplay",
     "DebugState",
     "DebugStep",
+    "DebugSummary",
     "DecisionEntry",
     "DecisionTrail",
     "DecodeError",
@@ -154,6 +157,7 @@ __all__ = [
     "JsonlReporter",
     "LedgerEntry",
     "LedgerGroup",
+    "ListedSession",
     "LlmCallStep",
     "LogReader",
     "LoggingReporter",
@@ -231,6 +235,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DebugSummary": "analysis.debug_summary",
+    "ListedSession": "analysis.listed_session",
     "Account": "accounting",
     "Alert": "alerts.alert",
     "AlertReporter": "alerts.reporter",
