@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +35,11 @@ _NOT_KEPT = "agentkit_log_not_kept"  # the property of a test that says why its 
 _UPDATE, _LOGS, _LOGS_OF = "agentkit_update_golden", "agentkit_logs", "agentkit_logs_of"
 
 _MOST_PROBLEMS = 5
+_PACKAGES = ("agentkit_loop", "agentkit_reporting")
 
 _events = pytest.StashKey["RecordedEvents"]()
 _golden = pytest.StashKey["GoldenLogs"]()
+_checked = pytest.StashKey[dict[Path, str]]()
 _failed = pytest.StashKey[bool]()
 _logs_directory = pytest.StashKey[Path]()
 
@@ -96,6 +100,7 @@ def golden_log(request: pytest.FixtureRequest) -> GoldenLogs:
         test_name=_golden_name(request),
         update=request.config.getoption(_UPDATE),
         create=not _is_ci(),
+        checked=request.config.stash.setdefault(_checked, {}),
     )
     return golden
 
@@ -110,6 +115,7 @@ def scripted_from_log(request: pytest.FixtureRequest) -> Callable[..., ScriptedM
     from agentkit_reporting.log.read import read_events  # noqa: PLC0415 - the same
 
     def from_log(path: str | os.PathLike[str], **options: Any) -> ScriptedModel:
+        __tracebackhide__ = True
         return ScriptedModel.from_log(read_events(request.path.parent / path), **options)
 
     return from_log
@@ -135,6 +141,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
     """Show the run of a test that failed, and keep its log."""
+    if call.excinfo is not None:
+        _hide_our_frames(call.excinfo.value)
     report = (yield).get_result()
     events, golden = item.stash.get(_events, None), item.stash.get(_golden, None)
     if golden is not None and call.when == "call":
@@ -169,9 +177,30 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(f"and {more:,} more")
 
 
+def _hide_our_frames(error: BaseException | None) -> None:
+    """Have pytest show of an error of ours the lines of the test and of the host, not our own (but --full-trace).
+
+    It goes by a name in the globals of a frame's module; set where an error was seen, also in what caused it.
+    """
+    errors = sys.modules.get("agentkit_loop.errors")
+    if errors is None or not isinstance(error, errors.AgentKitError):
+        return
+
+    def is_ours(found: pytest.ExceptionInfo[BaseException]) -> bool:
+        return isinstance(found.value, errors.AgentKitError)
+
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if str(frame.f_globals.get("__name__")).partition(".")[0] in _PACKAGES:
+                frame.f_globals.setdefault("__tracebackhide__", is_ours)
+        error = error.__cause__ or error.__context__
+
+
 def _shown(events: RecordedEvents) -> str:
     if not len(events):
-        return "no event was recorded; give the fixture to the agent as an observer"
+        return "no event was recorded: no run had told one, or none has the fixture as an observer"
     try:
         return events.show()
     except Exception as error:  # noqa: BLE001 - what is shown of a failure must not hide it

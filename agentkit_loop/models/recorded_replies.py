@@ -7,7 +7,9 @@ and of a failed request all open parts but the last. Neither reaches a transcrip
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -31,10 +33,13 @@ from agentkit_loop.events import (
     ModelRequestFinished,
     ModelRequestStarted,
     UsageUpdated,
+    is_redacted,
 )
 from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, preview_of
-from agentkit_loop.recordings import answer_at, is_gap, read_recording
+from agentkit_loop.recordings import Recording, answer_at, is_gap, read_recording
 from agentkit_loop.usage import Cost, Usage
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["RecordedPrices", "ReplyScript", "read_replies"]
 
@@ -42,6 +47,9 @@ BROKEN_OFF = (
     "the recorded request was broken off here, by a cancel or a crash; cancel it as well, or record it anew"
 )
 """What a request fails with whose recorded one has no whole answer."""
+
+_WITHHELD = re.compile(r"\[redacted:(?:(?:text|list|object|media):[0-9]{1,19}|number|boolean|content)\]")
+"""What stands in a log without content for a text or another value."""
 
 _CHUNK_CHARS = 12  # where the log has no previews
 _REST = "…"  # of an open part, never told: the failure comes before it
@@ -90,11 +98,14 @@ def read_replies(
 ) -> ReplyScript:
     """Read the answers of a session. Raises ResumeError for events that do not fit together; ConfigurationError.
 
+    A log without content is refused; of masks in answers a warning is logged.
+
     events, session_id, ids: see `ScriptedModel.from_log`. What a resume superseded is left out.
     """
     if ids not in ("recorded", "fresh"):
         raise ConfigurationError(f"ids={ids!r} refused because it is no choice; use 'recorded' or 'fresh'")
     recording = read_recording(events, session_id=session_id)
+    _tell_of_marks(recording)
     prices = RecordedPrices()
     told: dict[str, list[Reply]] = {"turn": [], "compaction": []}
     request: _Request | None = None
@@ -125,6 +136,33 @@ def read_replies(
         summaries=tuple(told["compaction"]),
         prices=prices or None,
     )
+
+
+def _tell_of_marks(recording: Recording) -> None:
+    """Refuse answers whose content was withheld; warn, once, of answers in which something was masked."""
+    answers = [
+        event.delta.part
+        for event in recording.events
+        if isinstance(event, ContentDelta) and isinstance(event.delta, CommitPart) and is_redacted(event)
+    ]
+    if any(map(_is_withheld, answers)):
+        raise ConfigurationError(
+            f"the log of session {recording.session_id} was written without content, and a model would answer with "
+            "the marks of it; record it anew with its content"
+        )
+    if answers:
+        logger.warning(
+            "the log of session %s is redacted: the model answers with masks in place of what was taken out",
+            recording.session_id,
+        )
+
+
+def _is_withheld(part: AnyPart) -> bool:
+    """Whether a part is a mark of content as a whole, or a call of which an argument is one."""
+    if isinstance(part, ToolCallPart):
+        given = [*part.input, *part.input.values(), part.cut]
+        return any(isinstance(each, str) and _WITHHELD.fullmatch(each) is not None for each in given)
+    return isinstance(part, (TextPart, ReasoningPart)) and _WITHHELD.fullmatch(part.text) is not None
 
 
 class _Request:

@@ -144,7 +144,8 @@ class ScriptedModel:
         and cut streams come back too; answers to requests for a compaction are given to such requests only; a request
         that the death of a process cut is left out, and one that was cancelled fails (`other`) after what came of it.
         When no answer is left, a request fails (`invalid_request`) and says how many there were. Costs are those
-        that were recorded for the same usage (`prices`). Raises ResumeError for events that do not fit together.
+        that were recorded for the same usage (`prices`). Raises ResumeError for events that do not fit together, and
+        ConfigurationError for those of a log without content; that answers hold masks of redaction is logged, once.
         """
         from agentkit_loop.models.recorded_replies import read_replies  # noqa: PLC0415 - most scripts are no log's
 

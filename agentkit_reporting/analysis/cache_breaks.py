@@ -81,7 +81,7 @@ class _Before:
 
     sent: SentRequest
     held: int | None
-    tells_writes: bool
+    is_exact: bool  # else it held that or more
     life: str
 
 
@@ -241,7 +241,7 @@ class CacheBreaks(LoopObserver, Locked):
         life = session.settings.life or ("1h" if counted.written_1h else None)
         if life is None:
             life = session.before.life if session.before else _DEFAULT_LIFE
-        session.before = _Before(sent, counted.left_in_cache, counted.written is not None, life)
+        session.before = _Before(sent, counted.left_in_cache, counted.is_told, life)
         session.past.append(session.before)
         session.fork_holds = None
         session.items.mark()
@@ -265,7 +265,7 @@ class CacheBreaks(LoopObserver, Locked):
             verdict, causes = _judged(before, asked.sent, asked.edits, gap_s, lost, counted.cached)
             if not causes:
                 lost = 0
-            elif lost == 0 and not before.tells_writes:
+            elif lost == 0 and not before.is_exact:
                 lost = None  # the cache may have held more than was read from it before
         model = event.model if report is None else report.model
         cost = None if report is None else report.cost
@@ -314,7 +314,7 @@ def _judged(
     if before.sent.settings.life == now.settings.life == "off":
         return "off", ()
     causes = changes(before.sent, now, edits)
-    if lost == 0 and before.tells_writes:
+    if lost == 0 and before.is_exact:
         # Most settings do not belong to the prefix; which do, is the provider's word. And a fork's items may be told
         # masked, so that the log cannot say whether they are its origin's.
         causes = tuple(

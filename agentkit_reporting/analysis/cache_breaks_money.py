@@ -79,6 +79,16 @@ class Counted:
         return sum(known) if known else None
 
     @property
+    def is_told(self) -> bool:
+        """Whether both are known, what was read from the cache and what was written to it."""
+        return self.cached is not None and self.written is not None
+
+    @property
     def left_in_cache(self) -> int | None:
-        """What the cache holds after the request; None where nobody told what was read from it."""
-        return None if self.cached is None else self.cached + (self.written or 0)
+        """What the cache holds after the request; at least what was written where nobody told what was read from it.
+
+        None where neither was told.
+        """
+        if self.cached is None:
+            return self.written or None
+        return self.cached + (self.written or 0)

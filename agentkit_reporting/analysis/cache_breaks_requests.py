@@ -59,9 +59,10 @@ class CacheRequest:
 class CacheTotals:
     """A sum over requests.
 
-    cached_tokens, written_tokens, fresh_tokens: of those that are known. uncounted: requests of which nobody told
-    what was read from the cache. breaks, misses: requests. lost_tokens: of those that are known; lost_unknown: breaks
-    and misses of which it is not. lost_costs: by currency; lost_unpriced: those that lost tokens at an unknown cost.
+    cached_tokens, written_tokens, fresh_tokens: of those that are known. told_tokens: the whole input of the requests
+    that told what was read from the cache; uncounted: the requests that did not. breaks, misses: requests.
+    lost_tokens: of those that are known; lost_unknown: breaks and misses of which it is not. lost_costs: by currency;
+    lost_unpriced: those that lost tokens at an unknown cost.
     saved_costs: what the cache saved, by currency: what was read from it at the price of fresh input less what it
     cost, less what writing cost above that; a lower bound where `unsaved` counts requests whose rates are not known.
     """
@@ -70,6 +71,7 @@ class CacheTotals:
     cached_tokens: int = 0
     written_tokens: int = 0
     fresh_tokens: int = 0
+    told_tokens: int = 0
     uncounted: int = 0
     breaks: int = 0
     misses: int = 0
@@ -82,9 +84,8 @@ class CacheTotals:
 
     @property
     def cached_share(self) -> float | None:
-        """The share of the input that was read from the cache, 0 to 1; None where there was no input."""
-        total = self.cached_tokens + self.written_tokens + self.fresh_tokens
-        return self.cached_tokens / total if total else None
+        """The share of the input that was read from the cache, 0 to 1, of the requests that told it; None for none."""
+        return self.cached_tokens / self.told_tokens if self.told_tokens else None
 
 
 @attrs.frozen(kw_only=True)
@@ -173,6 +174,8 @@ def _paid_again(counted: Counted, lost: int) -> dict[str, int]:
 def _saved(settled: Settled, rates: RatesSeen) -> Decimal | None:
     """Return what the cache saved with one request, less what writing cost; None where rates are not known."""
     counted, charges, model = settled.counted, settled.charges, settled.request.model
+    if counted.cached is None and counted.total:
+        return None  # it may have read from the cache
     kinds = {
         "cached_input": counted.cached or 0,
         "cache_write": (counted.written or 0) - counted.written_1h,
@@ -204,6 +207,11 @@ def _summed(requests: Sequence[CacheRequest]) -> CacheTotals:
         cached_tokens=sum(request.cached_tokens or 0 for request in requests),
         written_tokens=sum(request.written_tokens or 0 for request in requests),
         fresh_tokens=sum(request.fresh_tokens or 0 for request in requests),
+        told_tokens=sum(
+            request.cached_tokens + (request.written_tokens or 0) + (request.fresh_tokens or 0)
+            for request in requests
+            if request.cached_tokens is not None
+        ),
         uncounted=sum(request.cached_tokens is None for request in requests),
         breaks=sum(request.verdict == "break" for request in requests),
         misses=sum(request.verdict == "missed" for request in requests),

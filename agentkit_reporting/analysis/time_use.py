@@ -5,9 +5,12 @@ Everything is read from the events, their durations and timestamps; `time_use_sw
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from array import array
 from collections.abc import Mapping
+
+import attrs
 
 from agentkit_loop.events import (
     AgentEvent,
@@ -39,6 +42,7 @@ from agentkit_reporting.analysis.time_use_run import OpenRun, RunTime
 
 __all__ = ["TimeUse"]
 
+_MOST_ASKED = 200  # characters of what a person was asked
 _PROCESS_ENDED = "ProcessEnded"  # the type of the error by which a resume closes what a crash left open
 _WORK = (
     InputAccepted,
@@ -53,6 +57,16 @@ _WORK = (
 """The events with which a run is idle no longer."""
 
 
+@attrs.define
+class _Session:
+    """What a session's next run is told of those before. asked: what people were asked and have not answered, by id."""
+
+    number: int | None = 0  # of its last run; None where that is not known
+    last_run: str = ""
+    until: dt.datetime | None = None  # the last that the run before told
+    asked: dict[str, str] = attrs.field(factory=dict)
+
+
 class TimeUse(LoopObserver, Locked):
     """Says of each run where its time went: `runs()`. Watch with it, or give it the events of a log.
 
@@ -65,6 +79,7 @@ class TimeUse(LoopObserver, Locked):
         self._open: dict[tuple[str, str], OpenRun] = {}
         self._ended: dict[tuple[str, str], RunTime] = {}
         self._bodies: dict[str, array[float]] = {}
+        self._sessions: dict[str, _Session] = {}
 
     def handle_event(self, event: AgentEvent) -> None:
         """Take one event."""
@@ -117,6 +132,7 @@ class TimeUse(LoopObserver, Locked):
             case RunStarted():
                 run.agent, run.model = sys.intern(event.agent_name), sys.intern(event.model)
                 run.parent_session = None if event.parent is None else event.parent.session_id
+                self._note_start(run, event)
             case TurnFinished():
                 run.end("retry", now)
                 run.begin("idle", now)
@@ -136,6 +152,24 @@ class TimeUse(LoopObserver, Locked):
             case _:
                 self._note_call(run, event, now)
 
+    def _note_start(self, run: OpenRun, event: RunStarted) -> None:
+        """Note which of its session's runs it is, and what was waited for before it."""
+        session = self._sessions.setdefault(sys.intern(event.session_id), _Session())
+        if session.number is not None:
+            is_unknown = session.number == 0 and event.resumed_run is not None
+            session.number = None if is_unknown else session.number + 1
+        run.number = session.number
+        before = self._open.get((event.session_id, event.resumed_run or ""))  # a crash that nobody closed
+        if before is not None:
+            session.until = before.worked_until
+        elif session.last_run != event.resumed_run:
+            session.until = None
+        if event.resumed_run is not None and session.until is not None:
+            run.since_us = max(0, (event.timestamp - session.until) // dt.timedelta(microseconds=1))
+            run.awaited = tuple(session.asked.values())
+        else:
+            session.asked.clear()
+
     def _note_call(self, run: OpenRun, event: AgentEvent, now: int) -> None:
         match event:
             case ToolExecutionStarted():
@@ -146,16 +180,28 @@ class TimeUse(LoopObserver, Locked):
                 self._end_body(run, event, now)
             case ApprovalRequired():
                 run.approvals += 1
+                self._ask(event, event.approval_id, f"approval {event.summary}")
                 run.wait("approval", event.approval_id, now)
             case ApprovalResolved():
                 run.stop_waiting("approval", event.approval_id, now)
+                self._answered(event, event.approval_id)
             case AuthRequired():
                 run.end_body(event.call_id, now, None, counts=False)
                 run.wait("auth", event.auth_id, now)
+                self._ask(event, event.auth_id, f"credentials of {event.provider}")
             case AuthResolved():
                 run.stop_waiting("auth", event.auth_id, now)
+                self._answered(event, event.auth_id)
             case _:
                 pass
+
+    def _ask(self, event: AgentEvent, which: str, what: str) -> None:
+        session = self._sessions.setdefault(sys.intern(event.session_id), _Session(number=None))
+        session.asked[which] = what[:_MOST_ASKED]
+
+    def _answered(self, event: AgentEvent, which: str) -> None:
+        if event.session_id in self._sessions:
+            self._sessions[event.session_id].asked.pop(which, None)
 
     def _end_body(self, run: OpenRun, event: ToolResultReceived, now: int) -> None:
         name = sys.intern(event.name)
@@ -181,6 +227,10 @@ class TimeUse(LoopObserver, Locked):
                 run.wait("auth", auth_id, 0)
         elif _is_of_recovery(event):
             outcome = "crashed"
+        session = self._sessions.setdefault(sys.intern(event.session_id), _Session(number=None))
+        session.last_run, session.until = sys.intern(event.run_id), run.worked_until
+        if outcome == "suspended":
+            run.left_open = tuple(session.asked.values())
         del self._open[place]
         self._ended[place] = run.whole(place, outcome, event.duration_ms, observers)
 

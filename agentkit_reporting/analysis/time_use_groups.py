@@ -10,7 +10,7 @@ from agentkit_reporting.analysis.time_use_run import RunTime
 from agentkit_reporting.analysis.time_use_sweep import PARTS
 from agentkit_reporting.percentiles import Percentiles
 
-__all__ = ["DIMENSIONS", "PartTime", "RunGroup", "ToolGroup", "grouped_runs", "grouped_tools"]
+__all__ = ["DIMENSIONS", "PartTime", "RunGroup", "ToolGroup", "grouped_runs", "grouped_tools", "is_least"]
 
 DIMENSIONS = ("agent", "model", "tool", "session", "day")
 """What runs can be grouped by; `tool` is of calls."""
@@ -20,8 +20,8 @@ DIMENSIONS = ("agent", "model", "tool", "session", "day")
 class PartTime:
     """A part over many runs.
 
-    total_us: of all runs. runs: in which there was some. each_run: of every run, those without any too, in ms; a run
-    in which the part is a lower bound counts with that, and in `least`.
+    total_us: of all runs. runs: in which there was some. each_run: of these runs, in ms. least: runs in which it is a
+    lower bound, or of which nobody told it; the former count with that in the others.
     """
 
     name: str
@@ -108,23 +108,28 @@ def _group(key: str, runs: list[RunTime]) -> RunGroup:
         key=key,
         runs=len(runs),
         sub_agent_runs=sum(run.parent_session is not None for run in runs),
-        duration=_part("duration", [run.duration_us for run in runs], sum(map(_has_no_end, runs))),
+        duration=_part("duration", [run.duration_us for run in runs], sum(not run.has_end for run in runs)),
         parts=tuple(
-            _part(name, [run.parts[name] for run in runs], sum(name in run.least for run in runs))
+            _part(
+                name,
+                [run.parts[name] for run in runs if run.parts[name]],
+                sum(is_least(run, name) for run in runs),
+            )
             for name in PARTS
         ),
     )
 
 
-def _has_no_end(run: RunTime) -> bool:
-    return run.outcome in ("crashed", "open") or not run.is_whole
+def is_least(run: RunTime, part: str) -> bool:
+    """Whether a part of a run is a lower bound, or nobody told how long it took."""
+    return part in run.least or (part == "observers" and run.observers_us is None)
 
 
 def _part(name: str, times_us: list[int], least: int) -> PartTime:
     return PartTime(
         name=name,
         total_us=sum(times_us),
-        runs=sum(us > 0 for us in times_us),
+        runs=len(times_us),
         least=least,
         each_run=Percentiles.of(us / 1_000 for us in times_us),
     )

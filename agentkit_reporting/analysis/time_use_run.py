@@ -42,7 +42,10 @@ class RunTime:
 
     outcome: `completed`, `suspended`, `failed`, `cancelled`; `crashed`, where a resume closed it, and `open`, where no
     end is in the log: both count up to their last event. duration_us: as the end tells it (monotonic), else by the
-    timestamps; the time between a run and the one that goes on with its session is of neither. parts: by the names
+    timestamps; the time between a run and the one that goes on with its session is of neither. number: which of its
+    session's runs it is, from 1; None where the log does not say. since_us: from the last that the run before told to
+    its beginning, by the timestamps; None where it goes on from none that is in the log. left_open: what a person was
+    still asked at its end, as `approval pay(amount=3)`; awaited: what the run before had left open. parts: by the names
     of PARTS, each of them there; they add up to duration_us. least: parts in which something had not ended when the
     process did, or of which nobody told how long it took: lower bounds. observers_us: what the observers took by
     their own statistics, None where the end tells none; they are called in between everything else, so `parts` has
@@ -70,6 +73,15 @@ class RunTime:
     is_whole: bool
     clock_off_us: int
     parent_session: str | None
+    number: int | None = None
+    since_us: int | None = None
+    left_open: tuple[str, ...] = ()
+    awaited: tuple[str, ...] = ()
+
+    @property
+    def has_end(self) -> bool:
+        """Whether all of it is in the log; else its figures are lower bounds."""
+        return self.outcome not in ("crashed", "open") and self.is_whole
 
     @property
     def day(self) -> str:
@@ -107,6 +119,10 @@ class OpenRun:
         self.is_whole = is_whole
         self.agent = self.model = ""
         self.parent_session: str | None = None
+        self.number: int | None = None
+        self.since_us: int | None = None
+        self.left_open: tuple[str, ...] = ()
+        self.awaited: tuple[str, ...] = ()
         self.requests = self.failed_requests = self.approvals = 0
         self.worked_until = started  # of the events that the run's own process told
         self.open_requests: dict[str, _Request] = {}
@@ -305,6 +321,10 @@ class OpenRun:
             is_whole=self.is_whole,
             clock_off_us=off if abs(off) > _CLOCK_US + total // 100 else 0,
             parent_session=self.parent_session,
+            number=self.number,
+            since_us=self.since_us,
+            left_open=self.left_open,
+            awaited=self.awaited,
         )
 
     def _open_spans(self, total: int, tools: dict[str, _ToolSum], least: set[str]) -> list[Span]:

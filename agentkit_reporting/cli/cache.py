@@ -7,12 +7,16 @@ import sys
 import click
 
 from agentkit_reporting.analysis.cache_breaks import CacheBreaks
-from agentkit_reporting.analysis.cache_breaks_requests import total_of
-from agentkit_reporting.cli.cache_tables import as_json, as_markdown, as_text
+from agentkit_reporting.analysis.cache_breaks_requests import CacheRequest, total_of
+from agentkit_reporting.cli.cache_tables import as_json, as_markdown, as_text, cause_text
+from agentkit_reporting.cli.drawing import named
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import counted, json_text
+from agentkit_reporting.timestamps import utc_text
+
+_MOST_TOLD = 5  # requests above the bound that are named
 
 
 @click.command("cache")
@@ -73,5 +77,22 @@ def command(
         whisper(
             f"{counted(unknown, 'break')} lost nobody knows how many tokens; --max-lost does not count them"
         )
-    lost = [request.lost_tokens or 0 for each in sessions for request in each.requests if request.causes]
-    return int(max(lost, default=0) > max_lost)
+    found = [
+        (request, each.agent)
+        for each in sessions
+        for request in each.requests
+        if request.causes and (request.lost_tokens or 0) > max_lost
+    ]
+    for request, agent in found[:_MOST_TOLD]:
+        whisper(_above(request, agent, max_lost))
+    if len(found) > _MOST_TOLD:
+        whisper(f"and {len(found) - _MOST_TOLD:,} more above --max-lost {max_lost:,}")
+    return int(bool(found))
+
+
+def _above(request: CacheRequest, agent: str, most: int) -> str:
+    """Say which request lost more than it may, and why."""
+    where = f"{named(request.session_id)} {named(request.turn_id or '-')} {named(request.request_id)}"
+    causes = "; ".join(map(cause_text, request.causes))
+    lost = f"{request.lost_tokens:,} tokens lost, above --max-lost {most:,}"
+    return f"{where} ({named(agent, 24)}, {utc_text(request.timestamp)}): {lost}: {causes}"

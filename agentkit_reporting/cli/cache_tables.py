@@ -24,6 +24,7 @@ from agentkit_reporting.cli.drawing import (
     escaped,
     grid,
     markdown_table,
+    money_text,
     named,
     styled_line,
 )
@@ -80,7 +81,7 @@ def as_text(sessions: Sequence[CacheSession], *, show_all: bool) -> str:
 
     def draw(console: Any) -> None:
         if len(sessions) > _MOST_SESSIONS and not show_all:
-            console.print(grid(_session_table(sessions), console.width))
+            console.print(grid(_session_table(sessions), console.width, tells_left_out=True))
             left = len(sessions) - _MOST_LINES
             if left > 0:
                 console.print(
@@ -103,10 +104,14 @@ def _draw_session(console: Any, session: CacheSession, *, show_all: bool) -> Non
     console.print(styled_line(_head(session)), no_wrap=True, overflow="ellipsis")
     table, left_out = _request_table(session, show_all=show_all)
     if table.rows:
-        console.print(grid(table, console.width))
+        console.print(grid(table, console.width, tells_left_out=True))
     if left_out:
         console.print(styled_line([("dim", f"{counted(left_out, 'request')} more; --all shows them")]))
-    for line in (*_explained(session), *_totals(session.totals, counted(session.totals.requests, "request"))):
+    for line in (
+        *_explained(session),
+        *_unjudged(session),
+        *_totals(session.totals, counted(session.totals.requests, "request")),
+    ):
         console.print(styled_line(line), overflow="fold")
 
 
@@ -159,9 +164,7 @@ def _lost_cost(request: CacheRequest) -> str:
 
 
 def _money(amount: Decimal, currency: str) -> str:
-    figure = f"{abs(amount):,.4f}" if abs(amount) >= Decimal("0.0001") or not amount else f"{abs(amount):.1e}"
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${figure}" if currency in {"USD", ""} else f"{sign}{figure} {one_line(currency, 8)}"
+    return money_text(amount, currency or "USD")
 
 
 def _explained(session: CacheSession) -> list[Pieces]:
@@ -176,6 +179,15 @@ def _explained(session: CacheSession) -> list[Pieces]:
     if len(lossy) > _MOST_TOLD:
         lines.append([("dim", f"and {len(lossy) - _MOST_TOLD:,} more; --json tells them all")])
     return lines
+
+
+def _unjudged(session: CacheSession) -> list[Pieces]:
+    """Return why requests have a question mark, where some have."""
+    found = sum(request.verdict == "unknown" for request in session.requests)
+    if not found:
+        return []
+    told = f"? of {counted(found, 'request')}: what was read from the cache was not told, of it or of the one before"
+    return [[("dim", told)]]
 
 
 def _explanation(cause: BreakCause, request: CacheRequest) -> str:
@@ -206,15 +218,13 @@ def _loss(request: CacheRequest) -> str:
 
 def _totals(totals: CacheTotals, of: str) -> list[Pieces]:
     share = totals.cached_share
-    told = f"{of}: " + (
-        "no input tokens known" if share is None else f"{share:.1%} of the input from the cache"
-    )
-    if totals.uncounted and share is not None:
+    told = f"{of}: " + ("?" if share is None else f"{share:.1%}") + " of the input from the cache"
+    if totals.uncounted:
         told += f" ({totals.uncounted:,} told nothing of it)"
-    if totals.saved_costs:
+    if totals.saved_costs and share is not None:
         least = ">= " if totals.unsaved else ""
-        if not any(totals.saved_costs.values()) and not least:
-            told += ", which saved nothing"
+        if not any(totals.saved_costs.values()):
+            told += ", which saved nothing" + (" that is known" if least else "")
         elif max(totals.saved_costs.values()) < 0 and not least:
             told += f", which cost {_sums({name: -each for name, each in totals.saved_costs.items()})} more than none"
         else:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import click
 
+from agentkit_reporting.cli.drawing import left_out_columns
 from agentkit_reporting.cli.reading import own_prices, tell_of_bad_lines, whisper
 from agentkit_reporting.ledger import DIMENSIONS, CostComponent, CostLedger, LedgerGroup, grouped
 from agentkit_reporting.log.read import read_events
@@ -81,7 +82,9 @@ def command(
         sys.stdout.write(json_text(_as_json(by, groups, again)) + "\n")
         return 0
     names = _names(by, groups)
-    click.echo("\n".join((_table(by, names, groups, again), *_notes(_sum(groups), again))))
+    table, left_out = _table(by, names, groups, again)
+    too_narrow = [left_out_columns(left_out)] if left_out else []
+    click.echo("\n".join((table, *too_narrow, *_notes(_sum(groups), again))))
     if explain:
         for name, group in zip(names, groups, strict=True):
             click.echo("\n" + _explained("  ".join(name), group, _anew(group, again)))
@@ -123,16 +126,19 @@ _LEAVES = (4, 3, 2, 1, 0)
 _Row = tuple[str, ...]
 
 
-def _table(by: _Row, names: list[_Row], groups: list[LedgerGroup], again: _Again | None) -> str:
+def _table(by: _Row, names: list[_Row], groups: list[LedgerGroup], again: _Again | None) -> tuple[str, _Row]:
+    """Return the table, and the heads of the columns that it goes without."""
     heads = [tuple(one_line(dimension, _NAME_COLUMNS, "~") for dimension in by), *names]
     rows = [(*_HEAD, *(("today", "difference") if again else ()))]
     rows.extend(_figures_row(group, _anew(group, again)) for group in groups)
     if len(groups) > 1:
         heads.append(("total", *("" for _ in by[1:])))
         rows.append(_figures_row(_sum(groups), _sum(again.groups.values()) if again else None))
+    shown = rows[0]
     if sys.stdout.isatty():
         heads, rows = _fitted(by, heads, rows, shutil.get_terminal_size().columns)
-    return aligned([(*head, *row) for head, row in zip(heads, rows, strict=True)], left=len(by))
+    left_out = tuple(name for name in shown if name not in rows[0])
+    return aligned([(*head, *row) for head, row in zip(heads, rows, strict=True)], left=len(by)), left_out
 
 
 def _fitted(by: _Row, heads: list[_Row], rows: list[_Row], columns: int) -> tuple[list[_Row], list[_Row]]:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import attrs
@@ -28,7 +29,9 @@ __all__ = [
     "drawn",
     "escaped",
     "grid",
+    "left_out_columns",
     "markdown_table",
+    "money_text",
     "named",
     "short_count",
     "styled_line",
@@ -37,6 +40,7 @@ __all__ = [
 WIDTH = 80
 """Columns where there is no terminal and COLUMNS says nothing."""
 
+_MOST_EXACT, _LEAST_EXACT = Decimal(1_000), Decimal("0.0000005")  # as amounts are rounded
 _ANY_WIDTH = 10_000
 
 NAME_COLUMNS = 60
@@ -108,8 +112,12 @@ def styled_line(pieces: Pieces) -> Any:
     return line
 
 
-def grid(table: Table, columns: int) -> Any:
-    """Return a table that fits: a narrow terminal goes without the columns that it `leaves`, and has shorter names."""
+def grid(table: Table, columns: int, *, tells_left_out: bool = False) -> Any:
+    """Return a table that fits: a narrow terminal goes without the columns that it `leaves`, and has shorter names.
+
+    tells_left_out: name them on a line below.
+    """
+    from rich.console import Group  # noqa: PLC0415 - only where something is printed
     from rich.table import Table as Grid  # noqa: PLC0415 - only where something is printed
     from rich.text import Text  # noqa: PLC0415 - the same
 
@@ -126,7 +134,16 @@ def grid(table: Table, columns: int) -> Any:
         )
     for row, texts in zip(table.rows, cells[1:], strict=True):
         drawing.add_row(*(Text(texts[place], style=_style_of(row[place])) for place in places))
+    left_out = left_out_columns(name for place, name in enumerate(table.head) if place not in places)
+    if left_out and tells_left_out:
+        return Group(drawing, Text(left_out, style=STYLES["dim"]))
     return drawing
+
+
+def left_out_columns(names: Iterable[str]) -> str:
+    """Say which columns a table goes without; nothing where there are none."""
+    told = ", ".join(names)
+    return f"too narrow for: {told}; a wider terminal, or --json, has them" if told else ""
 
 
 def _fitting(table: Table, cells: list[list[str]], columns: int) -> tuple[list[int], list[int]]:
@@ -216,6 +233,16 @@ def brief_duration(duration_ms: float | None) -> str:
     if days < _MOST_DAYS_WITH_HOURS:
         return f"{days}d {hours:02}h"
     return f"{days:,}d" if days < _MOST_DAYS else f"{float(days):.0e}d"
+
+
+def money_text(amount: Decimal, currency: str) -> str:
+    """Return an amount with its currency: `$0.012500`, `1,250.00 EUR`; what six decimals cannot show as `1.0e-08`."""
+    size = abs(amount)
+    figure = f"{size:,.6f}" if size < _MOST_EXACT else f"{size:,.2f}"
+    if 0 < size < _LEAST_EXACT:
+        figure = f"{size:.1e}"
+    sign = "-" if amount < 0 else ""
+    return f"{sign}${figure}" if currency == "USD" else f"{sign}{figure} {one_line(currency, 8, '~')}"
 
 
 def short_count(number: int | None) -> str:

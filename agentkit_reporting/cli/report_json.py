@@ -21,7 +21,9 @@ from agentkit_reporting.records.report import (
 def as_json(report: RunReport, by: Sequence[str]) -> dict[str, Any]:
     """Return the report as JSON values; with `by`, one table alone is in `tables`.
 
-    What is not known is null or counted, never zero. `aggregate` is of the runs that ended; tokens, costs and tables
+    What is not known is null or counted, never zero. `aggregate` is of the runs that ended, and a suspended one is a
+    success there, as its metric says; in `succeeded` it is not. `costs_not_all_told` counts requests that make the
+    costs lower bounds; tokens, costs and tables
     are of all, those without an end too.
     """
     metrics = report.metrics()
@@ -34,8 +36,11 @@ def as_json(report: RunReport, by: Sequence[str]) -> dict[str, Any]:
         "cached_tokens": figures.cached_tokens,
         "costs": figures.money.amounts,
         "unknown_costs": figures.money.unknown,
+        "costs_not_all_told": figures.money.least,
         "failures": report.failures(),
         "cancelled": figures.cancelled,
+        "suspended": figures.suspended,
+        "succeeded": sum(metric.success for metric in metrics) - figures.suspended,
         "requests_retried": dict(sorted(report.retried_for.items())),
         "open_runs": report.open_runs,
         "open_costs": report.open_money().amounts,
@@ -78,6 +83,7 @@ def _rows_json(report: RunReport, by: Sequence[str]) -> list[dict[str, Any]]:
             "open": each.open,
             "failed": each.failed,
             "cancelled": each.cancelled,
+            "suspended": each.suspended,
             "retries": each.retries,
             "infra_retries": each.infra_retries,
             "duration_ms": _percentile_json(each.durations_ms),
@@ -89,7 +95,7 @@ def _rows_json(report: RunReport, by: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _money_json(money: Money) -> dict[str, Any]:
-    return {"costs": money.amounts, "unknown_costs": money.unknown}
+    return {"costs": money.amounts, "unknown_costs": money.unknown, "costs_not_all_told": money.least}
 
 
 def _percentile_json(durations_ms: Sequence[float]) -> dict[str, float | None]:

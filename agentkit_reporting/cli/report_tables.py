@@ -17,6 +17,7 @@ from agentkit_reporting.cli.drawing import (
     escaped,
     grid,
     markdown_table,
+    money_text,
     named,
     short_count,
 )
@@ -31,7 +32,7 @@ from agentkit_reporting.records.report import (
     chart_bucket_ms,
     in_order,
 )
-from agentkit_reporting.terminal import counted, duration_text, one_line
+from agentkit_reporting.terminal import counted
 
 _ID_COLUMNS = 1_000
 _SESSION = "session"
@@ -51,12 +52,16 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
     metrics = report.metrics()
     figures = report.runs(()).get((), RunFigures())
     found = compute_aggregate(metrics, bucket_ms=chart_bucket_ms(metrics))
-    facts = [("Invocations", _invocations(metrics, found))]
+    facts = [("Invocations", _invocations(metrics, figures))]
     if metrics:
         first, last = metrics[0].started_us, max(metric.ended_us for metric in metrics)
         facts.append(("Time", f"{_clock(first)} to {_clock(last)} UTC"))
         facts.append(
-            ("Duration", f"{_percentiles(figures.durations_ms)}, {_ms(found.total_duration_ms)} in all")
+            (
+                "Duration",
+                f"{_percentiles(figures.durations_ms)}, {_ms(found.total_duration_ms)} in all"
+                + (f" of the {counted(figures.runs, 'run')} that ended" if report.open_runs else ""),
+            )
         )
         facts.append(("Slowest", _slowest(found)))
     facts += [
@@ -67,32 +72,42 @@ def _facts(report: RunReport) -> list[tuple[str, str]]:
     ]
     if found.cancelled:
         facts.append(("Cancelled", f"{found.cancelled:,}, neither successes nor failures"))
+    if figures.suspended:
+        facts.append(("Suspended", f"{figures.suspended:,}, neither successes nor failures"))
     facts += [
         ("Escalations", f"{found.escalation_count:,}"),
         ("Tokens", _tokens(figures)),
-        ("Cost", _money(figures.money, "run")),
+        ("Cost", _whole_cost(figures)),
     ]
     if report.open_runs:
         facts.append(
             (
                 "Without an end",
-                f"{counted(report.open_runs, 'run')}, {_money(report.open_money(), 'run')} of the cost",
+                f"{counted(report.open_runs, 'run')}, {_money(report.open_money(), 'run', is_least=True)} of the cost",
             )
         )
     return facts
 
 
-def _invocations(metrics: list[InvocationMetric], found: MetricsAggregate) -> str:
-    succeeded = sum(metric.success for metric in metrics)
-    is_rated = found.total_invocations > found.cancelled
-    rate = f" ({found.success_rate:.1%})" if is_rated else ""
-    return f"{found.total_invocations:,}, {succeeded:,} succeeded{rate}"
+def _invocations(metrics: list[InvocationMetric], figures: RunFigures) -> str:
+    succeeded = sum(metric.success for metric in metrics) - figures.suspended
+    rated = figures.runs - figures.cancelled - figures.suspended
+    return f"{figures.runs:,}, {succeeded:,} succeeded" + (f" ({succeeded / rated:.1%})" if rated else "")
+
+
+def _whole_cost(figures: RunFigures) -> str:
+    told = _money(figures.money, "run", is_least=bool(figures.open))
+    if figures.money.least:
+        told += f"; a lower bound: {counted(figures.money.least, 'request')} did not tell all that was used"
+    return told
 
 
 def _tokens(figures: RunFigures) -> str:
     if figures.tokens is None:
         return "unknown" if figures.runs or figures.open else "0"
-    return f"{figures.tokens:,}, {figures.cached_tokens:,} of them from the cache"
+    least = ">= " if figures.open else ""
+    cached = "?" if figures.cached_tokens is None else f"{figures.cached_tokens:,}"
+    return f"{least}{figures.tokens:,}, {cached} of them from the cache"
 
 
 def _slowest(found: MetricsAggregate) -> str:
@@ -139,8 +154,8 @@ def _run_table(report: RunReport, by: Sequence[str]) -> Table:
             f"{each.retries:,}",
             f"{each.infra_retries:,}",
             *(brief_duration(percentile(each.durations_ms, share)) for _, share in SHARES[:2]),
-            short_count(each.tokens),
-            _money(each.money),
+            (">= " if each.open and each.tokens is not None else "") + short_count(each.tokens),
+            _money(each.money, is_least=bool(each.open)),
         )
         for key, each in report.runs(by).items()
     ]
@@ -203,7 +218,7 @@ def as_text(report: RunReport, by: Sequence[str]) -> str:
         for place, table in enumerate(_tables(report, by)):
             if place or not by:
                 console.print()
-            console.print(grid(table, console.width))
+            console.print(grid(table, console.width, tells_left_out=True))
 
     return drawn(draw, any_width="run" in by)  # ids are whole where a program may read them
 
@@ -232,7 +247,7 @@ def _chart(metrics: list[InvocationMetric], *, columns: int, plain: bool) -> str
 
 def _width_text(bucket_ms: float) -> str:
     days, rest = divmod(bucket_ms, _DAY_MS)
-    return duration_text(bucket_ms) if rest or not days else counted(int(days), "day")
+    return brief_duration(bucket_ms) if rest or not days else counted(int(days), "day")
 
 
 # --- Markdown
@@ -267,23 +282,19 @@ def _percentiles(durations_ms: Sequence[float]) -> str:
 
 
 def _ms(duration_ms: float | None) -> str:
-    return duration_text(duration_ms) or "-"
+    return brief_duration(duration_ms)
 
 
-def _money(money: Money, noun: str = "") -> str:
-    """Return amounts, and how many are not known: never as zero."""
-    texts = [_amount(amount, currency) for currency, amount in sorted(money.amounts.items())]
+def _money(money: Money, noun: str = "", *, is_least: bool = False) -> str:
+    """Return amounts, and how many are not known: never as zero. is_least: they are a lower bound in any case."""
+    texts = [money_text(amount, currency) for currency, amount in sorted(money.amounts.items())]
+    if texts and (is_least or money.least):
+        texts[0] = f">= {texts[0]}"
     if money.unknown:
         texts.append(
             f"{counted(money.unknown, noun)} of unknown cost" if noun else f"{money.unknown:,} unknown"
         )
-    return " + ".join(texts) or _amount(Decimal(0), "USD")
-
-
-def _amount(amount: Decimal, currency: str) -> str:
-    figure = f"{abs(amount):,.6f}" if abs(amount) < 1_000 else f"{abs(amount):,.2f}"  # noqa: PLR2004 - room
-    sign = "-" if amount < 0 else ""
-    return f"{sign}${figure}" if currency == "USD" else f"{sign}{figure} {one_line(currency, 8, '~')}"
+    return " + ".join(texts) or money_text(Decimal(0), "USD")
 
 
 def _clock(moment_us: int) -> str:

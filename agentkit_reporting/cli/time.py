@@ -18,7 +18,7 @@ from agentkit_reporting.analysis.time_use_groups import (
     grouped_tools,
 )
 from agentkit_reporting.analysis.time_use_run import RunTime
-from agentkit_reporting.cli.drawing import Table
+from agentkit_reporting.cli.drawing import Table, brief_duration
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.cli.time_bars import (
@@ -32,7 +32,7 @@ from agentkit_reporting.cli.time_bars import (
 )
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.percentiles import Percentiles
-from agentkit_reporting.terminal import json_text
+from agentkit_reporting.terminal import counted, json_text
 from agentkit_reporting.timestamps import utc_text
 
 _SHOWN = 20  # runs that have a line, unless --runs says otherwise
@@ -104,6 +104,7 @@ class _Found:
         self.runs = len(runs)
         self.groups: list[RunGroup] = [] if by == "tool" else grouped_runs(runs, by)
         self.tools: list[ToolGroup] = grouped_tools(runs, bodies_ms)
+        self._waited = [run for run in runs if run.since_us is not None and run.awaited]
         self.without_end = sum(run.outcome in ("crashed", "open") for run in runs)
 
     def tables(self) -> list[Table]:
@@ -124,6 +125,10 @@ class _Found:
         if shown and self.without_end:
             are = "run has" if self.without_end == 1 else "runs have"
             notes.append(f"{self.without_end:,} {are} no end: up to the last event, and >= where it went on")
+        if shown and self._waited:
+            told = brief_duration(sum(run.since_us or 0 for run in self._waited) / 1_000)
+            what = counted(sum(len(run.awaited) for run in self._waited), "question")
+            notes.append(f"and {told} between runs, while {what} waited for a person: in no run's time")
         return notes
 
 
@@ -192,6 +197,10 @@ def _run_json(run: RunTime) -> dict[str, Any]:
         "agent": run.agent,
         "model": run.model,
         "started": utc_text(run.started),
+        "number": run.number,
+        "since_ms": None if run.since_us is None else run.since_us / 1_000,
+        "awaited": run.awaited,
+        "left_open": run.left_open,
         "outcome": run.outcome,
         "is_whole": run.is_whole,
         "duration_ms": run.duration_us / 1_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentkit_reporting.analysis.time_use_groups import PartTime, RunGroup, ToolGroup
+from agentkit_reporting.analysis.time_use_groups import PartTime, RunGroup, ToolGroup, is_least
 from agentkit_reporting.analysis.time_use_run import RunTime, ToolTime
 from agentkit_reporting.analysis.time_use_sweep import PARTS
 from agentkit_reporting.cli.drawing import (
@@ -57,9 +57,11 @@ _OUTCOMES = {"completed": "good", "failed": "bad", "crashed": "bad", "cancelled"
 _MOST_TOOLS = 8  # of a run; the rest is counted
 _MOST_GROUPS = 50
 _NAME = 24
+_QUESTION = 44  # of what a person was asked
 _WHOLE_ID = 40  # more columns than an id of ours has
 _BAR = 28  # columns of a run that has one line
 _LEAST_BAR = 10
+_SHORT_ID, _SHORT_AGENT = 11, 10  # of a run that has one line: the end of the id tells it apart
 _TITLE = 16  # columns of the names in a legend
 
 
@@ -102,7 +104,7 @@ def percentile_tables(tables: Sequence[Table], notes: Sequence[str]) -> str:
                 console.print()
             if table.title:
                 console.print(styled_line([("strong", table.title)]))
-            console.print(grid(table, console.width))
+            console.print(grid(table, console.width, tells_left_out=True))
         for note in notes:
             console.print(styled_line([("dim", note)]), overflow="fold")
 
@@ -114,7 +116,10 @@ def percentile_tables(tables: Sequence[Table], notes: Sequence[str]) -> str:
 
 def _run_lines(run: RunTime, columns: int) -> list[Pieces]:
     """Return the lines of a run: who it was, its bar, its parts, what is to be known of them."""
-    lines: list[Pieces] = [_head(run, columns), _bar(run, columns)]
+    lines: list[Pieces] = [_head(run, columns), [("dim", f"  {_place(run)}")]]
+    if run.since_us is not None:
+        lines.append([("ask" if run.awaited else "dim", f"  {_since(run)}")])
+    lines.append(_bar(run, columns))
     signs = _signs()
     for name in PARTS:
         us = run.parts[name]
@@ -150,8 +155,25 @@ def _head(run: RunTime, columns: int) -> Pieces:
     return pieces
 
 
+def _place(run: RunTime) -> str:
+    """Return when it began, and which run of its session it is."""
+    told = f"{run.started:%Y-%m-%d %H:%M:%S} UTC"
+    return told if run.number in (None, 1) else f"{told}, run {run.number:,} of its session"
+
+
+def _since(run: RunTime) -> str:
+    """Return the time that is in no run: before this one, since the one before it."""
+    told = f"{brief_duration((run.since_us or 0) / 1_000)} between the runs"
+    return f"{told}, while {_asked(run.awaited)} waited" if run.awaited else told
+
+
+def _asked(what: Sequence[str]) -> str:
+    more = f" and {len(what) - 1:,} more" if len(what) > 1 else ""
+    return f"{named(what[0], _QUESTION)}{more}"
+
+
 def _duration(run: RunTime) -> str:
-    return brief_duration(run.duration_us / 1_000)
+    return ("" if run.has_end else ">= ") + brief_duration(run.duration_us / 1_000)
 
 
 def _bar(run: RunTime, columns: int) -> Pieces:
@@ -193,7 +215,9 @@ def _told(run: RunTime, name: str) -> str:
         case "first_token":
             return counted(run.requests, "request")
         case "approval":
-            return f"{counted(run.approvals, 'question')}, a person was waited for"
+            asked = [counted(run.approvals, "question")] if run.approvals else []
+            asked += [f"{len(run.awaited):,} of the run before"] if run.awaited else []
+            return ", ".join([*asked, "a person was waited for"])
         case "auth":
             return "a person was waited for"
         case "retry":
@@ -230,7 +254,7 @@ def _calls(tool: ToolTime) -> str:
 
 
 def _notes(run: RunTime) -> list[str]:
-    notes = []
+    notes = [f"left open: {_asked(run.left_open)}"] if run.left_open else []
     if run.outcome in ("crashed", "open"):
         what = "the process ended" if run.outcome == "crashed" else "no end in the log"
         notes.append(f"{what}: up to the last event; >= and ? where something went on")
@@ -247,15 +271,22 @@ def _notes(run: RunTime) -> list[str]:
 
 
 def _short_line(run: RunTime, columns: int) -> Pieces:
-    name = named(f"{'  ' if run.parent_session else ''}{run.session_id}", _NAME)
-    bar = max(_LEAST_BAR, min(_BAR, columns - 52))
+    room = _SHORT_ID - 2 * (run.parent_session is not None)
+    end = f"…{run.session_id[1 - room :]}" if len(run.session_id) > room else run.session_id
+    name = f"{'  ' if run.parent_session else ''}{named(end, room)}"
+    agent = named(run.agent, _SHORT_AGENT)
+    bar = max(_LEAST_BAR, min(_BAR, columns - 70))
     worst = max(PARTS, key=lambda part: run.parts[part])
     what = named(run.tools[0].name, 16) if worst == "tools" and run.tools else TITLES[worst]
     share = f"{run.parts[worst] / run.duration_us:.0%} " if run.duration_us else ""
+    outcome = f" {run.outcome}," if run.outcome != "completed" else ""
     return [
-        ("lead", name + " " * (_NAME - columns_of(name))),
-        (_OUTCOMES.get(run.outcome, "warn") if run.outcome != "completed" else "", f" {_duration(run):>8} "),
+        ("lead", name + " " * (_SHORT_ID - columns_of(name))),
+        f" {agent}{' ' * (_SHORT_AGENT - columns_of(agent))}",
+        ("dim", f" {run.started:%m-%d %H:%M}"),
+        (_OUTCOMES.get(run.outcome, "warn") if run.outcome != "completed" else "", f" {_duration(run):>9} "),
         *_bar(run, bar),
+        (_OUTCOMES.get(run.outcome, "warn"), outcome),
         ("dim", f" {share}{what}"),
     ]
 
@@ -276,7 +307,7 @@ def _group_table(group: RunGroup, by: str | None) -> Table:
     title = counted(group.runs, "run") if by is None else f"{named(group.key)}: {counted(group.runs, 'run')}"
     if group.sub_agent_runs:
         title += f", {group.sub_agent_runs:,} of sub-agents, whose time is in their parents' tools, too"
-    parts = [part for part in group.parts if part.total_us or part.least]
+    parts = [part for part in group.parts if part.total_us or (part.least and part.name != "observers")]
     rows = [_part_row(part, TITLES[part.name], group.duration.total_us) for part in parts]
     rows.append(_part_row(group.duration, "duration", group.duration.total_us))
     return Table(
@@ -295,7 +326,7 @@ def _part_row(part: PartTime, title: str, whole_us: int) -> tuple[Cell, ...]:
     return (
         title,
         f"{part.runs:,}",
-        least + brief_duration(part.total_us / 1_000),
+        least + brief_duration(part.total_us / 1_000) if part.total_us or not least else "?",
         f"{part.total_us / whole_us:.1%}" if whole_us else "-",
         *map(brief_duration, times),
     )
@@ -328,6 +359,8 @@ def runs_markdown(runs: Sequence[RunTime], tables: Sequence[Table], notes: Seque
     rows = [
         (
             named(run.session_id),
+            "?" if run.number is None else f"{run.number:,}",
+            f"{run.started:%Y-%m-%d %H:%M:%S}",
             named(run.agent),
             run.outcome,
             _duration(run),
@@ -335,14 +368,16 @@ def runs_markdown(runs: Sequence[RunTime], tables: Sequence[Table], notes: Seque
         )
         for run in runs
     ]
-    head = ("session", "agent", "outcome", "duration", *(TITLES[name] for name in shown))
+    head = ("session", "run", "started", "agent", "outcome", "duration", *(TITLES[name] for name in shown))
     texts = (
-        [markdown_table(Table(title="Where the time went", head=head, rows=rows, names=3))] if runs else []
+        [markdown_table(Table(title="Where the time went", head=head, rows=rows, names=5))] if runs else []
     )
     texts += [markdown_table(table) for table in tables]
+    since = (run for run in runs if run.since_us is not None)
+    texts += [escaped(f"{named(run.session_id)}, run {run.number or '?'}: {_since(run)}") for run in since]
     texts += [escaped(note) for note in notes]
     return "\n\n".join(texts) + "\n"
 
 
 def _markdown_part(run: RunTime, name: str) -> str:
-    return " ".join(_figures(run.parts[name], run.duration_us, is_least=name in run.least).split())
+    return " ".join(_figures(run.parts[name], run.duration_us, is_least=is_least(run, name)).split())

@@ -81,7 +81,7 @@ def _completeness(present: int, of: int, missing: int, unlogged: int, *, is_open
         f"{removed:,} removed by retention" if removed else "",
     ]
     told = ", ".join(note for note in notes if note)
-    return f"{said}{present} of {of}{so_far}" + (f" ({told})" if told else "")
+    return f"{said}{present:,} of {of:,}{so_far}" + (f" ({told})" if told else "")
 
 
 @attrs.frozen(kw_only=True)

@@ -48,14 +48,20 @@ _Key = tuple[str, ...]
 
 @attrs.define
 class Money:
-    """Amounts by currency, exact. unknown: how many runs, or requests, have no known cost."""
+    """Amounts by currency, exact. unknown: how many runs, or requests, have no known cost.
+
+    least: how many requests did not tell all that they used (their last report was not final, or of a run whose cost
+    is known otherwise they told none): where there are some, the amounts are a lower bound.
+    """
 
     amounts: dict[str, Decimal] = attrs.field(factory=dict)
     unknown: int = 0
+    least: int = 0
 
-    def add(self, amounts: dict[str, Decimal], unknown: int = 0) -> None:
-        """Add amounts, and a number of unknown ones."""
+    def add(self, amounts: dict[str, Decimal], unknown: int = 0, least: int = 0) -> None:
+        """Add amounts, a number of unknown ones, and of requests that did not tell all."""
         self.unknown += unknown
+        self.least += least
         for currency, amount in amounts.items():
             self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, Decimal(0)), amount)
 
@@ -64,7 +70,7 @@ class Money:
         if entry is None or entry.cost is None:
             self.unknown += 1
         else:
-            self.add({entry.cost.currency: entry.cost.amount})
+            self.add({entry.cost.currency: entry.cost.amount}, least=int(not entry.final))
 
 
 @attrs.define
@@ -97,27 +103,28 @@ class CallFigures:
 
     def copied(self) -> CallFigures:
         """Return figures of their own, to which others can be added; their durations are shared."""
-        return attrs.evolve(self, money=Money(dict(self.money.amounts), self.money.unknown))
+        return attrs.evolve(self, money=attrs.evolve(self.money, amounts=dict(self.money.amounts)))
 
 
 @attrs.define
 class RunFigures:
     """Runs that belong together. retries: those that are no first attempt; infra_retries: for infrastructure's sake.
 
-    runs: that ended; open: that have no end, of which only tokens, cached_tokens and money count. cancelled: neither
-    successes nor failed. tokens: of those that are known; None where none is. session_id: of the last run, where it is
-    known.
+    runs: that ended; open: that have no end, of which only tokens, cached_tokens and money count. cancelled, suspended:
+    neither successes nor failed (the metric of a suspended run says that it did well; it goes on). tokens,
+    cached_tokens: of those that are known; None where none is. session_id: of the last run, where it is known.
     """
 
     runs: int = 0
     open: int = 0
     failed: int = 0
     cancelled: int = 0
+    suspended: int = 0
     retries: int = 0
     infra_retries: int = 0
     durations_ms: list[float] = attrs.field(factory=list)
     tokens: int | None = None
-    cached_tokens: int = 0
+    cached_tokens: int | None = None
     money: Money = attrs.field(factory=Money)
     session_id: str = ""
 
@@ -125,8 +132,9 @@ class RunFigures:
         """Add what a run used and cost."""
         if tokens is not None:
             self.tokens = (self.tokens or 0) + tokens
-        self.cached_tokens += cached_tokens or 0
-        self.money.add(cost.amounts, cost.unknown)
+        if cached_tokens is not None:
+            self.cached_tokens = (self.cached_tokens or 0) + cached_tokens
+        self.money.add(cost.amounts, cost.unknown, cost.least)
 
 
 @attrs.define
@@ -163,6 +171,7 @@ class RunReport:
         self._filed: Counter[InvocationMetric] = Counter()  # of files of metrics
         self._told: Counter[InvocationMetric] = Counter()  # by events
         self._derived: dict[str, InvocationMetric] = {}
+        self._suspended: set[str] = set()  # runs
         self._money: dict[str, Money] = {}  # of runs that did not cost known USD alone
 
     # --- taking
@@ -210,6 +219,8 @@ class RunReport:
         ended = self._fold.take(event)
         if ended is not None:
             self._note_end(ended, run)
+        if isinstance(event, RunFinished) and event.outcome == "suspended":
+            self._suspended.add(event.run_id)
         if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
             del self._runs[place]
             self._classes.pop(place, None)
@@ -246,10 +257,10 @@ class RunReport:
                 of_request.note(None)
 
     def _note_end(self, ended: EndedRun, run: _Run) -> None:
-        metric, money = ended.metric, _cost_of(ended.requests, was_asked=bool(run.asked or run.settled))
+        metric, money = ended.metric, _cost_of(ended.requests, run)
         self._bill(self._requests, run, ended.requests)
         self._derived.setdefault(metric.invocation_id, metric)
-        if money.unknown or any(currency != "USD" for currency in money.amounts):
+        if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):
             self._money.setdefault(metric.invocation_id, money)
 
     # --- asking
@@ -281,10 +292,13 @@ class RunReport:
         """Return what the runs without an end cost so far, which the tables hold too. unknown: runs."""
         money = Money()
         for place, entries in self._fold.open_requests():
-            run = self._runs[place]
-            cost = _cost_of(entries, was_asked=bool(run.asked or run.settled))
-            money.add(cost.amounts, cost.unknown)
+            cost = _cost_of(entries, self._runs[place])
+            money.add(cost.amounts, cost.unknown, cost.least)
         return money
+
+    def is_suspended(self, metric: InvocationMetric) -> bool:
+        """Whether an invocation was made of a run that was left to go on later; what a host tells is its own word."""
+        return metric.derived and metric.invocation_id in self._suspended
 
     def cost_of(self, metric: InvocationMetric) -> Money:
         """Return what an invocation cost, by currency."""
@@ -302,6 +316,7 @@ class RunReport:
             figures.runs += 1
             figures.failed += not metric.success and not is_cancelled(metric)
             figures.cancelled += is_cancelled(metric)
+            figures.suspended += self.is_suspended(metric)
             figures.retries += place in causes
             figures.infra_retries += causes.get(place) == "infrastructure"
             figures.durations_ms.append(metric.duration_ms)
@@ -321,7 +336,7 @@ class RunReport:
             usage = Usage.total(entry.usage for entry in entries)
             was_asked = bool(run.asked or run.settled)
             tokens = usage.total_tokens if was_asked or entries else 0
-            figures.bill(tokens, usage.cached_input_tokens, _cost_of(entries, was_asked=was_asked))
+            figures.bill(tokens, usage.cached_input_tokens, _cost_of(entries, run))
             figures.session_id = place[0]
 
     def failures(self) -> dict[str, int]:
@@ -373,12 +388,15 @@ def check_dimensions(by: Sequence[str]) -> None:
         )
 
 
-def _cost_of(entries: tuple[LedgerEntry, ...], *, was_asked: bool) -> Money:
+def _cost_of(entries: tuple[LedgerEntry, ...], run: _Run) -> Money:
     """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
     money = Money()
     for entry in entries:
         money.bill(entry)
-    money.unknown = min(1, money.unknown + (was_asked and not entries))
+    asked = run.asked.keys() | run.settled
+    money.unknown = min(1, money.unknown + bool(asked and not entries))
+    if entries:
+        money.least += len(asked - {entry.request_id for entry in entries})
     return money
 
 

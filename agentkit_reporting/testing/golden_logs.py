@@ -90,8 +90,9 @@ class GoldenLogs:
     """The golden logs of a test.
 
     directory: where they are. test_name: what a golden log without a name of its own is called. update: write anew
-    what differs. create: write one that is missing; else it is a failure. written: those that
-    were written, in order.
+    what differs. create: write one that is missing; else it is a failure. checked: the golden logs that tests of this
+    pytest have compared with or written so far, and which test; where they share it, no test writes what another one
+    has just written in another way. written: those that were written, in order.
     """
 
     def __init__(
@@ -101,12 +102,14 @@ class GoldenLogs:
         test_name: str = "run",
         update: bool = False,
         create: bool = True,
+        checked: dict[Path, str] | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.written: list[Path] = []
         self._test_name = test_name
         self._update = update
         self._create = create
+        self._checked = checked
 
     def __call__(
         self, events: Iterable[AgentEvent], name: str | None = None, *, change: Change | None = None
@@ -133,7 +136,10 @@ class GoldenLogs:
             raise AssertionError(
                 f"no event was recorded for the golden log {place}; give the observer to the agent"
             )
-        exists = path.exists()
+        exists, before = path.exists(), None
+        if self._checked is not None:
+            before = self._checked.get(path)
+            self._checked.setdefault(path, self._test_name)
         if not exists and (self._update or self._create):
             self._write(path, now)
             return
@@ -148,6 +154,11 @@ class GoldenLogs:
             if not self._update:
                 raise
             found = [LogDifference(event="")]
+        if found and self._update and before is not None:
+            raise AssertionError(
+                f"the golden log {place} is that of {visible(before)}, and this run differs from it; "
+                "give each its own name"
+            )
         if found and self._update:
             self._write(path, now)
         elif found:
@@ -204,6 +215,7 @@ def _told(found: Sequence[LogDifference], place: str) -> str:
         [
             f"the run differs from the golden log {place} in {places}, apart from times and ids",
             *shown,
+            "# is an event's number in the golden log, which leaves out streamed pieces",
             f"if it is right as it is now: pytest {UPDATE_OPTION}, and look at the change of the file",
         ]
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentkit_loop.usage import Usage
 from tests.cli.cache_samples import HELD, LOST, Conversation, used, write_all, write_missed, write_resumed
 from tests.cli.goldens import check_golden, write_goldens
 from tests.cli.test_command_line import agentkit
@@ -60,9 +61,25 @@ def test_a_loss_above_the_bound_fails(folder: Path) -> None:
     assert exit_code("breaks.jsonl") == 0
     assert exit_code("--max-lost", "2300", "--session", "gap-1", "breaks.jsonl") == 0
     assert exit_code("--max-lost", "2299", "--session", "gap-1", "breaks.jsonl") == 1
+    named = agentkit("cache", "--max-lost", "2299", "--session", "gap-1", "breaks.jsonl", cwd=folder).stderr
+    assert "gap-1 turn-3 request-3 (fixer, 2026-05-24T" in named
+    assert "2,300 tokens lost, above --max-lost 2,299: time to live: past 5m" in named
     unknown = agentkit("cache", "--max-lost", "0", "--session", "unknown", "many.jsonl", cwd=folder)
     assert unknown.returncode == 0
     assert "1 break lost nobody knows how many tokens" in unknown.stderr
+
+
+def test_what_nobody_told_is_a_question_mark_with_its_reason(tmp_path: Path) -> None:
+    Conversation(tmp_path / "a.jsonl", "quiet").begin(*[Usage(input_tokens=100, output_tokens=1)] * 3)
+    shown = agentkit("cache", "a.jsonl", cwd=tmp_path).stdout
+    assert "3 requests: ? of the input from the cache (3 told nothing of it)" in shown
+    assert "? of 2 requests: what was read from the cache was not told" in shown
+    assert "0.0%" not in shown
+    assert "saved" not in shown
+    assert (
+        json.loads(agentkit("cache", "--json", "a.jsonl", cwd=tmp_path).stdout)["totals"]["cached_share"]
+        is None
+    )
 
 
 def test_a_long_session_shows_what_broke_and_all_on_demand(tmp_path: Path) -> None:

@@ -52,12 +52,12 @@ def test_the_questions_of_the_seed_are_answered(folder: Path) -> None:
         for line in agentkit("report", "run.jsonl", cwd=folder).stdout.splitlines()[:12]
         if not line.startswith(" ")
     )
-    assert facts["Slowest"].startswith("reviewer 1 min 35 s")
+    assert facts["Slowest"].startswith("reviewer 1m 35s")
     assert facts["Parallel"] == "2 at the peak"
     assert facts["Retries"] == "2: 1 for infrastructure, 1 for code"
     assert facts["Failures"] == "2: 1 code, 1 overloaded"
     assert facts["Escalations"] == "1"
-    assert facts["Cost"] == "0.021400 EUR + $0.500000 + 3 runs of unknown cost"
+    assert facts["Cost"].startswith(">= 0.021400 EUR + $0.500000 + 3 runs of unknown cost; a lower")
     table = agentkit("report", "--by", "phase", "run.jsonl", cwd=folder).stdout.splitlines()
     assert [line.split()[0] for line in table if line[:1].isdigit()] == ["1", "2", "3"]
 

@@ -22,6 +22,7 @@ from agentkit_reporting import (
 )
 from tests.cli.report_samples import answer, calling, failing, write_run
 from tests.cli.test_command_line import agentkit
+from tests.cli.test_time import write_approved_later
 from tests.reporting.metric_samples import metric
 
 
@@ -81,8 +82,8 @@ def test_what_a_run_without_an_end_used_counts_as_it_does_in_cost(tmp_path: Path
     assert agents["tester"]["costs"] == told["open_costs"] != {}
     text = agentkit("report", "run.jsonl", cwd=tmp_path).stdout
     so_far, all_of_it = float(told["open_costs"]["USD"]), float(cost["costs"]["USD"])
-    assert f"Without an end    1 run, ${so_far:.6f} of the cost\n" in text
-    assert f"Cost              ${all_of_it:.6f}\n" in text
+    assert f"Without an end    1 run, >= ${so_far:.6f} of the cost\n" in text
+    assert f"Cost              >= ${all_of_it:.6f}" in text
     assert "1 open" in text
 
 
@@ -106,6 +107,26 @@ def test_a_run_whose_metric_was_told_elsewhere_is_not_counted_as_open_too(tmp_pa
             collector.handle_event(event)
     log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
     assert told_of(tmp_path, "run.jsonl", "made")["costs"] == {"USD": "0.125"}
+
+
+def test_a_suspended_run_is_neither_a_success_nor_a_failure(tmp_path: Path) -> None:
+    write_approved_later(tmp_path / "run.jsonl")
+    write_run(tmp_path / "run.jsonl", "coder", 30, answer(5))
+    told = told_of(tmp_path, "run.jsonl")
+    assert (told["suspended"], told["succeeded"], told["failures"]) == (1, 2, {})
+    text = agentkit("report", "run.jsonl", cwd=tmp_path).stdout
+    assert "Invocations       3, 2 succeeded (100.0%)" in text
+    assert "Suspended         1, neither successes nor failures" in text
+
+
+def test_what_a_failed_request_did_not_tell_makes_the_costs_of_runs_a_lower_bound(tmp_path: Path) -> None:
+    write_run(tmp_path / "run.jsonl", "coder", 0, failing("server", 1), answer(9))
+    by_agent = agentkit("report", "--by", "agent", "run.jsonl", cwd=tmp_path).stdout
+    assert ">= $0.125000" in by_agent
+    assert told_of(tmp_path, "run.jsonl")["costs_not_all_told"] == 1
+    assert model_row(tmp_path, "run.jsonl")["unknown_costs"] == 1
+    text = " ".join(agentkit("report", "run.jsonl", cwd=tmp_path).stdout.split())
+    assert "Cost >= $0.125000; a lower bound: 1 request did not tell all that was used" in text
 
 
 def test_a_cancelled_run_is_no_failure(tmp_path: Path) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import pytest
 
-from agentkit_loop.testing import Reply
+from agentkit_loop.agent import Agent
+from agentkit_loop.testing import Reply, ScriptedModel, VirtualClock
+from agentkit_loop.tools import tool
+from agentkit_reporting import JsonlReporter, TimeUse, read_events
 from agentkit_reporting.analysis.time_use_sweep import PARTS
-from agentkit_reporting.cli.time_bars import shares
+from agentkit_reporting.cli.time_bars import runs_markdown, shares
 from tests.cli.goldens import check_golden, write_goldens
 from tests.cli.sample_logs import call, write_broken, write_fixed, write_session
 from tests.cli.test_command_line import agentkit
 
+START = dt.datetime(2026, 5, 24, 18, 40, tzinfo=dt.UTC)
 OUTPUTS = {
     "time.txt": ("time", "runs.jsonl"),
     "time_colour.txt": ("time", "runs.jsonl"),
@@ -96,6 +102,62 @@ def test_a_run_without_an_end_says_so_and_what_is_unknown_is_no_zero(tmp_path: P
     (tool,) = (line for line in result.stdout.splitlines() if "run_tests" in line)
     assert tool.split() == ["run_tests", "?", "-", "1", "call"]
     assert "skipped a.jsonl" in result.stderr
+
+
+def write_approved_later(log: Path) -> None:
+    """Write a session that is left at an approval, which is given 16 minutes later."""
+    clock = VirtualClock(START)
+
+    @tool(approval=True)
+    def pay(amount: int) -> str:
+        """Pay."""
+        return f"paid {amount}"
+
+    def agent(*replies: Reply) -> Agent:
+        model = ScriptedModel(replies, clock=clock)
+        return Agent(model, name="payer", tools=[pay], observers=[JsonlReporter(log)], clock=clock)
+
+    with agent(Reply(calls=(call("pay", amount=3),), delay_s=1)) as first, first.start() as driver:
+        driver.submit("go")
+        next(iter(driver))
+    clock.sleep(960)
+    with agent(Reply(text="done", delay_s=1)) as second, second.resume(read_events(log)) as driver:
+        for step in driver:
+            if hasattr(step, "approve"):
+                step.approve()
+
+
+def test_the_wait_for_a_person_between_two_runs_is_told_between_them(tmp_path: Path) -> None:
+    write_approved_later(tmp_path / "a.jsonl")
+    shown = agentkit("time", "a.jsonl", cwd=tmp_path).stdout
+    first, second = shown.split("\n\n")
+    assert "left open: approval pay(amount=3)" in first, shown
+    assert "16m 00s between the runs, while approval pay(amount=3) waited" in second
+    assert "2026-05-24 18:56:01 UTC, run 2 of its session" in second
+    assert "0 questions" not in shown
+    told = json.loads(agentkit("time", "--json", "a.jsonl", cwd=tmp_path).stdout)["runs"]
+    assert [(run["number"], run["since_ms"], run["awaited"]) for run in told] == [
+        (1, None, []),
+        (2, 960_000, ["approval pay(amount=3)"]),
+    ]
+    markdown = agentkit("time", "--markdown", "a.jsonl", cwd=tmp_path).stdout
+    assert "run 2: 16m 00s between the runs" in markdown
+    assert "and 16m 00s between runs" in agentkit("time", "--by", "agent", "a.jsonl", cwd=tmp_path).stdout
+
+
+def test_what_nobody_told_of_observers_is_a_question_mark_in_markdown(tmp_path: Path) -> None:
+    log = tmp_path / "runs.jsonl"
+    write_fixed(log)
+    write_broken(log)
+    use = TimeUse()
+    for event in read_events(log):
+        use.handle_event(event)
+    told, untold = use.runs()
+    assert (told.observers_us, untold.observers_us) == (1_500, None)
+    told = attrs.evolve(told, parts={**told.parts, "observers": 2_000, "tools": told.parts["tools"] - 2_000})
+    head, _, *rows = runs_markdown([told, untold], (), ()).splitlines()[2:]
+    place = head.split("|").index(" observers ")
+    assert [row.split("|")[place].strip() for row in rows] == ["2 ms 0.0%", "? -"]
 
 
 def test_a_foreign_file_has_no_run(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from agentkit_loop.testing import (
 )
 from agentkit_loop.tools import tool
 from agentkit_loop.usage import Usage
-from agentkit_reporting import decode_event, encode_event
+from agentkit_reporting import ContentRedactor, Redactor, decode_event, encode_event
 from agentkit_reporting.testing.golden_logs import log_differences
 from tests.loop.scripts import replies as any_replies
 
@@ -264,3 +264,27 @@ def test_what_is_no_recorded_session_is_refused(make: Any, error: type[Exception
 def test_the_loop_reads_no_file() -> None:
     source = Path(__file__).parent.parent.parent / "agentkit_loop" / "models" / "recorded_replies.py"
     assert "open(" not in source.read_text(encoding="utf-8")
+
+
+def told_by(answers: list[Reply]) -> list[AgentEvent]:
+    events = EventRecorder()
+    with Agent(ScriptedModel(answers), tools=[add], observers=[events]) as agent:
+        agent.run("go")
+    return list(events.events)
+
+
+@pytest.mark.parametrize("content", ["metadata", "off"])
+def test_a_log_without_content_is_no_script(content: Any) -> None:
+    redactor = ContentRedactor(content)
+    told = [redactor.event(event) for event in told_by([Reply(text="Three.")])]
+    with pytest.raises(ConfigurationError, match="was written without content"):
+        ScriptedModel.from_log(told)
+
+
+def test_masks_in_answers_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "sk-ant-" + "api03-" + "Zq7Xw2Lp9Kd4Rt6Vb8Nm1Hs3Jf5Gc0" * 3
+    redactor = Redactor()
+    told = [redactor.event(event) for event in told_by([Reply(text=f"The key is {secret}.")])]
+    ScriptedModel.from_log(told)
+    (record,) = caplog.records
+    assert "is redacted: the model answers with masks" in record.message

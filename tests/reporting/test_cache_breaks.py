@@ -294,6 +294,22 @@ def test_what_the_provider_did_not_tell_is_unknown_and_never_zero(log: Path) -> 
     assert found["quiet"].totals.uncounted == 2
 
 
+def test_what_was_written_is_held_also_where_nobody_told_what_was_read(log: Path) -> None:
+    wrote = Usage(input_tokens=100, cache_write_input_tokens=2_000, output_tokens=1)
+    Conversation(log, "s").begin(wrote, used(2_000, 0, 120), wrote, used(500, 0, 2_000))
+    found = sessions_of(read_events(log))["s"]
+    assert verdicts(found.requests) == ["first", "held", "unknown", "missed"]
+    assert found.requests[3].lost_tokens == 1_500
+    assert found.totals.uncounted == 2
+    assert found.totals.cached_share == 2_500 / 4_620  # of the two that told it
+
+
+def test_a_share_that_nobody_told_is_unknown(log: Path) -> None:
+    Conversation(log, "s").begin(*[Usage(input_tokens=100, output_tokens=1)] * 3)
+    totals = sessions_of(read_events(log))["s"].totals
+    assert (totals.cached_share, totals.uncounted, totals.fresh_tokens) == (None, 3, 300)
+
+
 def test_a_provider_that_tells_no_writes_leaves_open_what_a_break_lost(log: Path) -> None:
     told = Conversation(log, "s")
     told.begin(Usage(input_tokens=200, cached_input_tokens=0), Usage(input_tokens=20, cached_input_tokens=0))

@@ -107,7 +107,9 @@ def test_a_failing_test_shows_its_run_and_keeps_its_log(pytester: pytest.Pyteste
             "log: *kept*test_fails*.jsonl",
         ]
     )
-    result.stdout.fnmatch_lines(["no event was recorded; give the fixture to the agent as an observer"])
+    result.stdout.fnmatch_lines(
+        ["no event was recorded: no run had told one, or none has the fixture as an observer"]
+    )
     assert "\x1b[2J" not in str(result.stdout)
     assert str(result.stdout).count("- agent events -") == 3
     assert str(result.stdout).count("\nlog: ") == 2  # of the one without events there is none
@@ -246,6 +248,45 @@ def test_a_misuse_is_shown_in_the_line_of_the_test(pytester: pytest.Pytester, mi
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f">*{misuse}", "E *Error: *"])
     assert "agentkit_reporting/testing" not in str(result.stdout).replace("\\", "/")
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    ["scripted_from_log('none.jsonl')", "Agent(ScriptedModel([])).run('x')"],
+    ids=["missing-log", "no-reply-left"],
+)
+def test_an_error_of_ours_is_shown_without_our_own_lines(pytester: pytest.Pytester, misuse: str) -> None:
+    pytester.makepyfile(
+        f"""
+        from paying import *
+
+        def test_misuse(scripted_from_log):
+            {misuse}
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", PLUGIN)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f">*{misuse}", "E *Error: *"])
+    shown = str(result.stdout).replace("\\", "/").partition("short test summary")[0]
+    assert shown.count("def ") == 1
+    assert len(shown.splitlines()) < 35
+
+
+def test_two_runs_that_differ_do_not_write_one_golden_log_in_turn(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from paying import *
+
+        @pytest.mark.parametrize("amount", [3, 4, 3])
+        def test_pays(agent_events, amount):
+            run(agent_events, amount)
+            agent_events.assert_golden("shared")
+        """
+    )
+    result = ran(pytester, "--agentkit-update-golden")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*is that of *test_pays?3*, and this run differs*give each its own name*"])
 
 
 def test_without_the_plugin_there_is_nothing_of_it(pytester: pytest.Pytester) -> None:

@@ -177,12 +177,14 @@ def test_the_time_between_a_crash_and_the_resume_is_of_no_run() -> None:
         frozenset({"tools"}),
     )
     assert crashed.tools[0].busy_us == 0
+    assert (crashed.has_end, resumed.number, resumed.awaited) == (False, 2, ())
+    assert resumed.since_us == (resumed.started - crashed.started) // dt.timedelta(microseconds=1) - 31_000_000
     assert (resumed.outcome, ms_of(resumed)) == ("completed", {"first_token": 1_000})
     assert_adds_up(crashed)
     assert_adds_up(resumed)
 
 
-def test_an_approval_that_waits_over_two_runs_is_waited_for_in_both_but_not_between() -> None:
+def test_an_approval_that_waits_over_two_runs_is_waited_for_in_both_and_between_them_in_neither() -> None:
     clock, events = VirtualClock(START), EventRecorder()
 
     @tool(approval=True)
@@ -213,6 +215,11 @@ def test_an_approval_that_waits_over_two_runs_is_waited_for_in_both_but_not_betw
     assert [run.outcome for run in runs] == ["suspended", "suspended", "completed"]
     assert [run.parts["approval"] for run in runs] == [5_000_000, 7_000_000, 11_000_000]
     assert runs[2].parts["tools"] == 2_000_000
+    asked = ('approval delete(path="a")',)
+    assert [run.number for run in runs] == [1, 2, 3]
+    assert [run.since_us for run in runs] == [None, 3_600_000_000, 3_600_000_000]
+    assert [run.awaited for run in runs] == [(), asked, asked]
+    assert [run.left_open for run in runs] == [asked, asked, ()]
     for run in runs:
         assert_adds_up(run)
 
@@ -422,14 +429,14 @@ def test_the_spans_of_a_long_run_are_divided_on_the_way_and_add_up_all_the_same(
     assert events.bodies_ms()["step"] == pytest.approx([10.0] * 1_800)
 
 
-def test_groups_have_the_percentiles_of_every_run_and_tools_of_every_body(tmp_path: Path) -> None:
+def test_groups_have_the_percentiles_of_the_runs_that_had_a_part_and_tools_of_every_body(tmp_path: Path) -> None:
     write_fixed(tmp_path / "a.jsonl")
     write_broken(tmp_path / "a.jsonl")
     use = used_by(read_events(tmp_path / "a.jsonl"))
     (group,) = grouped_runs(use.runs(), "agent")
     parts = {part.name: part for part in group.parts}
     assert (group.key, group.runs, group.duration.each_run.maximum) == ("fixer", 2, 38_407.599)
-    assert (parts["approval"].runs, parts["approval"].each_run.p50) == (1, 15_000)
+    assert (parts["approval"].runs, parts["approval"].each_run.p50) == (1, 30_000)  # of the run that had one
     assert [each.key for each in grouped_runs(use.runs(), "day")] == ["2026-05-24", "2026-05-25"]
     tools = {each.name: each for each in grouped_tools(use.runs(), use.bodies_ms())}
     assert (tools["read_file"].calls, tools["read_file"].body.p50) == (3, 40)
