@@ -178,7 +178,9 @@ def test_the_time_between_a_crash_and_the_resume_is_of_no_run() -> None:
     )
     assert crashed.tools[0].busy_us == 0
     assert (crashed.has_end, resumed.number, resumed.awaited) == (False, 2, ())
-    assert resumed.since_us == (resumed.started - crashed.started) // dt.timedelta(microseconds=1) - 31_000_000
+    assert (
+        resumed.since_us == (resumed.started - crashed.started) // dt.timedelta(microseconds=1) - 31_000_000
+    )
     assert (resumed.outcome, ms_of(resumed)) == ("completed", {"first_token": 1_000})
     assert_adds_up(crashed)
     assert_adds_up(resumed)
@@ -429,7 +431,9 @@ def test_the_spans_of_a_long_run_are_divided_on_the_way_and_add_up_all_the_same(
     assert events.bodies_ms()["step"] == pytest.approx([10.0] * 1_800)
 
 
-def test_groups_have_the_percentiles_of_the_runs_that_had_a_part_and_tools_of_every_body(tmp_path: Path) -> None:
+def test_groups_have_the_percentiles_of_the_runs_that_had_a_part_and_tools_of_every_body(
+    tmp_path: Path,
+) -> None:
     write_fixed(tmp_path / "a.jsonl")
     write_broken(tmp_path / "a.jsonl")
     use = used_by(read_events(tmp_path / "a.jsonl"))
