@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -188,7 +189,8 @@ def test_foreign_records_and_torn_lines_are_no_trouble(folder: Path) -> None:
 
 @pytest.mark.parametrize("content", ["plain", "grüße \u2028 it's $HOME `id` \\ END_OF_BODY\nEND_OF_BODY\n"])
 def test_a_command_of_curl_gets_an_answer(content: str, tmp_path: Path) -> None:
-    assert shutil.which("curl") is not None, "this test runs curl; install it"
+    if shutil.which("curl") is None and not os.environ.get("CI"):
+        pytest.skip("curl is not installed")
     path = tmp_path / "wire.jsonl"
     with MessagesServer(["first", "second"]) as server:
         with (
