@@ -51,8 +51,13 @@ class RunFacts(abc.ABC):
 
     def cut_lost_request(self) -> None:
         """End the request that another thread was telling at once: this is the child of a fork, without that thread."""
-        if self.state.request is not None and self.recorder not in (None, threading.get_ident()):
+        if self.state.request is not None and self.recorder is not None and not self.is_recording:
             self.cut_request()
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether this thread tells a request all at once, which nobody measures."""
+        return self.recorder == threading.get_ident()
 
     def record_model_call(
         self,

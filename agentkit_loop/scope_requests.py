@@ -52,7 +52,8 @@ class ModelCallScope:
 
     def __enter__(self) -> Self:
         run = self._run
-        prepare_once(run.prices)
+        if not run.is_recording:
+            prepare_once(run.prices)
         with run.told_together():
             run.begin_request(self._messages)
             state, failed = run.state, run.state.failure

@@ -63,3 +63,10 @@ def test_a_price_book_says_whether_its_tables_are_loaded() -> None:
     assert not book.is_prepared
     book.prepare()
     assert book.is_prepared
+
+
+def test_a_request_that_is_told_with_its_cost_loads_no_prices() -> None:
+    prices = SlowPrices(VirtualClock())
+    with EventEmitter().run(model="m", prices=prices) as run:
+        run.record_model_call(usage=USED, cost="0.01", duration_ms=5)
+    assert prices.prepared == 0
