@@ -59,7 +59,7 @@ LOOP_FLOORS = (
     {"__init__"},
 )
 REPORTING_FLOORS = (
-    {"percentiles", "timestamps"},
+    {"comparisons", "percentiles", "timestamps"},
     {
         "__init__",
         "terminal",

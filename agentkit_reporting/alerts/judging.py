@@ -15,7 +15,6 @@ import collections
 import datetime as dt
 import heapq
 import itertools
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,6 +26,7 @@ from agentkit_reporting.alerts.samples import Labels, Request, Sample
 from agentkit_reporting.alerts.units import Amount, threshold_text
 from agentkit_reporting.alerts.unjudged import Missed
 from agentkit_reporting.alerts.windows import Tally, tally_for
+from agentkit_reporting.comparisons import COMPARISONS
 from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["MOST_GROUPS", "Judged", "Moment", "RuleJudge"]
@@ -39,14 +39,6 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 _OF_SESSION = frozenset({"run", "turn", "call", "request"})  # whose ids are of their session
 _ONE_SAMPLE = frozenset({"call", "request"})
 _BEGIN = frozenset({"session", "run", "turn", "agent"})  # of which it is known that they are there
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 
 
 @attrs.frozen
@@ -109,7 +101,7 @@ class RuleJudge:
         self.missed = Missed()
         self._masked = masked
         self.rule, self._metric, per = rule, rule.metric, {*rule.per}
-        self._holds = _OPERATORS[rule.op]
+        self._holds = COMPARISONS[rule.op]
         choosers = dict(rule.choosers())
         self._is_error = choosers.pop("error_class", None)
         self._choosers = tuple(choosers.items())

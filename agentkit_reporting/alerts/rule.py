@@ -23,6 +23,7 @@ from agentkit_reporting.alerts.units import (
     parsed_threshold,
     quantity_text,
 )
+from agentkit_reporting.comparisons import COMPARISONS
 from agentkit_reporting.terminal import one_line
 from agentkit_reporting.toml_source import nearest
 
@@ -30,7 +31,7 @@ __all__ = ["OPERATORS", "RULE_KEYS", "AlertRule", "Problem", "When", "parsed_rul
 
 When: TypeAlias = Literal["always", "at_end"]
 
-OPERATORS = (">", ">=", "<", "<=", "==", "!=")
+OPERATORS = tuple(COMPARISONS)
 SEVERITIES: tuple[Severity, ...] = ("critical", "error", "warning", "info")
 
 RULE_KEYS: dict[str, str] = {

@@ -7,6 +7,7 @@ import datetime as dt
 import attrs
 
 from agentkit_loop.events import AgentEvent, RunCancelled, RunFailed, RunFinished, RunStarted
+from agentkit_reporting.records.settled_requests import outcome_of
 
 __all__ = ["ListedSession", "SessionList"]
 
@@ -49,12 +50,8 @@ class SessionList:
             case RunStarted():
                 seen.agent, seen.outcome = seen.agent or event.agent_name, "open"
                 seen.is_child = seen.is_child or event.parent is not None
-            case RunFinished():
-                seen.outcome = event.outcome
-            case RunFailed():
-                seen.outcome = "failed"
-            case RunCancelled():
-                seen.outcome = "cancelled"
+            case RunFinished() | RunFailed() | RunCancelled():
+                seen.outcome = outcome_of(event)
             case _:
                 pass
 

@@ -49,6 +49,7 @@ from agentkit_reporting.analysis.run_diff_outline import (
     known_ms,
 )
 from agentkit_reporting.analysis.run_lineage import Lineage
+from agentkit_reporting.records.settled_requests import outcome_of
 
 __all__ = ["chosen", "families", "outlines_of", "roots_of"]
 
@@ -246,7 +247,7 @@ class _SessionFold:
                 counts["compactions"] += 1
             case RunFinished() | RunFailed() | RunCancelled():
                 run.duration_ms = known_ms(event.duration_ms)
-                run.outcome = _outcome(event)
+                run.outcome = outcome_of(event)
                 if isinstance(event, RunFailed):
                     counts["failed_runs"] += 1
                     outline.failures.append(f"run failed: {event.error.type}: {event.error.message}")
@@ -378,12 +379,6 @@ def _is_work(event: AgentEvent) -> bool:
 
 def _added(total_ms: float | None, more_ms: float | None) -> float | None:
     return total_ms if more_ms is None else (total_ms or 0.0) + more_ms
-
-
-def _outcome(event: AgentEvent) -> str:
-    if isinstance(event, RunFinished):
-        return event.outcome
-    return "failed" if isinstance(event, RunFailed) else "cancelled"
 
 
 def _call_outcome(event: ToolResultReceived) -> str:

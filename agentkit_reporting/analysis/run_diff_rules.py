@@ -20,9 +20,7 @@ counts as broken; but a lower bound that is too much already is broken.
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -33,6 +31,7 @@ from agentkit_loop.usage import EXACT_SUMS
 from agentkit_loop.values import safe_repr
 from agentkit_reporting.analysis.run_diff import RunDiff
 from agentkit_reporting.analysis.run_diff_figures import METRICS, RunMetric, Unit
+from agentkit_reporting.comparisons import COMPARISONS
 from agentkit_reporting.toml_source import nearest
 
 __all__ = ["DiffRule", "RuleVerdict", "Verdict"]
@@ -41,14 +40,6 @@ Verdict = Literal["kept", "broken", "undecided"]
 
 _RULE = re.compile(r"\s*([A-Za-z_]+)(?:\.(.*?))?\s*(>=|<=|==|!=|>|<)\s*(.*?)\s*", re.DOTALL)
 _VALUE = re.compile(r"([+-]?)\s*\$?\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(%|[A-Za-z]*)")
-_TESTS: dict[str, Callable[[Any, Any], bool]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
 _UNITS: dict[Unit, dict[str, int]] = {
     "ms": {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000},
     "count": {"": 1, "k": 1_000, "M": 1_000_000},
@@ -137,7 +128,7 @@ class DiffRule:
             side = "B" if after is None else "A"
             return self._told("undecided", metric, reason=f"{self.metric} of {side} is not known")
         found, allowed = self._sides(before, after)
-        is_true = _TESTS[self.comparison](found, allowed)
+        is_true = COMPARISONS[self.comparison](found, allowed)
         if metric.after_at_least or (needs_before and metric.before_at_least):
             is_sure = (
                 is_true and self.comparison in (">", ">=") and not (needs_before and metric.before_at_least)

@@ -32,7 +32,6 @@ from agentkit_loop.events import (
     CustomEvent,
     ModelRequestStarted,
     RunFailed,
-    RunFinished,
     RunStarted,
     ToolCallRequested,
     TurnStarted,
@@ -42,7 +41,7 @@ from agentkit_loop.usage import EXACT_SUMS
 from agentkit_loop.values import JSON, copy_json
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.records.patterns import is_topic
-from agentkit_reporting.records.settled_requests import RUN_ENDS, OpenRequests, SettledRequest
+from agentkit_reporting.records.settled_requests import RUN_ENDS, OpenRequests, SettledRequest, outcome_of
 from agentkit_reporting.records.topics import TOOL_INVOKED
 from agentkit_reporting.timestamps import utc_text
 
@@ -181,13 +180,6 @@ class CompletedRuns:
             "duration_ms": event.duration_ms,
             "error": msgspec.to_builtins(event.error) if isinstance(event, RunFailed) else None,
         }
-
-
-def outcome_of(event: AgentEvent) -> str:
-    """Return how a run ended: completed, suspended, failed or cancelled."""
-    if isinstance(event, RunFinished):
-        return event.outcome
-    return "failed" if isinstance(event, RunFailed) else "cancelled"
 
 
 def _head(event: AgentEvent) -> dict[str, JSON]:

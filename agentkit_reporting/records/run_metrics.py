@@ -41,8 +41,7 @@ from agentkit_loop.events import (
     UsageUpdated,
 )
 from agentkit_loop.usage import EXACT_SUMS
-from agentkit_reporting.records.bridges import outcome_of
-from agentkit_reporting.records.settled_requests import OpenRequests, SettledRequest
+from agentkit_reporting.records.settled_requests import OpenRequests, SettledRequest, outcome_of
 
 Labels: TypeAlias = tuple[str, ...]
 

@@ -19,6 +19,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.usage import EXACT_SUMS, Cost, Usage, can_be_added
 from agentkit_loop.values import JSON
+from agentkit_reporting.records.settled_requests import RUN_ENDS, outcome_of
 from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["SessionSummary", "SummaryFold"]
@@ -143,7 +144,7 @@ class SummaryFold:
             failed_calls=self.failed_calls,
             unpriced_calls=unpriced,
             models=tuple(models),
-            outcome=_outcome(last),
+            outcome=outcome_of(last) if isinstance(last, RUN_ENDS) else None,
             error=None if error is None else msgspec.to_builtins(error),
             timestamp=utc_text(last.timestamp),
         )
@@ -160,18 +161,6 @@ class SummaryFold:
 def _between(start: AgentEvent, end: AgentEvent) -> float:
     """Return the milliseconds by the time of day, which may have been set meanwhile."""
     return max(0.0, round((end.timestamp - start.timestamp).total_seconds() * 1e3, 3))
-
-
-def _outcome(last: AgentEvent) -> str | None:
-    match last:
-        case RunFinished(outcome=outcome):
-            return outcome
-        case RunFailed():
-            return "failed"
-        case RunCancelled():
-            return "cancelled"
-        case _:
-            return None
 
 
 def _or(count: int | None, nothing: int | None) -> int | None:

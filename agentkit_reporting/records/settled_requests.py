@@ -6,6 +6,8 @@ what is returned here, and nothing else, counts no token twice and none too few.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import attrs
 
 from agentkit_loop.events import (
@@ -22,6 +24,16 @@ from agentkit_loop.usage import Cost, Usage, can_be_added
 
 RUN_ENDS = (RunFinished, RunFailed, RunCancelled)
 """The events of which exactly one ends each run."""
+
+RunOutcome: TypeAlias = Literal["completed", "suspended", "failed", "cancelled"]
+"""How a run ended."""
+
+
+def outcome_of(end: RunFinished | RunFailed | RunCancelled) -> RunOutcome:
+    """Return how a run ended, by the event that told it."""
+    if isinstance(end, RunFinished):
+        return end.outcome
+    return "failed" if isinstance(end, RunFailed) else "cancelled"
 
 
 @attrs.frozen(kw_only=True)

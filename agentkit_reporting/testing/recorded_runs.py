@@ -18,6 +18,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.values import JSON
+from agentkit_reporting.records.settled_requests import RunOutcome, outcome_of
 
 __all__ = ["RecordedCall", "RecordedRun", "calls_in", "runs_in"]
 
@@ -72,17 +73,9 @@ class RecordedRun:
     event_count: int = 0
 
     @property
-    def outcome(self) -> Literal["completed", "suspended", "failed", "cancelled", "open"]:
+    def outcome(self) -> RunOutcome | Literal["open"]:
         """How it ended."""
-        match self.ended:
-            case RunFinished():
-                return self.ended.outcome
-            case RunFailed():
-                return "failed"
-            case RunCancelled():
-                return "cancelled"
-            case None:
-                return "open"
+        return "open" if self.ended is None else outcome_of(self.ended)
 
 
 def calls_in(events: Iterable[AgentEvent]) -> list[RecordedCall]:
