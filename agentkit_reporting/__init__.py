@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from agentkit_reporting.testing.expected import matching
     from agentkit_reporting.testing.golden_logs import GoldenLogs
     from agentkit_reporting.testing.recorded_events import RecordedEvents
+    from agentkit_reporting.tracing.reporter import TracingReporter
     from agentkit_reporting.transcript import TranscriptReporter
     from agentkit_reporting.usage import RequestUsage, UsageReporter, UsageTotals
     from agentkit_reporting.wire.capture import WireCapture
@@ -202,6 +203,7 @@ __all__ = [
     "ToolRecorder",
     "ToolTime",
     "TopicPayload",
+    "TracingReporter",
     "TranscriptReporter",
     "Uploads",
     "UsageEntry",
@@ -331,6 +333,7 @@ _HOMES = {
     "ToolRecorder": "records.tool_recorder",
     "ToolTime": "analysis.time_use_run",
     "TopicPayload": "records.topics",
+    "TracingReporter": "tracing.reporter",
     "TranscriptReporter": "transcript",
     "Uploads": "log.remote",
     "UsageEntry": "records.usage_entries",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
@@ -19,7 +20,12 @@ from agentkit_loop.usage import Cost, Usage
 from agentkit_reporting.tracing.conventions import Profile, profile_of
 from agentkit_reporting.tracing.spans import AttributeValue, Span, SpanEvent, SpanSink
 
-__all__ = ["SpanFold"]
+__all__ = ["SPAN_EVENTS", "SpanFold"]
+
+SPAN_EVENTS: Final[tuple[type[AgentEvent], ...]] = tuple(
+    kind for kind in ev.EVENT_TYPES.values() if kind is not ev.ContentDelta
+)
+"""What spans are made of: everything but the pieces of a stream."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)

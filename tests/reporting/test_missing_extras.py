@@ -13,6 +13,7 @@ import pytest
     [
         ("tenacity", "WebhookSink('https://host/secret')", "webhook"),
         ("prometheus_client", "PrometheusMetrics()", "prometheus"),
+        ("opentelemetry", "TracingReporter()", "otel"),
     ],
 )
 def test_without_an_extra_the_error_names_it(module: str, made: str, extra: str) -> None:

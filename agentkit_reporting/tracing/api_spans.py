@@ -1,0 +1,236 @@
+"""Spans made with the OpenTelemetry API of a host's tracer provider, under the ids that the events give them.
+
+Every parent is given explicitly: nothing is attached to a context, nothing of ours is ever current, and what is current
+where an event is told is never looked at. A span is made when it is over, with its own times; one that has children
+is made before the first of them is over, since they need it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.trace_context import SpanPlace
+from agentkit_loop.values import safe_repr
+from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
+from agentkit_reporting.tracing.spans import Span
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span as ApiSpan
+    from opentelemetry.trace import SpanContext, Tracer, TracerProvider
+
+__all__ = ["ApiSpans", "DerivedIds"]
+
+# A member of W3C's tracestate; what is none is left out, since the API logs it as it came.
+_STATE = re.compile(
+    r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})="
+    r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+_MOST_STATES = 32
+
+_wrapping = threading.Lock()
+
+
+class DerivedIds:
+    """A tracer's generator of ids that gives those that were asked for next on this thread, else those of `inner`."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self._next = threading.local()
+
+    def ask_for(self, trace_id: int, span_id: int) -> None:
+        """Have the next span of this thread begin with these."""
+        self._next.ids = (trace_id, span_id)
+
+    def forget(self) -> None:
+        """Give none that was asked for any more."""
+        self._next.ids = None
+
+    def generate_trace_id(self) -> int:
+        """Return the id of a new trace, 128 bits."""
+        ids = getattr(self._next, "ids", None)
+        return int(self.inner.generate_trace_id() if ids is None else ids[0])
+
+    def generate_span_id(self) -> int:
+        """Return the id of a new span, 64 bits."""
+        ids = getattr(self._next, "ids", None)
+        self._next.ids = None  # each is for one span
+        return int(self.inner.generate_span_id() if ids is None else ids[1])
+
+    def is_trace_id_random(self) -> bool:
+        """Whether the next trace id is drawn by chance: a derived one is as even, and not random."""
+        if getattr(self._next, "ids", None) is not None:
+            return False
+        told = getattr(self.inner, "is_trace_id_random", None)  # newer than the interface
+        return bool(told()) if callable(told) else False
+
+
+class ApiSpans:
+    """Makes spans of those that are over.
+
+    tracer_provider: None takes the global one, looked up whenever a span is to be made until there is one; what is over
+    before that is told to nobody. With the SDK, whose tracers have an `id_generator`, ids are those of the events; with
+    another implementation they are its own, and only the tree is the same. Safe for threads: nothing is locked while
+    a span is ended; to begin one that several threads may need takes a lock.
+
+    Raises ConfigurationError where OpenTelemetry's API is not installed, and for what is no provider.
+    """
+
+    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+        try:
+            from opentelemetry import trace  # noqa: PLC0415 - an extra
+            from opentelemetry.context import Context  # noqa: PLC0415 - the same
+        except ImportError:
+            raise ConfigurationError(
+                "a TracingReporter refused because opentelemetry-api is not installed; install agentkit-loop[otel]"
+            ) from None
+        if tracer_provider is not None and not callable(getattr(tracer_provider, "get_tracer", None)):
+            raise ConfigurationError(
+                f"tracer_provider={safe_repr(tracer_provider)} refused because it makes no tracers; give one of "
+                "OpenTelemetry's, or None for the global one"
+            )
+        self._api = trace
+        self._nowhere = Context()
+        self._given = tracer_provider
+        self._tracer: Tracer | None = None
+        self._ids: DerivedIds | None = None
+        self._kinds = {"internal": trace.SpanKind.INTERNAL, "client": trace.SpanKind.CLIENT}
+        self._making = threading.RLock()
+
+    def begin_anew(self) -> None:
+        """Take a new lock: this is a forked child, and nobody may be left who releases the old one."""
+        self._making = threading.RLock()
+
+    @property
+    def tracer_provider(self) -> TracerProvider:
+        """The provider that spans are made with: the given one, else the global one as it is now."""
+        return self._api.get_tracer_provider() if self._given is None else self._given
+
+    def end(self, spans: Iterable[Span]) -> Exception | None:
+        """Make, where they are not made, and end spans that are over; children come before their parents.
+
+        Returns the first exception of the provider's (a processor of a host that raises), None where there was none.
+        """
+        first: Exception | None = None
+        for span in spans:
+            try:
+                self._end(span)
+            except Exception as error:  # noqa: BLE001 - the others are ended as well; the first is raised by the caller
+                first = first or error
+        return first
+
+    def context_of(self, span: Span) -> Context | None:
+        """Return a context in which this span is the parent, begun now if it was not; None without a provider."""
+        made, _ = self._made(span)
+        return None if made is None else self._around(made)
+
+    def finished_context(self, span: Span | None) -> Context:
+        """Return a context with a span that has been made, for exemplars; without one, an empty context."""
+        made = None if span is None else _pocketed(span)
+        return self._nowhere if made is None else self._around(made)
+
+    def _end(self, span: Span) -> None:
+        made, is_new = self._made(span)
+        if made is None:
+            return
+        try:
+            if made.is_recording():
+                if not is_new:  # it was begun for a child, with what was known then
+                    made.update_name(span.name)
+                    made.set_attributes(dict(span.attributes))
+                for event in span.events:
+                    made.add_event(event.name, event.attributes, event.ns)
+                if span.error is not None:
+                    made.set_status(self._api.Status(self._api.StatusCode.ERROR, span.error or None))
+        finally:
+            made.end(span.end_ns)
+
+    def _made(self, span: Span) -> tuple[ApiSpan | None, bool]:
+        """Return the API's span, and whether it was begun just now; None without a provider."""
+        found = _pocketed(span)
+        tracer = None if found is not None else self._found_tracer()
+        if tracer is None:
+            return found, False
+        with self._making:
+            found = _pocketed(span)
+            if found is None:
+                span.sink = self._begun(tracer, span)
+                return _pocketed(span), True
+        return found, False
+
+    def _begun(self, tracer: Tracer, span: Span) -> ApiSpan:
+        context = self._context_within(span.parent)
+        if self._ids is not None:
+            self._ids.ask_for(span.trace_id, span.span_id)
+        try:
+            return tracer.start_span(
+                span.name,
+                context,
+                kind=self._kinds[span.kind],
+                attributes=dict(span.attributes),  # a copy: the fold goes on with its own
+                start_time=span.start_ns,
+            )
+        finally:
+            if self._ids is not None:
+                self._ids.forget()
+
+    def _context_within(self, parent: Span | SpanPlace | None) -> Context:
+        if parent is None:
+            return self._nowhere
+        if isinstance(parent, SpanPlace):
+            return self._around(self._api.NonRecordingSpan(self._remote(parent)))
+        made, _ = self._made(parent)
+        return self._nowhere if made is None else self._around(made)
+
+    def _around(self, made: ApiSpan) -> Context:
+        return self._api.set_span_in_context(made, self._nowhere)
+
+    def _remote(self, place: SpanPlace) -> SpanContext:
+        return self._api.SpanContext(
+            place.trace_id,
+            place.span_id,
+            is_remote=True,
+            trace_flags=self._api.TraceFlags(place.flags),
+            trace_state=self._api.TraceState(_states(place.state)),
+        )
+
+    def _found_tracer(self) -> Tracer | None:
+        if self._tracer is None:
+            provider = self.tracer_provider
+            if isinstance(provider, self._api.ProxyTracerProvider):  # nobody has set one so far
+                return None
+            tracer = provider.get_tracer(SCOPE_NAME, scope_version() or None, schema_url=SCHEMA_URL)
+            self._ids = _derived_ids(tracer)
+            self._tracer = tracer
+        return self._tracer
+
+
+def _derived_ids(tracer: Any) -> DerivedIds | None:
+    """Put our generator around the tracer's own, which is of our scope alone; None where it has none to be changed."""
+    with _wrapping:
+        inner = getattr(tracer, "id_generator", None)
+        if inner is None or isinstance(inner, DerivedIds):
+            return inner
+        try:
+            tracer.id_generator = DerivedIds(inner)
+        except AttributeError:
+            return None
+        return tracer.id_generator  # type: ignore[no-any-return] # what was set
+
+
+def _pocketed(span: Span) -> ApiSpan | None:
+    return span.sink  # type: ignore[return-value] # nobody else puts something there
+
+
+def _states(header: str | None) -> list[tuple[str, str]]:
+    """Return the members of a tracestate; none of one that is not valid, as the standard has it."""
+    members = [each.strip(" \t") for each in (header or "").split(",")]
+    members = [each for each in members if each]
+    if len(members) > _MOST_STATES or not all(map(_STATE.fullmatch, members)):
+        return []
+    pairs = [(key, value) for key, _, value in (each.partition("=") for each in members)]
+    return pairs if len(dict(pairs)) == len(pairs) else []

@@ -1,0 +1,243 @@
+"""TracingReporter: runs as OpenTelemetry spans and metrics, while they happen.
+
+Spans are folded from the events (fold.py) and made with the API (api_spans.py), so a log that is told to it makes the
+same spans as the run did. What becomes of them is the business of the provider, which belongs to the host.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+
+from agentkit_loop.errors import IllegalMoveError
+from agentkit_loop.events import AgentEvent, RunStarted
+from agentkit_loop.models.sdk_spans import stand_in, withdraw
+from agentkit_loop.observers import EventKind, LoopObserver, log_error
+from agentkit_reporting.accounting import Account, Tally
+from agentkit_reporting.process_ends import watch, watch_child
+from agentkit_reporting.tracing.api_spans import ApiSpans
+from agentkit_reporting.tracing.conventions import profile_of
+from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
+from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
+from agentkit_reporting.tracing.spans import Span
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+__all__ = ["Delivery", "TracingReporter"]
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery(Protocol):
+    """What is behind providers that nobody else owns."""
+
+    def account(self) -> Account:
+        """Return what became of the spans."""
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Deliver what has ended; return whether it arrived."""
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Deliver what has ended, and take no more; return whether everything arrived."""
+
+
+class TracingReporter(LoopObserver):
+    """Makes a span of each run, request and tool call; may be shared by sessions and threads.
+
+    tracer_provider, meter_provider: the host's; None takes the global ones, also where they are set later than this is
+    made. profile: under which names attributes are told (conventions.py). metrics: whether durations and tokens are
+    recorded as well. delivery: what is behind the providers, where that is to be flushed and closed with this.
+
+    Ids are derived from session and run: the same log gives the same spans, live, told again, or exported. The parent
+    of a run is what its `metadata["traceparent"]` names, never the span that is current where an event is told, and
+    none of its own spans is ever current. The provider's sampler is asked as for any span.
+
+    What a provider's processor raises is raised by `handle_event`, when the event is folded and all its spans are
+    ended, and judged by the loop as any observer's failure. Nothing waits for the network or for another thread.
+
+    Raises ConfigurationError where OpenTelemetry's API is not installed (the extra `otel`), and for a wrong option.
+    """
+
+    wants: ClassVar[tuple[EventKind, ...]] = SPAN_EVENTS
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        *,
+        profile: str = "genai",
+        metrics: bool = True,
+        delivery: Delivery | None = None,
+    ) -> None:
+        self._profile = profile_of(profile)
+        self._delivery = delivery
+        self._spans = ApiSpans(tracer_provider)
+        self._metrics = ApiMetrics(meter_provider) if metrics else None
+        self._closed = False
+        self.begin_anew()
+        watch(self)
+        stand_in(self)
+
+    def begin_anew(self) -> None:
+        """Forget what is open, with new locks, and count from zero: this is a forked child."""
+        self._lock = threading.RLock()  # re-entrant: a signal handler may tell an event within another
+        self._spans.begin_anew()
+        self._over = _Over()
+        self._fold = self._new_fold()
+        self._work = OpenWork()
+        self._received, self._failed = Tally(), Tally()
+
+    def _new_fold(self) -> SpanFold:
+        return SpanFold(self._over, profile=self._profile)
+
+    # --- events
+
+    def handle_event(self, event: AgentEvent) -> None:
+        """Take one event. Raises IllegalMoveError once it is closed, and what a processor of the provider raised."""
+        self._received.add()
+        try:
+            spans, ended = self._folded(event)
+            if spans or ended:
+                self._tell(spans, ended)
+        except BaseException:
+            self._failed.add()
+            raise
+        if event.__class__ is RunStarted:
+            watch_child()
+
+    def _folded(self, event: AgentEvent) -> tuple[list[Span], tuple[Ended, ...]]:
+        """Return what is over with an event."""
+        with self._lock:  # around our own folds alone: the provider is called without it
+            if self._closed:
+                raise IllegalMoveError("event", "the reporter is closed", "make a new one")
+            self._fold.take(event)
+            ended = () if self._metrics is None else self._work.take(event)
+            return self._over.taken(), ended
+
+    def _tell(self, spans: list[Span], ended: tuple[Ended, ...]) -> None:
+        error = self._spans.end(spans)
+        if self._metrics is not None:
+            for each in ended:
+                span = _span_of(each, spans)
+                self._metrics.record(each, span, self._spans.finished_context(span))
+        if error is not None:
+            raise error
+
+    @property
+    def open_spans(self) -> int:
+        """How many spans have begun and are not over."""
+        with self._lock:
+            return self._fold.open_count
+
+    # --- who makes spans of requests (agentkit_loop/models/sdk_spans.py)
+
+    @property
+    def tracer_provider(self) -> TracerProvider:
+        """The provider that spans are made with: the given one, else the global one as it is now."""
+        return self._spans.tracer_provider
+
+    def place_of_request(self, session_id: str, run_id: str, request_id: str) -> Context | None:
+        """Return the context in which this request's span is the parent, begun now; None if it is not open here."""
+        with self._lock:
+            span = self._fold.span_of_request(session_id, run_id, request_id)
+        return None if span is None else self._spans.context_of(span)
+
+    # --- ends
+
+    def account(self) -> Account:
+        """Return what became of the events, and behind that of what its own delivery was given.
+
+        What a host's provider does with the spans, only that knows.
+        """
+        failed, received = self._failed.value, self._received.value
+        return Account(
+            name=type(self).__name__,
+            received=received,
+            delivered=received - failed,
+            failed=failed,
+            inner=() if self._delivery is None else (self._delivery.account(),),
+        )
+
+    @property
+    def pending(self) -> int:
+        """How many spans are open; they are ended when the process is."""
+        return self.open_spans
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Have its own delivery deliver what has ended; return whether everything so far arrived.
+
+        A host's provider is not flushed, and nothing else is held back.
+        """
+        went_well = self._delivery is None or self._delivery.flush(timeout_s)
+        return went_well and not self.account().lost
+
+    def hand_over(self) -> bool:
+        """Do nothing: who delivers spans does that by itself. That events were lost is told with those."""
+        return True
+
+    def ask_for_flush(self) -> None:
+        """End what is open: the process ends, and with it every run. Raises nothing: others are to be ended too."""
+        try:
+            self._end_open()
+        except Exception as error:  # noqa: BLE001 - a processor of the host's
+            log_error(logger, f"{type(self).__name__} failed to end its spans", error)
+
+    def tell_lost(self) -> None:
+        """Log nothing: what was open has been ended."""
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """End what is open, as unfinished, at the time of its run's last event; return whether everything arrived.
+
+        Its own delivery is closed with it, within a time; a host's provider is not. Twice is harmless. Events that come
+        later are refused.
+        """
+        withdraw(self)
+        with self._lock:
+            self._closed = True
+        try:
+            self._end_open()
+        finally:
+            went_well = self._delivery is None or self._delivery.close(timeout_s)
+        return went_well and self.account().is_complete
+
+    def _end_open(self) -> None:
+        with self._lock:
+            self._fold.close()
+            ended, spans = self._work.close(), self._over.taken()
+        self._tell(spans, ended)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _span_of(ended: Ended, spans: list[Span]) -> Span | None:
+    """Return the span that an event ended: the last of its kind, since what it cuts with it was ended before."""
+    if not ended.has_span:
+        return None
+    return next((span for span in reversed(spans) if span.operation == ended.operation), None)
+
+
+class _Over:
+    """A sink that only keeps: what is over is made with the API when nothing of ours is locked."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def take(self, span: Span) -> None:
+        """Take a span that is over."""
+        self._spans.append(span)
+
+    def taken(self) -> list[Span]:
+        """Return what was taken since the last time."""
+        spans, self._spans = self._spans, []
+        return spans

@@ -1,0 +1,234 @@
+"""Metrics of a TracingReporter: each request's tokens once, durations as they were measured, and the span's context."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from agentkit_loop.emitter import EventEmitter
+from agentkit_loop.events import (
+    AgentEvent,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    ModelRequestStarted,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    ToolExecutionStarted,
+    ToolResultReceived,
+    UsageUpdated,
+)
+from agentkit_loop.testing import EventRecorder
+from agentkit_loop.usage import Usage
+from agentkit_reporting import TracingReporter, UsageReporter
+from agentkit_reporting.tracing.metrics import HISTOGRAMS
+from agentkit_reporting.tracing.scope import SCHEMA_URL
+from tests.loop.crash_runs import SCENARIOS, run
+from tests.loop.scripts import Script, run_sync, scripts
+from tests.reporting.sink_runs import Play, agent_of, on_thread_and_loop
+from tests.reporting.traced import Live, Traced, watched
+
+TOKENS = "gen_ai.client.token.usage"
+REQUESTS = "gen_ai.client.operation.duration"
+FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
+TOOLS = "gen_ai.execute_tool.duration"
+RUNS = "gen_ai.invoke_agent.duration"
+
+quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+
+
+def assert_tokens_equal(traced: Traced, usage: UsageReporter) -> None:
+    told = usage.total.usage
+    counts = {"input": told.total_input_tokens, "output": told.output_tokens}
+    for kind, count in counts.items():
+        assert traced.total(TOKENS, tokens=kind)[1] == (count or 0)
+
+
+def durations(events: list[AgentEvent], *kinds: type[AgentEvent]) -> list[float]:
+    found = [event.duration_ms for event in events if isinstance(event, kinds)]  # type: ignore[attr-defined] # these have it
+    return [each / 1000 for each in found if each is not None]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_tokens_of_each_request_are_recorded_once(name: str) -> None:
+    live, usage = Live(), UsageReporter()
+    run(watched(SCENARIOS[name], *live.observers, usage))
+    live.ended()
+    assert_tokens_equal(live.traced, usage)
+    again = live.exported()
+    for kind in HISTOGRAMS:
+        assert again.total(kind.name) == live.traced.total(kind.name)
+
+
+@given(script=scripts)
+@quick
+def test_the_tokens_of_random_runs_are_those_of_a_usage_reporter(script: Script) -> None:
+    traced, usage = Traced(), UsageReporter()
+    run_sync(script, traced.reporter, usage)
+    traced.reporter.close()
+    assert_tokens_equal(traced, usage)
+
+
+@on_thread_and_loop
+def test_durations_are_those_of_the_events(play: Play) -> None:
+    traced, recorder = Traced(), EventRecorder()
+    with agent_of(traced.reporter, recorder) as agent:
+        play(agent)
+    events = recorder.events
+    for metric, kinds in {
+        REQUESTS: (ModelRequestFinished, ModelRequestFailed),
+        TOOLS: (ToolResultReceived,),
+        RUNS: (RunFinished,),
+    }.items():
+        wanted = durations(events, *kinds)
+        count, seconds = traced.total(metric)
+        assert count == len(wanted)
+        assert seconds == pytest.approx(sum(wanted))
+    first = [event.first_content_ms for event in events if isinstance(event, ModelRequestFinished)]
+    assert traced.total(FIRST_CHUNK)[1] == pytest.approx(sum(each or 0 for each in first) / 1000)
+
+
+def test_units_buckets_and_scope_are_those_of_the_conventions() -> None:
+    traced = Traced()
+    with agent_of(traced.reporter) as agent:
+        agent.run("go")
+    told = traced.reader.get_metrics_data()
+    assert told is not None
+    (scope,) = told.resource_metrics[0].scope_metrics
+    assert (scope.scope.name, scope.scope.schema_url) == ("agentkit", SCHEMA_URL)
+    for metric in scope.metrics:
+        kind = next(each for each in HISTOGRAMS if each.name == metric.name)
+        assert metric.unit == kind.unit == ("{token}" if metric.name == TOKENS else "s")
+    for name, points in traced.measured().items():
+        assert {point.explicit_bounds for point in points} == {
+            next(each.buckets for each in HISTOGRAMS if each.name == name)
+        }
+    by_name = {kind.name: kind.buckets for kind in HISTOGRAMS}
+    assert set(by_name) == {TOKENS, REQUESTS, FIRST_CHUNK, TOOLS, RUNS}
+    assert (by_name[TOKENS][0], by_name[TOKENS][-1], len(by_name[TOKENS])) == (1, 67_108_864, 14)
+    for name in (REQUESTS, FIRST_CHUNK, TOOLS):
+        assert (by_name[name][0], by_name[name][6], by_name[name][-1]) == (0.01, 0.64, 81.92)
+    assert (by_name[RUNS][0], by_name[RUNS][-1], len(by_name[RUNS])) == (0.1, 409.6, 13)
+
+
+def test_attributes_name_the_operation_the_model_the_tool_and_the_agent() -> None:
+    traced = Traced()
+    with agent_of(traced.reporter, name="fixer") as agent:
+        agent.run("go")
+    (request,) = traced.measured()[REQUESTS]
+    asked = dict(request.attributes or {})
+    assert asked["gen_ai.operation.name"] == "chat"
+    assert asked["gen_ai.request.model"] == asked["gen_ai.response.model"] == "scripted"
+    assert asked["gen_ai.provider.name"]
+    (work,) = traced.measured()[TOOLS]
+    assert dict(work.attributes or {}) == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "work",
+        "gen_ai.agent.name": "fixer",
+    }
+    (whole,) = traced.measured()[RUNS]
+    assert {"gen_ai.agent.name": "fixer"}.items() <= dict(whole.attributes or {}).items()
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "error"),
+    [
+        ("retries", REQUESTS, "overloaded"),
+        ("refused", REQUESTS, "invalid_request"),
+        ("tools", TOOLS, "ValueError"),
+        ("cut stream", REQUESTS, "stream_cut"),
+    ],
+)
+def test_failures_say_their_class(name: str, metric: str, error: str) -> None:
+    live = Live()
+    run(watched(SCENARIOS[name], *live.observers))
+    assert error in {(each.attributes or {}).get("error.type") for each in live.traced.measured()[metric]}
+    assert None in {(each.attributes or {}).get("error.type") for each in live.traced.measured()[metric]}
+
+
+def test_a_run_that_fails_says_so_as_its_span_does() -> None:
+    live, recorder = Live(), EventRecorder()
+    run(watched(SCENARIOS["refused"], *live.observers, recorder))
+    (failed,) = {event.error.type for event in recorder.events if isinstance(event, RunFailed)}
+    points = {(each.attributes or {}).get("error.type"): each.count for each in live.traced.measured()[RUNS]}
+    spans = [span.attributes.get("error.type") for span in live.traced.named("invoke_agent")]
+    assert points == {each: spans.count(each) for each in spans}
+    assert failed in points
+
+
+def test_exemplars_name_the_span_that_was_measured() -> None:
+    traced = Traced()
+    run(watched(SCENARIOS["tools"], traced.reporter))
+    measured = traced.measured()
+    operations = {TOKENS: "chat", REQUESTS: "chat", TOOLS: "execute_tool", RUNS: "invoke_agent"}
+    for metric, operation in operations.items():
+        found = {(each.trace_id, each.span_id) for point in measured[metric] for each in point.exemplars}
+        assert found
+        assert found <= {span.ids[:2] for span in traced.named(operation)}
+
+
+def test_reporters_of_one_provider_add_up(caplog: pytest.LogCaptureFixture) -> None:
+    traced = Traced()
+    other = TracingReporter(traced.provider, traced.meters)
+    for reporter in (traced.reporter, other):
+        with agent_of(reporter) as agent:
+            agent.run("go")
+    assert traced.total(RUNS)[0] == 2
+    assert traced.total(REQUESTS)[0] == 4
+    assert caplog.records == []
+
+
+def test_without_any_provider_nothing_is_told_and_nothing_is_lost() -> None:
+    made = [TracingReporter() for _ in range(3)]
+    with agent_of(*made) as agent:
+        agent.run("go")
+    assert [reporter.account().is_complete for reporter in made] == [True] * 3
+    assert {reporter.open_spans for reporter in made} == {0}
+
+
+def test_what_is_switched_off_records_nothing() -> None:
+    traced = Traced(metrics=False)
+    with agent_of(traced.reporter) as agent:
+        agent.run("go")
+    assert traced.reader.get_metrics_data() is None
+    assert len(traced.spans) == 4
+
+
+def test_a_request_that_never_ends_counts_when_its_run_ends_or_the_reporter_is_closed() -> None:
+    def begun(run_id: str) -> list[AgentEvent]:
+        recorder = EventRecorder()
+        emitter = EventEmitter([recorder], session_id=f"of {run_id}", run_id=run_id)
+        emitter.emit(RunStarted(agent_name="a", model="m", system=None, tools=(), parameters={}, items=()))
+        emitter.emit(
+            ModelRequestStarted(
+                request_id="r", attempt=1, purpose="turn", model="m", message_count=1, digests={}
+            )
+        )
+        emitter.emit(UsageUpdated(request_id="r", model="m", usage=Usage(input_tokens=5), final=False))
+        emitter.emit(UsageUpdated(request_id="r", model="m", usage=Usage(input_tokens=6), final=False))
+        return recorder.events
+
+    traced = Traced().told(begun("one") + begun("two"))
+    assert traced.total(TOKENS, tokens="input") == (2, 12)
+    assert traced.total(TOKENS, tokens="output") == (0, 0)
+    assert traced.reporter.open_spans == 0
+
+
+def test_what_was_told_at_once_and_measured_by_nobody_has_no_duration() -> None:
+    traced = Traced()
+    with EventEmitter([traced.reporter]).run(agent_name="mine", model="m") as scope:
+        with scope.told_together():
+            scope.record_tool_call("look", {}, "seen")
+        scope.record_tool_call("see", {}, "seen", duration_ms=250.0)
+    (point,) = [
+        each for each in traced.measured()[TOOLS] if (each.attributes or {})["gen_ai.tool.name"] == "see"
+    ]
+    assert (point.count, point.sum) == (1, 0.25)
+    assert all(each.min > 0 for each in traced.measured()[TOOLS])
+
+
+def test_a_call_that_never_started_is_not_measured() -> None:
+    live, recorder = Live(), EventRecorder()
+    run(watched(SCENARIOS["denied"], *live.observers, recorder))
+    calls = {event.call_id for event in recorder.events if isinstance(event, ToolExecutionStarted)}
+    assert live.traced.total(TOOLS)[0] <= len(calls)
