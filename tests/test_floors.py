@@ -202,6 +202,8 @@ REPORTING_FLOORS = (
     {"tracing.fold", "tracing.scope"},
     {"tracing.api_spans", "tracing.metrics"},
     {"tracing.reporter"},
+    {"tracing.export_resource", "tracing.log_spans", "tracing.otlp_endpoint"},
+    {"tracing.otlp", "tracing.otlp_json", "tracing.perfetto"},
     {"wire", "wire.credentials", "wire.event_streams", "wire.writing"},
     {"wire.bodies", "wire.client_keys", "wire.exchange", "wire.messages"},
     {"wire.reading"},
@@ -257,6 +259,7 @@ REPORTING_FLOORS = (
         "cli.retries",
         "cli.run_log",
         "cli.time_bars",
+        "cli.whole_output",
         "cli.wire_views",
     },
     {
@@ -264,10 +267,11 @@ REPORTING_FLOORS = (
         "cli.check_rules",
         "cli.debug_console",
         "cli.diff_drawing",
+        "cli.export_source",
         "cli.file_agent",
         "cli.session_table",
     },
-    {"cli.answering", "cli.replay"},
+    {"cli.answering", "cli.export_files", "cli.export_otlp", "cli.replay"},
     {
         "cli.cache",
         "cli.check",
@@ -276,6 +280,7 @@ REPORTING_FLOORS = (
         "cli.debug",
         "cli.demo",
         "cli.diff",
+        "cli.export",
         "cli.report",
         "cli.run",
         "cli.scan",
@@ -378,6 +383,7 @@ HEAVY = (
         "from agentkit_reporting import TracingReporter",
         "from agentkit_reporting import configure, register_observer, register_subscriber",
         "import agentkit_reporting.cli.config",
+        "import agentkit_reporting.cli.export, agentkit_reporting.tracing.otlp",
     ],
 )
 def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:

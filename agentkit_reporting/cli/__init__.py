@@ -26,6 +26,7 @@ _COMMANDS = {
         "debug",
         "demo",
         "diff",
+        "export",
         "replay",
         "report",
         "resume",

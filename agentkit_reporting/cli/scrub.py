@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, get_args
 
 import click
 
-from agentkit_loop.errors import LogError
 from agentkit_loop.events import REDACTIONS_FIELD
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.cli.redaction_options import chosen_rules, rule_options
+from agentkit_reporting.cli.whole_output import whole_output
 from agentkit_reporting.codec import encode_event
-from agentkit_reporting.log.locks import make_private
-from agentkit_reporting.log.places import make_directories, refuse_packed_name
 from agentkit_reporting.log.read import LogReader, read_events
 from agentkit_reporting.redaction.masking import PSEUDONYM_KEY_VARIABLE, RedactionMode
 from agentkit_reporting.redaction.redactor import Redactor
@@ -62,7 +55,7 @@ def command(
     redactor = Redactor(chosen_rules(rules, patterns), mode=mode, keep_arguments=kept or None)
     reader = read_events(list(logs))
     try:
-        with _whole(output) as file:
+        with whole_output(output) as file:
             events, changed = _scrub(reader, redactor, file)
     except _NoEventError:
         tell_of_bad_lines(reader)
@@ -101,37 +94,3 @@ def _scrub(reader: LogReader, redactor: Redactor, file: IO[bytes]) -> tuple[int,
     if not events:
         raise _NoEventError
     return events, changed
-
-
-@contextlib.contextmanager
-def _whole(output: str) -> Iterator[IO[bytes]]:
-    """Open a new file that gets its name when all is in it; mode 0600. Raises LogError where there is one already."""
-    if output == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    refuse_packed_name(output)
-    place = Path(output)
-    if os.path.lexists(place):
-        raise LogError("output refused because this file is there already; give a new one", path=output)
-    try:
-        make_directories(place.parent)
-        fd, name = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent)
-    except OSError as error:
-        raise _unwritable(output, error) from error
-    try:
-        with os.fdopen(fd, "wb") as file:
-            make_private(fd)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(name, place)  # which a file that came in between refuses
-    except OSError as error:
-        raise _unwritable(output, error) from error
-    finally:
-        Path(name).unlink(missing_ok=True)  # its directory may have been removed
-
-
-def _unwritable(output: str, error: OSError) -> LogError:
-    reason = (error.strerror or type(error).__name__).lower()
-    return LogError(f"output refused because of: {reason}; give another path", path=output)

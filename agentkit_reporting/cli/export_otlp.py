@@ -1,0 +1,156 @@
+"""`agentkit export otlp`: spans of logs to a backend."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+
+import click
+
+from agentkit_reporting.cli.export_source import LogSpans, attribute_options, log_options
+from agentkit_reporting.cli.reading import whisper
+from agentkit_reporting.terminal import counted, json_text
+from agentkit_reporting.tracing.export_resource import export_resource
+from agentkit_reporting.tracing.log_spans import LogSpan, batches_of
+from agentkit_reporting.tracing.otlp import OtlpSender, Sent
+from agentkit_reporting.tracing.otlp_endpoint import GRPC_PORT, shown_endpoint, traces_endpoint
+
+__all__ = ["otlp"]
+
+_MOST_NAMED = 5  # sessions that are named
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_HEADER_VALUE = re.compile(r"[!-~\x80-\xff]([\t -~\x80-\xff]*[!-~\x80-\xff])?")
+
+
+@click.command("otlp", short_help="Send runs to an OTLP/HTTP endpoint.")
+@log_options
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    help="Where OTLP over HTTP is taken, /v1/traces is added; default: OTEL_EXPORTER_OTLP_(TRACES_)ENDPOINT.",
+)
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Send this header too; may be given again. Others see a command line: OTEL_EXPORTER_OTLP_HEADERS is private.",
+)
+@attribute_options
+@click.option("--json", "as_json", is_flag=True, help="Print what became of it as one JSON object.")
+def otlp(
+    logs: tuple[str, ...],
+    *,
+    session_id: str | None,
+    endpoint: str | None,
+    headers: tuple[str, ...],
+    service_name: str | None,
+    profile_name: str,
+    as_json: bool,
+) -> int:
+    """Send the runs in LOG… to an OTLP/HTTP endpoint: files, directories, globs, or - for stdin.
+
+    Each batch is waited for. Where one is not taken, after the retries that the standard knows, nothing more is sent;
+    what is missing is said, and the exit code is 1. To send a log again is no harm: the ids are the same each time.
+    All runs are sent, also those whose parent was not sampled.
+    """
+    url = traces_endpoint(endpoint)
+    source = LogSpans(logs, session_id, profile_name)
+    outcome = _Outcome(url)
+    with OtlpSender(url, headers=_pairs(headers), resource=export_resource(service_name)) as sender:
+        try:
+            outcome.send(source, sender)
+        except KeyboardInterrupt:
+            whisper(str(outcome))
+            raise
+    if not outcome.spans:
+        return source.tell(0)
+    source.tell(outcome.spans)
+    if as_json:
+        sys.stdout.write(json_text(outcome.as_json()) + "\n")
+    elif outcome.is_whole:
+        click.echo(outcome)
+    if not outcome.is_whole:
+        whisper(f"{outcome}: {outcome.fault}")
+    return 0 if outcome.is_whole else 1
+
+
+class _Outcome:
+    """What became of the spans. spans: how many there are in the logs."""
+
+    def __init__(self, url: str) -> None:
+        self.spans = 0
+        self._url = url
+        self._sent = Sent()
+        self._traces: set[int] = set()
+        self._missing: dict[str, None] = {}  # sessions of which spans were not sent
+
+    def __str__(self) -> str:
+        """Say what was sent."""
+        traces = counted(len(self._traces), "trace")
+        return f"sent {self._sent.taken:,} of {counted(self.spans, 'span')} ({traces}) to {shown_endpoint(self._url)}"
+
+    def send(self, spans: Iterable[LogSpan], sender: OtlpSender) -> None:
+        """Send until a batch is not taken; the rest is counted."""
+        for batch in batches_of(spans):
+            self.spans += len(batch)
+            self._traces.update(each.span.trace_id for each in batch)
+            if self._sent.failure is None:
+                self._sent = self._sent.and_then(sender.send(batch))
+            if self._sent.failure is not None:
+                self._missing.update(dict.fromkeys(each.span.session_id for each in batch))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it arrived."""
+        return self._sent.taken == self.spans
+
+    @property
+    def fault(self) -> str:
+        """Why not all of it arrived, and what is missing."""
+        faults = []
+        if self._sent.rejected:
+            said = f" ({self._sent.said})" if self._sent.said else ""
+            faults.append(f"it refused {counted(self._sent.rejected, 'span')}{said}")
+        if self._sent.failure:
+            faults.append(self._sent.failure)
+            if f":{GRPC_PORT}/" in self._url:
+                faults.append(f"{GRPC_PORT} is the port of gRPC, and HTTP is taken at {GRPC_PORT + 1}")
+            faults.append(f"spans are missing of {self._sessions()}")
+        return "; ".join(faults)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for programs."""
+        return {
+            "endpoint": shown_endpoint(self._url),
+            "spans": self.spans,
+            "traces": len(self._traces),
+            "delivered": self._sent.taken,
+            "rejected": self._sent.rejected,
+            "not_sent": self.spans - self._sent.taken - self._sent.rejected,
+            "failure": self._sent.failure,
+            "rejected_because": self._sent.said,
+            "incomplete_sessions": list(self._missing),
+        }
+
+    def _sessions(self) -> str:
+        more = len(self._missing) - _MOST_NAMED
+        rest = f" and {counted(more, 'more session')}" if more > 0 else ""
+        return ", ".join(list(self._missing)[:_MOST_NAMED]) + rest
+
+
+def _pairs(headers: tuple[str, ...]) -> dict[str, str]:
+    """Return the headers; what is refused is named without its value."""
+    told = {}
+    for header in headers:
+        name, found, value = header.partition("=")
+        name, value = name.strip(), value.strip()
+        if not found or not _HEADER_NAME.fullmatch(name):
+            raise click.UsageError("--header refused because it is no NAME=VALUE; give one like x-api-key=…")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise click.UsageError(
+                f"--header {name}=… refused because its value cannot be sent; give printable text"
+            )
+        told[name] = value
+    return told

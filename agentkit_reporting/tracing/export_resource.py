@@ -1,0 +1,50 @@
+"""Whose spans they are that are exported from a log: the attributes of the resource."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from agentkit_reporting.tracing.scope import scope_version
+
+__all__ = ["DEFAULT_SERVICE", "export_resource"]
+
+DEFAULT_SERVICE: Final = "agentkit"
+"""The name of the service where nobody gave one."""
+
+
+def export_resource(service_name: str | None = None) -> dict[str, str]:
+    """Return the attributes: those of OTEL_RESOURCE_ATTRIBUTES, the name of the service, and who made the spans.
+
+    The name is the one given, else OTEL_SERVICE_NAME, else that of OTEL_RESOURCE_ATTRIBUTES, else DEFAULT_SERVICE,
+    which alone has a version of ours. The same in each process: no id of an instance, no host.
+    https://opentelemetry.io/docs/specs/otel/resource/sdk/
+    """
+    told = _given_by_environment()
+    name = service_name or os.environ.get("OTEL_SERVICE_NAME") or told.get("service.name") or DEFAULT_SERVICE
+    version = scope_version()
+    own = {
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.name": "agentkit_reporting",  # `opentelemetry` is reserved for its own SDKs
+        "telemetry.sdk.version": version,
+        "service.name": name,
+    }
+    if name == DEFAULT_SERVICE and "service.version" not in told:
+        own["service.version"] = version
+    return {_whole(key): _whole(value) for key, value in {**told, **own}.items() if value}
+
+
+def _given_by_environment() -> dict[str, str]:
+    from urllib.parse import unquote  # noqa: PLC0415 - only where a log is exported
+
+    told = {}
+    for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, found, value = pair.partition("=")
+        if found and key.strip():
+            told[key.strip()] = unquote(value.strip())
+    return told
+
+
+def _whole(text: str) -> str:
+    """Return the text without bytes of the environment that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,150 @@
+"""The spans of a log, one after another as they end, and in batches that a receiver takes at once."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import attrs
+
+from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted
+from agentkit_loop.trace_context import SpanPlace
+from agentkit_reporting.tracing.conventions import Profile
+from agentkit_reporting.tracing.fold import SpanFold
+from agentkit_reporting.tracing.spans import AttributeValue, Span
+
+__all__ = ["BATCH_BYTES", "BATCH_SPANS", "LogSpan", "batches_of", "sendable", "spans_of"]
+
+BATCH_SPANS = 512
+"""Most spans of a batch: as many as OpenTelemetry's batch processor sends by default."""
+
+BATCH_BYTES = 4 * 2**20
+"""What a batch may about take: far below what collectors refuse (20 MiB). A single span may take more."""
+
+_SPAN_BYTES = 160  # ids, times and frames of a span beside its texts, about
+_PAIR_BYTES = 24  # the frame of an attribute
+_INT64 = 2**63
+
+_MOST_MEMBERS = 32  # of a tracestate, by W3C
+_MEMBER = re.compile(
+    r"([a-z][_0-9a-z*/-]{0,255}|[a-z0-9][_0-9a-z*/-]{0,240}@[a-z][_0-9a-z*/-]{0,13})"
+    r"=[ -+\--<>-~]{0,255}[!-+\--<>-~]",
+    re.ASCII,
+)
+
+
+@attrs.frozen
+class LogSpan:
+    """A span that is over, as it is exported.
+
+    is_parent_remote: whether its parent is a span of another process, as far as a log can tell: one that is named by
+    the run's metadata, unless that is the call of the agent above. trace_state: valid, "" where there is none.
+    """
+
+    span: Span
+    is_parent_remote: bool
+    trace_state: str
+
+
+def spans_of(events: Iterable[AgentEvent], *, profile: Profile | None = None) -> Iterator[LogSpan]:
+    """Yield the spans of events, each when it is over; what is still open after the last event ends there.
+
+    Sessions may be interleaved; of each, the events come in order. Holds open spans only.
+    """
+    ended = _Ended()
+    fold = SpanFold(ended, profile=profile)
+    sub_agents: set[tuple[str, str]] = set()
+    for event in events:
+        if isinstance(event, ContentDelta):
+            continue  # two thirds of a log, and no span tells of them
+        if isinstance(event, RunStarted) and event.parent is not None:
+            sub_agents.add((event.session_id, event.run_id))
+        fold.take(event)
+        if ended.spans:
+            yield from _exported(ended, sub_agents)
+    fold.close()
+    yield from _exported(ended, sub_agents)
+
+
+def batches_of(spans: Iterable[LogSpan]) -> Iterator[list[LogSpan]]:
+    """Yield the spans in batches of at most BATCH_SPANS and about BATCH_BYTES."""
+    batch: list[LogSpan] = []
+    size = 0
+    for each in spans:
+        needed = _size(each.span)
+        if batch and (len(batch) == BATCH_SPANS or size + needed > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(each)
+        size += needed
+    if batch:
+        yield batch
+
+
+def sendable(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+    """Return the attributes with whole numbers beyond 64 bits as texts, since OTLP has no others."""
+    for value in attributes.values():
+        if isinstance(value, int) and not -_INT64 <= value < _INT64:
+            return {name: _fitting(each) for name, each in attributes.items()}
+    return attributes
+
+
+def _fitting(value: AttributeValue) -> AttributeValue:
+    return str(value) if isinstance(value, int) and not -_INT64 <= value < _INT64 else value
+
+
+class _Ended:
+    """The spans that ended and were not yet exported."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def take(self, span: Span) -> None:
+        self.spans.append(span)
+
+
+def _exported(ended: _Ended, sub_agents: set[tuple[str, str]]) -> Iterator[LogSpan]:
+    spans, ended.spans = ended.spans, []
+    for span in spans:
+        is_sub_agent = False
+        if span.operation == "invoke_agent" and (span.session_id, span.run_id) in sub_agents:
+            is_sub_agent = True
+            sub_agents.discard((span.session_id, span.run_id))
+        is_remote = isinstance(span.parent, SpanPlace) and not is_sub_agent
+        yield LogSpan(span, is_remote, _trace_state(span))
+
+
+def _trace_state(span: Span) -> str:
+    """Return the state that the root's parent had: within a trace it goes down unchanged."""
+    above: Span | SpanPlace | None = span
+    while isinstance(above, Span):
+        above = above.parent
+    return "" if above is None or above.state is None else _valid_state(above.state)
+
+
+@functools.lru_cache(maxsize=64)
+def _valid_state(text: str) -> str:
+    """Return a `tracestate` without blanks and empty members, "" where it is not valid (W3C: it is dropped whole)."""
+    members = [stripped for member in text.split(",") if (stripped := member.strip(" \t"))]
+    found = [_MEMBER.fullmatch(member) for member in members]
+    keys = {match[1] for match in found if match is not None}
+    return ",".join(members) if len(keys) == len(members) <= _MOST_MEMBERS else ""
+
+
+def _size(span: Span) -> int:
+    size = _SPAN_BYTES + len(span.name) + len(span.error or "") + _size_of(span.attributes)
+    for event in span.events:
+        size += _SPAN_BYTES + len(event.name) + _size_of(event.attributes)
+    return size
+
+
+def _size_of(attributes: Mapping[str, AttributeValue]) -> int:
+    size = 0
+    for name, value in attributes.items():
+        size += _PAIR_BYTES + len(name)
+        if isinstance(value, str):
+            size += len(value)
+        elif isinstance(value, tuple):
+            size += sum(map(len, value)) + _PAIR_BYTES * len(value)
+    return size
