@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES
 from agentkit_reporting.tracing.spans import AttributeValue
 
 __all__ = ["ATTRIBUTES", "CONVENTIONS_VERSION", "Attribute", "Profile", "profile_of"]
@@ -46,6 +47,11 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     Attribute("error", {"genai": ("error.type",)}),
     Attribute("cost", {"genai": ("agentkit.cost.amount",)}),
     Attribute("unfinished", {"genai": ("agentkit.unfinished",)}),
+    Attribute("tool.type", {"genai": ("gen_ai.tool.type",)}),
+    Attribute("tool.description", {"genai": ("gen_ai.tool.description",)}),
+    Attribute("request.max_tokens", {"genai": ("gen_ai.request.max_tokens",)}),
+    Attribute("request.stream", {"genai": ("gen_ai.request.stream",)}),
+    *(Attribute(key, {"genai": (name,)}) for key, (name, _) in OWN_ATTRIBUTES.items()),
 )
 
 

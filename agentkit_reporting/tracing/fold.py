@@ -1,242 +1,391 @@
 """From events to spans: `invoke_agent` for a run, and in it `chat` for each request, `execute_tool` for each call.
 
 Everything is taken from the events: so spans that are made live and spans of a log that is read next week are equal.
-Whatever was started is ended: by its own end, else by its run's, else, where the log has no more, by `close()` with the
-time of the last event of its session.
+
+- A run's span is from RunStarted to its end; where a resume closes it after a crash, to the last that it told itself. A
+  run that goes on is another span, in a trace of its own unless its metadata name a parent.
+- A request's span is one attempt; it alone has usage and cost: no sum counts a token twice.
+- A call's span is from its first ToolExecutionStarted in the run to its result: time that a person took to approve is
+  before it, credentials are asked for within it. A call that never ran is a moment on the run, and no span.
+- Whatever was started is ended: by its own end, else by its run's, else, where the log has no more, by `close()` with
+  the last time that its run told; then it is `unfinished`.
+- What is told under a run's id after its end, as by a process that was taken for dead, or of a run whose beginning is
+  not among the events, is superseded or without a place: it gives no span and is counted.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, TypeAlias, get_args
 
 import attrs
 
 from agentkit_loop import events as ev
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.trace_context import SpanPlace, call_span_id, place_of, span_id_of, trace_id_of
-from agentkit_loop.usage import Cost, Usage
+from agentkit_reporting.records.settled_requests import outcome_of
 from agentkit_reporting.tracing.conventions import Profile, profile_of
-from agentkit_reporting.tracing.spans import AttributeValue, Span, SpanEvent, SpanSink
+from agentkit_reporting.tracing.facts import parameter_facts, request_facts, run_facts, tool_facts
+from agentkit_reporting.tracing.fold_moments import MOMENTS, Told, add_moment, tool_error
+from agentkit_reporting.tracing.fold_runs import (
+    CLOSING_KINDS,
+    OpenRequest,
+    OpenRun,
+    epoch_ns,
+    forked_from,
+    teller_of,
+    told_usage,
+)
+from agentkit_reporting.tracing.own_attributes import brief_text, plain_value
+from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Span, SpanSink
 
 __all__ = ["SPAN_EVENTS", "SpanFold"]
 
-SPAN_EVENTS: Final[tuple[type[AgentEvent], ...]] = tuple(
-    kind for kind in ev.EVENT_TYPES.values() if kind is not ev.ContentDelta
+_RunEnd: TypeAlias = ev.RunFinished | ev.RunFailed | ev.RunCancelled
+_OfCall: TypeAlias = (
+    ev.ApprovalRequired | ev.ApprovalResolved | ev.AuthRequired | ev.AuthResolved | ev.ToolExecutionProgress
 )
-"""What spans are made of: everything but the pieces of a stream."""
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
-
-
-def epoch_ns(moment: dt.datetime) -> int:
-    """Return nanoseconds since 1970; a log's times are exact to a microsecond."""
-    return (moment - _EPOCH) // _MICROSECOND * 1000
-
-
-@attrs.define(eq=False)
-class OpenRun:
-    """A run that has not ended, and what is open in it."""
-
-    span: Span
-    last_ns: int
-    started: ev.RunStarted
-    requests: dict[str, Span] = attrs.field(factory=dict)
-    usage: dict[str, tuple[Usage, Cost | None]] = attrs.field(factory=dict)  # by request, the last word
-    calls: dict[str, Span] = attrs.field(factory=dict)
 
 
 class SpanFold:
     """Turns events of any number of sessions into spans, and gives each to `sink` when it is over.
 
-    One session's events come from one thread; different sessions' may come from different ones.
+    One session's events come from one thread, in order; different sessions' may come from different ones. Keeps a few
+    kB for each run that is open, nothing of one that is over. profile: how attributes are called. content: what was
+    said; None leaves it out, and the text of errors with it.
     """
 
-    def __init__(self, sink: SpanSink, *, profile: Profile | None = None) -> None:
+    def __init__(
+        self, sink: SpanSink, *, profile: Profile | None = None, content: ContentSource | None = None
+    ) -> None:
         self._sink = sink
         self._profile = profile or profile_of()
+        self._content = content
         self._runs: dict[tuple[str, str], OpenRun] = {}
+        self._unplaced = 0
 
     @property
     def open_count(self) -> int:
         """How many spans have begun and are not over."""
-        return sum(1 + len(run.requests) + len(run.calls) for run in list(self._runs.values()))
+        return sum(run.open_count for run in list(self._runs.values()))
+
+    @property
+    def unplaced(self) -> int:
+        """How many of the SPAN_EVENTS were of no open run, or ended what had not begun; exact for one thread."""
+        return self._unplaced
 
     def take(self, event: AgentEvent) -> None:
-        """Take an event; the session's events come in order."""
-        ns = epoch_ns(event.timestamp)
-        if isinstance(event, ev.RunStarted):
-            self._begin(event, ns)
+        """Take an event; what is not one of SPAN_EVENTS is for the content alone."""
+        if self._content is not None:
+            self._content.take(event)
+        kind = type(event)
+        act = self._ACTS.get(kind)
+        if act is None:
+            if kind is ev.RunStarted:
+                self._begin(event)  # type: ignore[arg-type] # its class was just looked at
             return
         run = self._runs.get((event.session_id, event.run_id))
         if run is None:
-            return  # of a run whose beginning nobody told here
-        run.last_ns = max(run.last_ns, ns)
-        match event:
-            case ev.ModelRequestStarted():
-                self._request_begins(run, event, ns)
-            case ev.UsageUpdated():
-                run.usage[event.request_id] = (event.usage, event.cost)
-            case ev.ModelRequestFinished() | ev.ModelRequestFailed():
-                self._request_ends(run, event, ns)
-            case ev.ToolExecutionStarted():
-                self._call_begins(run, event, ns)
-            case ev.ToolResultReceived():
-                self._call_ends(run, event, ns)
-            case ev.ModelRequestRetrying():
-                told: dict[str, AttributeValue] = {
-                    "agentkit.request_id": event.request_id,
-                    "agentkit.retry.delay_ms": event.delay_ms,
-                }
-                run.span.events.append(SpanEvent("agentkit.model_request_retrying", ns, told))
-            case ev.RunFinished() | ev.RunFailed() | ev.RunCancelled():
-                self._end_run(run, event, ns)
-            case _:
-                pass
+            self._unplaced += 1
+            return
+        if run.held or kind in CLOSING_KINDS:
+            try:
+                self._give(self._settled(run, event))
+            finally:
+                act(self, run, event)
+        else:
+            run.advance(epoch_ns(event.timestamp))
+            act(self, run, event)
 
     def close(self) -> None:
-        """End every span that is still open, at the time of the last event of its run."""
-        for run in list(self._runs.values()):
-            self._end_run(run, None, run.last_ns)
+        """End every span that is still open, at the last time that its run told; children before parents."""
+        self._give([span for run in reversed(list(self._runs.values())) for span in self._ended(run, None)])
 
     def span_of_request(self, session_id: str, run_id: str, request_id: str) -> Span | None:
         """Return a request's span while it is open."""
         run = self._runs.get((session_id, run_id))
-        return None if run is None else run.requests.get(request_id)
+        request = None if run is None else run.requests.get(request_id)
+        return None if request is None else request.span
 
     # --- runs
 
-    def _begin(self, event: ev.RunStarted, ns: int) -> None:
-        parent = self._parent_of(event)
+    def _begin(self, event: ev.RunStarted) -> None:
         session, run_id = event.session_id, event.run_id
+        if (session, run_id) in self._runs:
+            self._unplaced += 1  # told twice
+            return
+        earlier = None if event.resumed_run is None else self._runs.get((session, event.resumed_run))
+        superseded = [] if earlier is None else self._ended(earlier, None)
+        parent, ns = self._parent_of(event), epoch_ns(event.timestamp)
+        agent = brief_text(event.agent_name)
+        whose: Told = {"conversation": brief_text(session) or None, "agent.name": agent or None}
+        shared = self._profile.named({**whose, "run.id": brief_text(run_id)})
+        told: Told = {**run_facts(event), **whose}
+        told["request.model"] = brief_text(event.model) or None
+        told["run.resumed"] = None if event.resumed_run is None else brief_text(event.resumed_run)
+        told["run.forked_from"] = forked_from(event)
+        told.update(self._said(event))
         span = Span(
             operation="invoke_agent",
-            name=f"invoke_agent {event.agent_name}" if event.agent_name else "invoke_agent",
+            name=f"invoke_agent {agent}" if agent else "invoke_agent",
             trace_id=trace_id_of(session, run_id) if parent is None else parent.trace_id,
             span_id=span_id_of(session, run_id, event.seq),
             parent=parent,
             start_ns=ns,
             session_id=session,
             run_id=run_id,
-            attributes=self._profile.named(
-                {
-                    "operation": "invoke_agent",
-                    "conversation": session,
-                    "agent.name": event.agent_name or None,
-                    "request.model": event.model or None,
-                    "provider": "anthropic",
-                }
-            ),
+            attributes={**shared, **self._profile.named(told)},
         )
-        self._runs[session, run_id] = OpenRun(span=span, last_ns=ns, started=event)
+        self._runs[session, run_id] = OpenRun(
+            span=span,
+            started=attrs.evolve(event, items=(), tools=(), system=None),
+            last_ns=ns,
+            shared=shared,
+            parameters=parameter_facts(event.parameters),
+            specs={spec.name: spec for spec in event.tools},
+        )
+        self._give(superseded)
 
     def _parent_of(self, event: ev.RunStarted) -> Span | SpanPlace | None:
-        if event.parent is not None:
-            above = self._runs.get((event.parent.session_id, event.parent.run_id))
-            if above is not None:
-                return above.calls.get(event.parent.call_id, above.span)
-        place = place_of(event.metadata)
-        if place is None and event.parent is not None:
-            session, run_id, call_id = event.parent.session_id, event.parent.run_id, event.parent.call_id
-            return SpanPlace(
-                trace_id=trace_id_of(session, run_id), span_id=call_span_id(session, run_id, call_id)
+        """Return what the run is a child of: the place that its metadata name, as our own span where that is open.
+
+        Without one in the metadata, as in logs of earlier versions, a sub-agent's is what its parent's ids come to.
+        """
+        place, of = place_of(event.metadata), event.parent
+        if of is None:
+            return place
+        above = self._runs.get((of.session_id, of.run_id))
+        if above is None:
+            return place or SpanPlace(
+                trace_id=trace_id_of(of.session_id, of.run_id),
+                span_id=call_span_id(of.session_id, of.run_id, of.call_id),
             )
-        return place
+        call = above.calls.get(of.call_id)
+        if place is None:
+            return call or above.span
+        is_ours = call is not None and (call.trace_id, call.span_id) == (place.trace_id, place.span_id)
+        return call if is_ours else place
 
-    def _end_run(
-        self, run: OpenRun, event: ev.RunFinished | ev.RunFailed | ev.RunCancelled | None, ns: int
-    ) -> None:
-        for span in [*run.requests.values(), *run.calls.values()]:
-            span.attributes.update(self._profile.named({"unfinished": True}))
-            self._finish(span, ns)
-        if isinstance(event, ev.RunFailed):
-            run.span.error = event.error.message
-            run.span.attributes.update(self._profile.named({"error": event.error.type}))
-        if event is None:
-            run.span.attributes.update(self._profile.named({"unfinished": True}))
+    def _end_run(self, run: OpenRun, event: _RunEnd) -> None:
+        self._give(self._ended(run, event))
+
+    def _ended(self, run: OpenRun, event: _RunEnd | None) -> list[Span]:
+        """End a run and what is open in it; return the spans, its own last. event: None where its end is missing."""
+        ended = self._released(run)
+        for request in run.requests.values():
+            self._add(request.span, {"unfinished": True, **told_usage(request)})
+            ended.append(self._over(request.span, run))
+        for call in run.calls.values():
+            told: Told = {"unfinished": True}
+            if isinstance(event, ev.RunFailed):  # to be called again by who goes on with the session
+                call.error = told["error"] = "interrupted"
+            self._add(call, told)
+            ended.append(self._over(call, run))
+        told = {"run.finish_reason": run.finish_reason, "unfinished": None if event else True}
+        if event is not None:
+            told["run.outcome"] = outcome_of(event)
+            if isinstance(event, ev.RunFailed):
+                told["error"] = run.span.error = brief_text(event.error.type)
+            told.update(self._said(event))
+        self._add(run.span, told)
         del self._runs[run.span.session_id, run.span.run_id]
-        self._finish(run.span, ns)
+        return [*ended, self._over(run.span, run)]
 
-    # --- requests and calls
+    def _note_exchange(self, run: OpenRun, event: ev.TurnFinished) -> None:
+        run.finish_reason = brief_text(event.finish_reason)
 
-    def _child(
-        self,
-        run: OpenRun,
-        operation: str,
-        subject: str,
-        span_id: int,
-        ns: int,
-        told: Mapping[str, AttributeValue | None],
-    ) -> Span:
-        return Span(
-            operation=operation,  # type: ignore[arg-type]
-            name=f"{operation} {subject}" if subject else operation,
-            trace_id=run.span.trace_id,
-            span_id=span_id,
-            parent=run.span,
-            start_ns=ns,
-            session_id=run.span.session_id,
-            run_id=run.span.run_id,
-            kind="client" if operation == "chat" else "internal",
-            attributes=self._profile.named(
-                {"operation": operation, "conversation": run.span.session_id, **told}
-            ),
-        )
+    def _settled(self, run: OpenRun, event: AgentEvent) -> list[Span]:
+        """Find out who told an event, the run or a resume; return the calls that waited for that, which end with it."""
+        teller = teller_of(event)
+        if teller == "either" and (run.held or not isinstance(event, ev.ObserverFailed)):
+            return []
+        if teller == "resume":
+            run.is_recovered = True
+        released = self._released(run)
+        run.advance(epoch_ns(event.timestamp))
+        return released
 
-    def _request_begins(self, run: OpenRun, event: ev.ModelRequestStarted, ns: int) -> None:
+    def _released(self, run: OpenRun) -> list[Span]:
+        """End the calls that are held; return them."""
+        held, run.held = run.held, []
+        ended = []
+        for span, ns in held:
+            run.advance(ns)
+            ended.append(self._over(span, run))
+        return ended
+
+    # --- requests
+
+    def _request_begins(self, run: OpenRun, event: ev.ModelRequestStarted) -> None:
+        earlier = run.requests.get(event.request_id)
+        model = brief_text(event.model)
+        known = run.known.get(("chat", model, event.purpose)) or self._know_request(run, event, model)
+        told: Told = {
+            "turn": None if event.turn_id is None else brief_text(event.turn_id),
+            "request.id": brief_text(event.request_id),
+            "request.attempt": plain_value(event.attempt),
+        }
+        if self._content is not None:
+            told.update(self._said(event))
         span_id = span_id_of(event.session_id, event.run_id, event.seq)
-        told = {"provider": "anthropic", "request.model": event.model or None}
-        run.requests[event.request_id] = self._child(run, "chat", event.model, span_id, ns, told)
+        attributes = {**known, **self._profile.named(told)}
+        run.requests[event.request_id] = OpenRequest(
+            run.child("chat", model, span_id=span_id, attributes=attributes)
+        )
+        if earlier is not None:  # its end is missing
+            self._add(earlier.span, {"unfinished": True, **told_usage(earlier)})
+            self._finish(earlier.span, run)
 
-    def _request_ends(
-        self, run: OpenRun, event: ev.ModelRequestFinished | ev.ModelRequestFailed, ns: int
-    ) -> None:
-        span = run.requests.get(event.request_id)
-        if span is None:
+    def _know_request(
+        self, run: OpenRun, event: ev.ModelRequestStarted, model: str
+    ) -> dict[str, AttributeValue]:
+        told = {
+            **request_facts(event, run.started, run.parameters),
+            "conversation": None,  # each span of the run has it
+            "request.model": model or None,
+            "request.purpose": event.purpose,
+        }
+        return run.remember(("chat", model, event.purpose), self._profile.named(told))
+
+    def _note_usage(self, run: OpenRun, event: ev.UsageUpdated) -> None:
+        request = run.requests.get(event.request_id)
+        if request is None:
+            self._unplaced += 1
             return
-        if event.duration_ms is not None:
-            span.start_ns = min(span.start_ns, ns - int(event.duration_ms * 1_000_000))
-        told: dict[str, AttributeValue | None] = {}
+        request.usage, request.cost = event.usage, event.cost
+
+    def _request_ends(self, run: OpenRun, event: ev.ModelRequestFinished | ev.ModelRequestFailed) -> None:
+        request = run.requests.pop(event.request_id, None)
+        if request is None:
+            self._unplaced += 1
+            return
+        span = request.span
+        run.begin_earlier(span, event.duration_ms)
+        told = told_usage(request)
         if isinstance(event, ev.ModelRequestFailed):
-            span.error = event.error.message
-            told["error"] = event.error_class
+            told["error"] = span.error = brief_text(event.error_class)
+            told["retry_after_ms"] = event.retry_after_ms
         else:
-            told["response.id"] = event.response_id
-            told["response.model"] = event.response_model
-            told["finish_reasons"] = (event.finish_reason,)
+            told["finish_reasons"] = (brief_text(event.finish_reason),)
+            if event.response_id is not None:
+                told["response.id"] = brief_text(event.response_id)
+            if event.response_model is not None:
+                told["response.model"] = brief_text(event.response_model)
             if event.first_content_ms is not None:
                 told["time_to_first_chunk"] = event.first_content_ms / 1000
-        usage, cost = run.usage.pop(event.request_id, (None, None))
-        if usage is not None:
-            told["usage.input"] = usage.total_input_tokens
-            told["usage.output"] = usage.output_tokens
-            told["usage.cache_read"] = usage.cached_input_tokens
-            told["usage.cache_write"] = usage.cache_write_input_tokens
-            told["usage.reasoning"] = usage.reasoning_tokens
-        if cost is not None:
-            told["cost"] = float(cost.amount)
-        span.attributes.update(self._profile.named(told))
-        self._finish(span, ns)
-        del run.requests[event.request_id]
+                told["request.stream"] = True
+        if self._content is not None:
+            told.update(self._said(event))
+        self._add(span, told)
+        self._finish(span, run)
 
-    def _call_begins(self, run: OpenRun, event: ev.ToolExecutionStarted, ns: int) -> None:
-        if event.call_id not in run.calls:
-            span_id = call_span_id(event.session_id, event.run_id, event.call_id)
-            told = {"tool.name": event.name, "tool.call_id": event.call_id}
-            run.calls[event.call_id] = self._child(run, "execute_tool", event.name, span_id, ns, told)
+    # --- calls
 
-    def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived, ns: int) -> None:
-        span = run.calls.pop(event.call_id, None)
-        if span is None:
+    def _call_begins(self, run: OpenRun, event: ev.ToolExecutionStarted) -> None:
+        span = run.calls.get(event.call_id)
+        if span is not None:  # once more: the credentials are there that it asked for
+            self._add(span, {"tool.attempt": event.attempt})
             return
-        if event.is_error:
-            span.error = "the tool failed" if event.error is None else event.error.message
-            error = "tool_error" if event.error is None else event.error.type
-            span.attributes.update(self._profile.named({"error": error}))
-        self._finish(span, ns)
+        name = brief_text(event.name)
+        known = run.known.get(("execute_tool", name))
+        if known is None:
+            facts = {**tool_facts(event.name, "", run.specs), "tool.name": name}
+            known = run.remember(("execute_tool", name), self._profile.named(facts))
+        told: Told = {
+            "tool.call_id": brief_text(event.call_id),
+            "turn": None if event.turn_id is None else brief_text(event.turn_id),
+            "tool.attempt": plain_value(event.attempt),
+            "tool.edited": event.edited or None,
+        }
+        if self._content is not None:
+            told.update(self._said(event))
+        span_id = call_span_id(event.session_id, event.run_id, event.call_id)
+        attributes = {**known, **self._profile.named(told)}
+        run.calls[event.call_id] = run.child("execute_tool", name, span_id=span_id, attributes=attributes)
 
-    def _finish(self, span: Span, ns: int) -> None:
-        span.end_ns = max(span.start_ns, ns)
-        self._sink.take(span)
+    def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> None:
+        span = run.calls.pop(event.call_id, None)
+        if span is None:  # it never ran, or in an earlier run
+            add_moment(run.span, event, run.last_ns, self._profile)
+            return
+        run.begin_earlier(span, event.duration_ms)
+        is_held = event.interrupted and event.duration_ms is None
+        told: Told = {"tool.interrupted": event.interrupted or None}
+        if event.is_error:
+            told["error"] = span.error = tool_error(event)
+        if self._content is not None:
+            told.update(self._said(event))
+        self._add(span, told)
+        if is_held:
+            run.held.append((span, epoch_ns(event.timestamp)))
+        else:
+            self._finish(span, run)
+
+    # --- moments
+
+    def _note(self, run: OpenRun, event: AgentEvent) -> None:
+        add_moment(run.span, event, run.last_ns, self._profile)
+
+    def _note_tools(self, run: OpenRun, event: ev.ToolCatalogChanged) -> None:
+        run.note_tools(event)
+        self._note(run, event)
+
+    def _note_of_call(self, run: OpenRun, event: _OfCall) -> None:
+        span = run.calls.get(event.call_id, run.span)
+        add_moment(span, event, run.last_ns, self._profile)
+
+    # --- spans
+
+    def _said(self, event: AgentEvent) -> Told:
+        return {} if self._content is None else dict(self._content.told_by(event))
+
+    def _add(self, span: Span, told: Told) -> None:
+        if STATUS in told:
+            text = told.pop(STATUS)
+            span.error = str(text) if span.error is not None and text else span.error
+        span.attributes.update(self._profile.named(told))
+
+    def _over(self, span: Span, run: OpenRun) -> Span:
+        if span.dropped_events:
+            self._add(span, {"dropped_events": span.dropped_events})
+        span.end_ns = run.last_ns
+        return span
+
+    def _finish(self, span: Span, run: OpenRun) -> None:
+        self._sink.take(self._over(span, run))
+
+    def _give(self, spans: list[Span]) -> None:
+        """Give spans that are over to the sink, each of them, whatever it says of one before."""
+        failed: Exception | None = None
+        for span in spans:
+            try:
+                self._sink.take(span)
+            except Exception as error:  # noqa: BLE001 - the sink's own, raised again below
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    # --- which event does what
+
+    _ACTS: ClassVar[Mapping[type[AgentEvent], Callable[[SpanFold, OpenRun, Any], None]]] = {
+        **dict.fromkeys(MOMENTS, _note),
+        **dict.fromkeys(get_args(_OfCall), _note_of_call),
+        ev.ToolCatalogChanged: _note_tools,
+        ev.TurnFinished: _note_exchange,
+        ev.ModelRequestStarted: _request_begins,
+        ev.UsageUpdated: _note_usage,
+        ev.ModelRequestFinished: _request_ends,
+        ev.ModelRequestFailed: _request_ends,
+        ev.ToolExecutionStarted: _call_begins,
+        ev.ToolResultReceived: _call_ends,
+        ev.RunFinished: _end_run,
+        ev.RunFailed: _end_run,
+        ev.RunCancelled: _end_run,
+    }
+
+    wants: ClassVar[tuple[type[AgentEvent], ...]] = (ev.RunStarted, *_ACTS)
+    """The events that spans are made of."""
+
+
+SPAN_EVENTS: Final[tuple[type[AgentEvent], ...]] = SpanFold.wants
+"""The events that spans are made of, for a reporter's `wants`; content needs more."""

@@ -6,16 +6,22 @@ No OpenTelemetry in here, so that a log is turned into spans without it; `api_sp
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Final, Literal, Protocol, TypeAlias
 
 import attrs
 
+from agentkit_loop.events import AgentEvent
 from agentkit_loop.trace_context import SpanPlace
 
-__all__ = ["AttributeValue", "Span", "SpanEvent", "SpanSink"]
+__all__ = ["STATUS", "AttributeValue", "ContentSource", "Span", "SpanEvent", "SpanSink"]
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
 """What an attribute may be; a tuple of texts is an array. Anything deeper is JSON in a text."""
+
+
+STATUS: Final = "status"
+"""Under this key a ContentSource tells the text of an error, for the span's status; it is no attribute."""
 
 
 @attrs.frozen
@@ -31,10 +37,11 @@ class SpanEvent:
 class Span:
     """One span, mutable until it is given to a sink.
 
-    operation: `invoke_agent`, `chat` or `execute_tool`. kind: `internal` or `client`. parent: another span of ours that
-    is not over, or a place elsewhere, or None for the root of a trace. start_ns, end_ns: since 1970, UTC. error: None
-    for a span without an error, else a short text; then `error.type` is among the attributes. sink: what a sink keeps
-    of a span that is not over, as its children need it.
+    operation: `invoke_agent`, `chat` or `execute_tool`. kind: `internal` or `client`. parent: another span of ours, or
+    a place elsewhere, or None for the root of a trace; one of ours is not over, but for a sub-agent that ends after its
+    call, as a log may tell. start_ns, end_ns: since 1970, UTC. error: None for a span without an error, else a short
+    text; then `error.type` is among the attributes. dropped_events: how many found no room (fold_moments.py). sink:
+    what a sink keeps of a span that is not over, as its children need it.
     """
 
     operation: Literal["invoke_agent", "chat", "execute_tool"]
@@ -50,6 +57,7 @@ class Span:
     attributes: dict[str, AttributeValue] = attrs.field(factory=dict)
     events: list[SpanEvent] = attrs.field(factory=list)
     error: str | None = None
+    dropped_events: int = 0
     sink: object = None
 
     @property
@@ -63,3 +71,13 @@ class SpanSink(Protocol):
 
     def take(self, span: Span) -> None:
         """Take a span that is over."""
+
+
+class ContentSource(Protocol):
+    """Who knows what was said, as far as spans may tell it (content.py)."""
+
+    def take(self, event: AgentEvent) -> None:
+        """Take an event, every one, before it becomes part of a span."""
+
+    def told_by(self, event: AgentEvent) -> Mapping[str, AttributeValue | None]:
+        """Return what the span tells that this event begins or ends, by the keys of the table."""

@@ -1,0 +1,273 @@
+"""Whatever the order of events and however many runs: nothing stays open, and no memory is kept of what is over."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator, Mapping
+
+import attrs
+import pytest
+
+from agentkit_loop import events as ev
+from agentkit_loop.events import AgentEvent
+from agentkit_loop.usage import ErrorInfo, Usage
+from agentkit_reporting.tracing.fold import SpanFold
+from agentkit_reporting.tracing.spans import STATUS, AttributeValue, Span
+from tests.loop.crash_runs import recorded, until
+from tests.reporting.folded_spans import KeptSpans, assert_counts, assert_tree, folded, outline, records, told
+
+CRASHED = ErrorInfo(type="ProcessEnded", message="the process ended before this did", retryable=True)
+
+
+class Counted:
+    """A sink that counts and keeps nothing."""
+
+    def __init__(self) -> None:
+        self.spans = 0
+
+    def take(self, span: Span) -> None:
+        assert span.end_ns
+        self.spans += 1
+
+
+def held_bytes() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def test_ten_thousand_runs_leave_no_open_span_and_no_memory_behind() -> None:
+    counted = Counted()
+    fold = SpanFold(counted)
+    run = [event for event in recorded("tools") if not isinstance(event, ev.ContentDelta)]
+    template = [*run[:4], next(event for event in run if isinstance(event, ev.ToolExecutionStarted)), run[-1]]
+    spans_of_one = len(folded(template))
+
+    def runs(first: int, last: int) -> None:
+        for number in range(first, last):
+            for event in template:
+                fold.take(attrs.evolve(event, run_id=f"run-{number}", session_id=f"session-{number % 7}"))
+
+    runs(0, 500)
+    tracemalloc.start()
+    try:
+        runs(500, 1_000)
+        before = held_bytes()
+        runs(1_000, 10_000)
+        after = held_bytes()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000
+    assert fold.open_count == 0
+    assert counted.spans == 10_000 * spans_of_one
+
+
+def test_a_run_that_never_ends_keeps_what_is_open_and_a_bounded_number_of_moments() -> None:
+    fold = SpanFold(Counted())
+    fold.take(told(ev.RunStarted(agent_name="fixer", model="m"))[0])
+
+    def turns(first: int, last: int) -> Iterator[AgentEvent]:
+        for number in range(first, last):
+            request, call = f"request-{number}", f"call-{number}"
+            yield from told(
+                ev.ModelRequestStarted(
+                    request_id=request, attempt=1, purpose="turn", model="m", message_count=1, digests={}
+                ),
+                ev.UsageUpdated(request_id=request, model="m", usage=Usage(input_tokens=1), final=True),
+                ev.ModelRequestFinished(request_id=request, finish_reason="tool_call"),
+                ev.ToolExecutionStarted(call_id=call, name="work"),
+                ev.ToolResultReceived(call_id=call, name="work", output="done"),
+                ev.CustomEvent(name="app.tick"),
+                seq=10 * number + 2,
+            )
+
+    tracemalloc.start()
+    try:
+        for event in turns(0, 300):
+            fold.take(event)
+        before = held_bytes()
+        for event in turns(300, 3_000):
+            fold.take(event)
+        after = held_bytes()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000
+    assert fold.open_count == 1
+
+
+# --- what has no place
+
+
+def test_what_is_told_of_a_run_whose_beginning_is_not_there_gives_no_span_and_is_counted() -> None:
+    kept = KeptSpans()
+    fold = SpanFold(kept)
+    events = recorded("tools")
+    for event in events[1:]:
+        fold.take(event)
+    deltas_and_content = (ev.ContentDelta, ev.InputAccepted, ev.TurnStarted, ev.ToolCallRequested)
+    assert fold.unplaced == sum(not isinstance(event, deltas_and_content) for event in events[1:])
+    assert (kept.spans, fold.open_count) == ([], 0)
+
+
+def test_what_a_process_tells_that_was_taken_for_dead_is_superseded() -> None:
+    whole = recorded("tools")
+    before = until(whole, ev.ToolExecutionStarted, 2)
+    zombie = whole[len(before) :]
+    start = before[0]
+    seq = before[-1].seq + 1
+    running = before[-1]
+    assert isinstance(running, ev.ToolExecutionStarted)
+    closing = told(
+        ev.ToolResultReceived(
+            call_id=running.call_id, name=running.name, output="?", is_error=True, interrupted=True
+        ),
+        ev.RunFailed(error=CRASHED, usage=Usage()),
+        session_id=start.session_id,
+        run_id=start.run_id,
+        seq=seq,
+    )
+    resumed = told(
+        ev.RunStarted(agent_name="crashing", model="m", resumed_run=start.run_id, resumed_after=seq + 1),
+        ev.RunFinished(outcome="completed", usage=Usage()),
+        session_id=start.session_id,
+        run_id="resumed",
+        seq=seq + 2,
+    )
+    alone = folded([*before, *closing, *resumed])
+    assert records(folded([*before, *closing, *resumed, *zombie])) == records(alone)
+    assert records(folded([*before, *closing, *zombie, *resumed])) == records(alone)
+    assert outline(alone) == [
+        "invoke_agent crashing ! ProcessEnded",
+        "  chat scripted",
+        "  execute_tool work",
+        "  execute_tool look ! interrupted",
+        "invoke_agent crashing",
+    ]
+
+
+def test_a_run_whose_end_is_missing_ends_where_another_goes_on_from_it() -> None:
+    first = told(
+        ev.RunStarted(agent_name="a", model="m"), ev.ToolExecutionStarted(call_id="call-1", name="work")
+    )
+    second = told(
+        ev.RunStarted(agent_name="a", model="m", resumed_run="r", resumed_after=2), run_id="r2", seq=3
+    )
+    kept = KeptSpans()
+    fold = SpanFold(kept)
+    for event in [*first, *second]:
+        fold.take(event)
+    assert [span.name for span in kept.spans] == ["execute_tool work", "invoke_agent a"]
+    assert all(span.attributes["agentkit.unfinished"] is True for span in kept.spans)
+    assert fold.open_count == 1
+
+
+def test_a_beginning_that_is_told_twice_begins_one_span() -> None:
+    (begin,) = told(ev.RunStarted(agent_name="a", model="m"))
+    assert len(folded([begin, begin])) == 1
+
+
+def test_a_request_id_that_begins_again_ends_what_it_began_before() -> None:
+    asked = [
+        ev.ModelRequestStarted(
+            request_id="request-1", attempt=1, purpose="turn", model="m", message_count=1, digests={}
+        )
+        for _ in range(2)
+    ]
+    used = ev.UsageUpdated(request_id="request-1", model="m", usage=Usage(input_tokens=3))
+    spans = folded(told(ev.RunStarted(agent_name="a", model="m"), asked[0], used, asked[1]))
+    assert_tree(spans)
+    first, second, _ = spans
+    assert first.attributes["gen_ai.usage.input_tokens"] == 3
+    assert (first.name, second.name) == ("chat m", "chat m")
+
+
+def test_ends_of_what_never_began_are_counted_and_give_no_span() -> None:
+    kept = KeptSpans()
+    fold = SpanFold(kept)
+    for event in told(
+        ev.RunStarted(agent_name="a", model="m"),
+        ev.UsageUpdated(request_id="request-1", model="m", usage=Usage(input_tokens=3)),
+        ev.ModelRequestFinished(request_id="request-1", finish_reason="completed"),
+        ev.RunFinished(outcome="completed", usage=Usage()),
+    ):
+        fold.take(event)
+    assert (len(kept.spans), fold.unplaced) == (1, 2)
+
+
+def test_events_of_a_newer_version_change_nothing() -> None:
+    newer = ev.UnknownEvent(type="ponder_started", payload={"a": 1})
+    (with_it,) = folded(told(ev.RunStarted(agent_name="a", model="m"), newer))
+    (without,) = folded(told(ev.RunStarted(agent_name="a", model="m")))
+    assert records([with_it]) == records([without])
+
+
+# --- content
+
+
+class Words:
+    """A source of content that tells what it was given, and the text of errors."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def take(self, event: AgentEvent) -> None:
+        self.taken.append(event.type)
+
+    def told_by(self, event: AgentEvent) -> Mapping[str, AttributeValue | None]:
+        assert self.taken[-1] == event.type  # it was taken first
+        match event:
+            case ev.ModelRequestFailed() | ev.RunFailed():
+                return {STATUS: event.error.message}
+            case ev.ToolResultReceived():
+                return {STATUS: "what the tool said"}
+            case ev.ToolExecutionStarted():
+                return {"custom.name": "arguments"}
+            case _:
+                return {}
+
+
+@pytest.mark.parametrize("name", ["tools", "refused", "compacted", "pending"])
+def test_a_source_of_content_hears_every_event_and_adds_to_the_spans(name: str) -> None:
+    events, kept, words = recorded(name), KeptSpans(), Words()
+    fold = SpanFold(kept, content=words)
+    for event in events:
+        fold.take(event)
+    fold.close()
+    assert words.taken == [event.type for event in events]
+    assert_tree(kept.spans)
+    assert_counts(kept.spans, events)
+    for span in kept.spans:
+        if span.operation == "execute_tool":
+            assert span.attributes["agentkit.custom.name"] == "arguments"
+            assert span.error in (None, "what the tool said")
+        assert STATUS not in span.attributes
+    assert {span.span_id for span in kept.spans} == {span.span_id for span in folded(events)}
+
+
+# --- sinks
+
+
+class Refusing:
+    """A sink that refuses every span, and remembers which."""
+
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+
+    def take(self, span: Span) -> None:
+        self.refused.append(span.name)
+        raise OSError("no room")
+
+
+@pytest.mark.parametrize("name", ["tools", "pending", "interrupted in a round", "refused", "broken late"])
+def test_a_sink_that_raises_gets_every_span_all_the_same_and_leaves_none_open(name: str) -> None:
+    refusing, events = Refusing(), recorded(name)
+    fold = SpanFold(refusing)
+    raised = 0
+    for event in events:
+        try:
+            fold.take(event)
+        except OSError:
+            raised += 1
+    assert 0 < raised <= len(refusing.refused)
+    assert refusing.refused == [span.name for span in folded(events)]
+    assert fold.open_count == 0
