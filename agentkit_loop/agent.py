@@ -139,7 +139,8 @@ class Agent:
     ) -> LoopDriver:
         """Start a run and return its driver; RunStarted is told, and InputAccepted where content is given.
 
-        items: a transcript to begin with, which is not input. metadata: the host's own, told once.
+        items: a transcript to begin with, which is not input. metadata: the host's own, told once; a `traceparent`
+        among them is the parent of the run's span (trace_context.py says what is, where there is none).
         """
         driver = LoopDriver(self._settings(metadata), session_id=session_id, items=items)
         if content:

@@ -26,6 +26,7 @@ from agentkit_loop.signals import Cancel, Leaving, Signal
 from agentkit_loop.steps import ApprovalRequest, AuthRequest, AwaitingInput, Finished, Step
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.tools import Tool, tool
+from agentkit_loop.trace_context import place_of_call, traced
 from agentkit_loop.unpriced import refuse_unpriced
 from agentkit_loop.usage import ErrorInfo
 
@@ -147,7 +148,14 @@ def _of_child(settings: DriverSettings, family: Family, context: ToolContext) ->
         each for each in settings.observers if not any(_is_same(_observer(each), other) for other in told)
     )
     limits = tighter(settings.loop.limits, family.limits)
-    loop = attrs.evolve(settings.loop, parent=parent, limits=limits, grace_s=family.grace_s)
+    place = place_of_call(context.run_metadata, context.session_id, context.run_id, context.call_id)
+    loop = attrs.evolve(
+        settings.loop,
+        parent=parent,
+        limits=limits,
+        grace_s=family.grace_s,
+        metadata=traced(settings.loop.metadata, above=place),
+    )
     return attrs.evolve(settings, loop=loop, observers=(*family.observers, *own), family=family)
 
 

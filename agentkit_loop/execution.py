@@ -10,7 +10,7 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.credentials import NeedsAuth
 from agentkit_loop.errors import ObserverError
 from agentkit_loop.signals import AuthWanted, ToolReturned
-from agentkit_loop.tool_context import RunningCall, ToolContext, running
+from agentkit_loop.tool_context import ToolContext, TracedCall, running
 from agentkit_loop.tools import Tool, ainvoke, bound_output, invoke
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, clean_text, to_json
@@ -30,7 +30,7 @@ def run_body(
 ) -> ToolReturned | AuthWanted:
     """Run the body on this thread and report what came of it; never raises."""
     started = clock.monotonic()
-    token = running.set(_running(tool, context))
+    token = running.set(TracedCall.of(context, tool.name))
     try:
         output = invoke(tool, arguments, context)
     except BaseException as error:  # noqa: BLE001 - whatever a tool raises is reported, the fatal to be raised again
@@ -49,7 +49,7 @@ async def arun_body(
 ) -> ToolReturned | AuthWanted:
     """Run an async body on this event loop and report what came of it; never raises."""
     started = clock.monotonic()
-    token = running.set(_running(tool, context))
+    token = running.set(TracedCall.of(context, tool.name))
     try:
         output = await ainvoke(tool, arguments, context)
     except BaseException as error:  # noqa: BLE001 - as above; a cancelled body is an error result too
@@ -58,10 +58,6 @@ async def arun_body(
         running.reset(token)
         context.returned()
     return _returned(context, output, _elapsed(clock, started), tool)
-
-
-def _running(tool: Tool[..., Any], context: ToolContext) -> RunningCall:
-    return RunningCall(context.session_id, context.run_id, context.call_id, tool.name)
 
 
 def _returned(context: ToolContext, output: object, duration_ms: float, tool: Tool[..., Any]) -> ToolReturned:

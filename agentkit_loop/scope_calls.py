@@ -22,7 +22,7 @@ from agentkit_loop.open_calls import Call
 from agentkit_loop.scope_records import AsJson, arguments_of, duration_of, error_of
 from agentkit_loop.sdk_values import call_of
 from agentkit_loop.streaming import since
-from agentkit_loop.tool_context import RunningCall, running
+from agentkit_loop.tool_context import RunningCall, TracedCall, running
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, clean_text, to_json
 
@@ -73,7 +73,9 @@ class ToolCallScope:
                     input=edited,
                 )
             )
-        self._running = running.set(RunningCall(run.session_id, run.run_id, call.part.id, call.part.name))
+        self._running = running.set(
+            TracedCall.within(run.metadata, run.session_id, run.run_id, call.part.id, call.part.name)
+        )
         return self
 
     def __exit__(

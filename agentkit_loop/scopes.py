@@ -58,9 +58,10 @@ from agentkit_loop.scope_telling import Telling, beside_the_loop
 from agentkit_loop.sdk_values import input_items, last_message, system_text, tool_specs
 from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
-from agentkit_loop.tool_context import current_call
+from agentkit_loop.tool_context import TracedCall, current_call
+from agentkit_loop.trace_context import TRACEPARENT, SpanPlace, place_of_call, traced
 from agentkit_loop.usage import ErrorInfo
-from agentkit_loop.values import safe_repr, to_json
+from agentkit_loop.values import JSON, safe_repr, to_json
 
 _REMEMBERED = 1_000
 
@@ -90,6 +91,9 @@ class RunScope(RunFacts):
     ) -> None:
         self.emitter = emitter
         self.state = state
+        self.metadata: dict[str, JSON] = {}  # as RunStarted tells them
+        self.above: SpanPlace | None = None  # the span of what started it, where that is known
+        self._began_at = 1  # the number of its RunStarted
         self.prices = PriceBook() if prices == "default" else prices
         self.request = OpenRequest(state)
         self.chain = MessageChain()
@@ -147,10 +151,18 @@ class RunScope(RunFacts):
             elif RunContext.current() is not None and kept == emitter.made_run_id:
                 kept = None
             emitter.run_id, metadata = RunContext.join(start.metadata, kept)
-            self.tell(attrs.evolve(start, metadata=metadata))
+            self.metadata, self._began_at = self._traced(metadata), emitter.seq + 1
+            self.tell(attrs.evolve(start, metadata=self.metadata))
             request_calls(self)
             emitter.open_run = self
         return self
+
+    def _traced(self, metadata: dict[str, JSON]) -> dict[str, JSON]:
+        parent = self._start.parent
+        if parent is None or self._start.metadata.get(TRACEPARENT) is not None:
+            return traced(metadata)
+        # What started the run wins over what a context of runs carries for all below it.
+        return traced({**metadata, TRACEPARENT: None}, above=self.above or _place_of(parent, metadata))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -310,7 +322,12 @@ class RunScope(RunFacts):
         parent = Parent(session_id=self.session_id, run_id=self.run_id, call_id=call_id)
         own = self.emitter
         emitter = EventEmitter(own.registrations, policy=own.policy, clock=own.clock)
-        return emitter.run(**{"parent": parent, "prices": self.prices, **fields})
+        scope = emitter.run(**{"parent": parent, "prices": self.prices, **fields})
+        if "parent" not in fields:
+            scope.above = place_of_call(
+                self.metadata, self.session_id, self.run_id, call_id, seq=self._began_at
+            )
+        return scope
 
     def was_told(self, response_id: object) -> bool:
         """Whether an answer of that id was told."""
@@ -407,3 +424,12 @@ class RunScope(RunFacts):
                 "streaming",
                 "leave the `with` of the open model call first; what goes on beside it is a run.child()",
             )
+
+
+def _place_of(parent: Parent, metadata: Mapping[str, JSON]) -> SpanPlace:
+    """Return where the span of a parent's call is, as far as its trace is known here."""
+    inside = current_call()
+    if isinstance(inside, TracedCall) and inside[:3] == (parent.session_id, parent.run_id, parent.call_id):
+        return inside.place
+    # A parent elsewhere most likely began in the trace in which this one begins.
+    return place_of_call(traced(metadata), parent.session_id, parent.run_id, parent.call_id)

@@ -233,6 +233,7 @@ class DriverBase(Teller):
             send=lambda signal: self._post((None, signal)),
             credentials=self._credentials,
             family=self._family(call) if self._machine.catalog.tools[call.part.name].is_agent else None,
+            run_metadata=self._settings.loop.metadata,
         )
         self._contexts[call.part.id] = context
         return context

@@ -55,6 +55,7 @@ from agentkit_loop.state import Failure, LoopState
 from agentkit_loop.steering import Steering
 from agentkit_loop.steps import RunResult
 from agentkit_loop.tool_context import CustomFact, ToolContext, ToolProgressed
+from agentkit_loop.trace_context import traced
 from agentkit_loop.usage import Cost, ErrorInfo, Usage, error_text
 
 _CLOSING = (RunFinished, RunFailed, RunCancelled)
@@ -76,7 +77,7 @@ class Teller:
         resumed: Resumed | None = None,
     ) -> None:
         run_id, metadata = RunContext.join(settings.loop.metadata)
-        settings = attrs.evolve(settings, loop=attrs.evolve(settings.loop, metadata=metadata))
+        settings = attrs.evolve(settings, loop=attrs.evolve(settings.loop, metadata=traced(metadata)))
         self._settings = settings
         self._clock = settings.clock
         self._resumed = resumed

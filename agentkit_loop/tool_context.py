@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import NamedTuple, Self, TypeAlias
 
 import attrs
 
 from agentkit_loop.credentials import Credential, Credentials
+from agentkit_loop.trace_context import SpanPlace, place_of_call
 from agentkit_loop.values import JSON, clean_text, to_json
 
 
@@ -44,6 +46,31 @@ class RunningCall(NamedTuple):
     name: str
 
 
+class TracedCall(RunningCall):
+    """A running call that knows what its run's metadata say of the trace; equal to one that does not."""
+
+    run_metadata: Mapping[str, JSON] = MappingProxyType({})
+
+    @classmethod
+    def of(cls, context: ToolContext, name: str) -> Self:
+        """Return the call of a context."""
+        return cls.within(context.run_metadata, context.session_id, context.run_id, context.call_id, name)
+
+    @classmethod
+    def within(
+        cls, run_metadata: Mapping[str, JSON], session_id: str, run_id: str, call_id: str, name: str
+    ) -> Self:
+        """Return a call of a run with these metadata."""
+        call = cls(session_id, run_id, call_id, name)
+        call.run_metadata = run_metadata
+        return call
+
+    @property
+    def place(self) -> SpanPlace:
+        """Where its span is."""
+        return place_of_call(self.run_metadata, self.session_id, self.run_id, self.call_id)
+
+
 running: ContextVar[RunningCall | None] = ContextVar("agentkit_running_call", default=None)
 """Set around each body: by our loop on the tool's thread or task, by a hand-written one's `run.tool_call`."""
 
@@ -58,7 +85,7 @@ class ToolContext:
 
     call_id, session_id, run_id, turn_id, attempt: which call this is. send: takes each signal; it is called
     on the tool's thread, one call at a time, and must not wait for the driver. credentials: those of the run.
-    family: what an agent behind the call gets of its parent; see children.py.
+    family: what an agent behind the call gets of its parent; see children.py. run_metadata: of the call's run.
     """
 
     def __init__(
@@ -72,6 +99,7 @@ class ToolContext:
         attempt: int = 1,
         credentials: Credentials | None = None,
         family: object = None,
+        run_metadata: Mapping[str, JSON] | None = None,
     ) -> None:
         self.call_id = call_id
         self.session_id = session_id
@@ -81,6 +109,7 @@ class ToolContext:
         self._send = send
         self._credentials = credentials
         self.family = family
+        self.run_metadata: Mapping[str, JSON] = run_metadata or {}
         self.leaving = False  # the host leaves the session open: an agent behind the call is to be suspended
         self._when_cancelled: list[Callable[[], object]] = []
         self._when_left: list[Callable[[], object]] = []

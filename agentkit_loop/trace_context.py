@@ -8,11 +8,13 @@ a log, takes the parent from there and from nowhere else, and derives the ids fr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -24,9 +26,10 @@ __all__ = [
     "SpanPlace",
     "call_span_id",
     "place_of",
-    "recorded",
+    "place_of_call",
     "span_id_of",
     "trace_id_of",
+    "traced",
 ]
 
 TRACEPARENT = "traceparent"
@@ -35,10 +38,23 @@ TRACESTATE = "tracestate"
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
 _SAMPLED = 0x01
 
+_NAMES = (TRACEPARENT, TRACESTATE)
+_SIGN = r"[a-z0-9_*/-]"
+_MEMBER = re.compile(
+    rf"([a-z0-9]{_SIGN}{{0,255}}|[a-z0-9]{_SIGN}{{0,240}}@[a-z]{_SIGN}{{0,13}})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]",
+    re.ASCII,
+)
+_MOST_MEMBERS = 32
+_LONGEST_STATE = 2048  # characters; the specification asks for at least 512
+
 
 @attrs.frozen(kw_only=True)
 class SpanPlace:
-    """A span that somebody else made or makes: trace_id (128 bits), span_id (64 bits), flags (bit 0: sampled)."""
+    """A span that somebody else made or makes: trace_id (128 bits), span_id (64 bits), flags (bit 0: sampled).
+
+    state: the `tracestate` that goes with it; valid by the specification, None for none.
+    """
 
     trace_id: int
     span_id: int
@@ -50,6 +66,11 @@ class SpanPlace:
         """The place as a `traceparent`."""
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags & 0xFF:02x}"
 
+    def carried(self) -> dict[str, JSON]:
+        """Return what says so in a run's metadata: `traceparent`, and `tracestate` where there is one."""
+        told: dict[str, JSON] = {TRACEPARENT: self.traceparent}
+        return told if self.state is None else {**told, TRACESTATE: self.state}
+
 
 def place_of(metadata: Mapping[str, JSON]) -> SpanPlace | None:
     """Return the parent that a run's metadata names; None where it names none, or nothing that is valid."""
@@ -60,13 +81,8 @@ def place_of(metadata: Mapping[str, JSON]) -> SpanPlace | None:
     trace_id, span_id = int(found[2], 16), int(found[3], 16)
     if not trace_id or not span_id:
         return None
-    state = metadata.get(TRACESTATE)
-    return SpanPlace(
-        trace_id=trace_id,
-        span_id=span_id,
-        flags=int(found[4], 16),
-        state=state if isinstance(state, str) else None,
-    )
+    state = _state_of(metadata.get(TRACESTATE))
+    return SpanPlace(trace_id=trace_id, span_id=span_id, flags=int(found[4], 16), state=state)
 
 
 def trace_id_of(session_id: str, run_id: str) -> int:
@@ -84,35 +100,66 @@ def call_span_id(session_id: str, run_id: str, call_id: str) -> int:
     return _hashed(8, "call", session_id, run_id, call_id)
 
 
-def recorded(metadata: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return what a run that begins here adds to its metadata: nothing where that names a parent already.
+def place_of_call(
+    metadata: Mapping[str, JSON], session_id: str, run_id: str, call_id: str, *, seq: int = 1
+) -> SpanPlace:
+    """Return where the span of a call is, for what the call starts. metadata: of the call's run.
 
-    Looks at OpenTelemetry only where somebody has loaded it: without that there is no current span.
+    call_id: empty for the run itself; then seq is that of its RunStarted.
     """
-    if TRACEPARENT in metadata:
-        return {}
-    current = _current()
-    if current:
-        return current
-    told: dict[str, JSON] = {}
-    for name in (TRACEPARENT, TRACESTATE):
-        value = os.environ.get(name.upper())
-        if value:
-            told[name] = value.strip()
-    return told if place_of(told) is not None else {}
+    ids = (session_id, run_id)
+    span_id = call_span_id(*ids, call_id) if call_id else span_id_of(*ids, seq)
+    above = place_of(metadata)
+    if above is None:
+        return SpanPlace(trace_id=trace_id_of(*ids), span_id=span_id)
+    return attrs.evolve(above, span_id=span_id)
 
 
-def _current() -> dict[str, JSON]:
+def traced(metadata: Mapping[str, JSON], *, above: SpanPlace | None = None) -> dict[str, JSON]:
+    """Return the metadata of a run that begins here, with the span whose child it is, where there is one.
+
+    What the metadata name wins, as it may have come with a request. Where that is no valid `traceparent`, such as an
+    empty text, the run begins a trace of its own; None counts as not given. above: what started the run, where that
+    is known. Else it is the current OpenTelemetry span of this thread or task, else the environment's TRACEPARENT.
+    OpenTelemetry is looked at only where somebody has loaded it: without that there is no current span.
+    """
+    own = {name: value for name, value in metadata.items() if name not in _NAMES}
+    is_given = metadata.get(TRACEPARENT) is not None
+    place = place_of(metadata) if is_given else above or _current() or _of_environment()
+    return own if place is None else {**own, **place.carried()}
+
+
+def _current() -> SpanPlace | None:
     trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return {}
-    context = trace.get_current_span().get_span_context()
-    if not context.is_valid:
-        return {}
-    place = SpanPlace(trace_id=context.trace_id, span_id=context.span_id, flags=int(context.trace_flags))
-    told: dict[str, JSON] = {TRACEPARENT: place.traceparent}
-    state = context.trace_state.to_header() if context.trace_state else ""
-    return {**told, TRACESTATE: state} if state else told
+    current: Any = getattr(trace, "get_current_span", None)  # None while another thread imports it
+    if current is None:
+        return None
+    with contextlib.suppress(Exception):  # whatever implementation is loaded: the run begins all the same
+        context = current().get_span_context()
+        if context.is_valid:
+            return SpanPlace(
+                trace_id=context.trace_id,
+                span_id=context.span_id,
+                flags=int(context.trace_flags),
+                state=_state_of(context.trace_state.to_header() if context.trace_state else None),
+            )
+    return None
+
+
+def _of_environment() -> SpanPlace | None:
+    given = {name: os.environ.get(name.upper(), "").strip() for name in _NAMES}
+    return place_of(given) if given[TRACEPARENT] else None
+
+
+def _state_of(given: object) -> str | None:
+    """Return a `tracestate` as it is passed on; None for one that breaks the rules, which is dropped whole."""
+    if not isinstance(given, str) or len(given) > _LONGEST_STATE:
+        return None
+    members = [member for each in given.split(",") if (member := each.strip(" \t"))]
+    keys = {member.partition("=")[0] for member in members}
+    if not members or len(members) > _MOST_MEMBERS or len(keys) < len(members):
+        return None
+    return ",".join(members) if all(_MEMBER.fullmatch(member) for member in members) else None
 
 
 def _hashed(size: int, *parts: str) -> int:

@@ -206,6 +206,7 @@ REPORTING_FLOORS = (
     {"tracing.reporter"},
     {"tracing.export_resource", "tracing.log_spans", "tracing.otlp_endpoint"},
     {"tracing.otlp", "tracing.otlp_json", "tracing.perfetto"},
+    {"tracing.adopting", "tracing.fold", "tracing.scope"},
     {"wire", "wire.credentials", "wire.event_streams", "wire.writing"},
     {"wire.bodies", "wire.client_keys", "wire.exchange", "wire.messages"},
     {"wire.reading"},

@@ -2,8 +2,8 @@
 
 The SDK gives credentials, base URL, timeouts, middleware and transport. It is imported on first use: that
 takes seconds, and nothing that only reads logs shall pay for it. Its objects for every event are not used:
-the bytes are decoded here, at a third of the cost (DEPENDENCIES.md). Its retries and its spans are
-off, since the loop retries and tells.
+the bytes are decoded here, at a third of the cost (DEPENDENCIES.md). Its retries are off, since the loop
+retries; so are its spans where a reporter tells the same (`sdk_spans.py`).
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from agentkit_loop.models.anthropic_transport import achunks_of, aonce, chunks_o
 from agentkit_loop.models.anthropic_wire import wire_body
 from agentkit_loop.models.current_request import sending
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
+from agentkit_loop.models.sdk_spans import SDK_SPANS, ClientCopies, SdkSpans
 from agentkit_loop.price_book import PriceBook
 from agentkit_loop.values import JSON, clean_text
 
@@ -73,7 +74,9 @@ class AnthropicModel:
     asked. timeout_s: the longest silence of the server, and how long it may take over one event, in seconds;
     the SDK's 600 where None. middleware: the SDK's own, outermost first, for the clients that are made here; each sees
     every request whole and its response as it comes, and takes part in a cancel only as far as it returns. A client
-    of the host's brings its own. parameters: sent with every request, JSON (`thinking`,
+    of the host's brings its own. sdk_spans: what becomes of the OpenTelemetry spans that the SDK makes by itself:
+    `replace` leaves them out while a TracingReporter stands in for them, `adopt` puts them below its spans, without
+    the usage that those tell, `off` leaves them out always. parameters: sent with every request, JSON (`thinking`,
     `stop_sequences`, `extra_headers`, …, also what the SDK does not know; `tools`: the provider's own tools
     beside the agent's); those of a request win.
 
@@ -93,6 +96,7 @@ class AnthropicModel:
         cache: CacheLife | None = "5m",
         timeout_s: float | None = None,
         middleware: Sequence[MiddlewareInput] = (),
+        sdk_spans: SdkSpans = "replace",
         **parameters: Any,
     ) -> None:
         if not name or not name.strip():
@@ -114,6 +118,8 @@ class AnthropicModel:
             raise ConfigurationError(f"timeout_s={timeout_s!r} refused; give seconds above 0")
         if cache not in ("5m", "1h", None):
             raise ConfigurationError(f"cache={cache!r} refused; give '5m', '1h' or None")
+        if sdk_spans not in SDK_SPANS:
+            raise ConfigurationError(f"sdk_spans={sdk_spans!r} refused; give 'replace', 'adopt' or 'off'")
         check_parameters(parameters)
         self._name = clean_text(name)
         self._given_client, self._given_async_client = client, async_client
@@ -122,13 +128,14 @@ class AnthropicModel:
         self._middleware = tuple(middleware)
         self._max_tokens = max_tokens
         self._cache: CacheLife | None = cache
+        self._sdk_spans: SdkSpans = sdk_spans
         self._parameters = parameters
         self._prices = PriceBook()
         self._lock = threading.Lock()
         self._open = OpenRequests()
-        self._client: anthropic.Anthropic | None = None
+        self._client: ClientCopies[anthropic.Anthropic] | None = None
         # An event loop's connections are of use to no other, so each has its client.
-        self._async_clients: dict[asyncio.AbstractEventLoop, anthropic.AsyncAnthropic] = {}
+        self._async_clients: dict[asyncio.AbstractEventLoop, ClientCopies[anthropic.AsyncAnthropic]] = {}
         self._known: frozenset[str] | None = None  # the parameters of the SDK's `messages.create`
 
     def __repr__(self) -> str:
@@ -168,8 +175,9 @@ class AnthropicModel:
         reader, client = AnswerReader(), None
         try:
             entry.check()
-            client = self._sync_client()
-            with self._opened(client, self._arguments(request, client), entry) as response:
+            client, has_span = self._sync_client(request)
+            arguments = self._arguments(request, client)
+            with self._opened(client, arguments, entry, has_span=has_span) as response:
                 reader.source = stream_source(response)
                 feed, chunks = reader.feed, chunks_of(response)
                 for chunk in chunks:
@@ -201,8 +209,9 @@ class AnthropicModel:
         try:
             if not self.is_prepared:  # by one who drives no loop; the event loop shall go on
                 await asyncio.to_thread(self.prepare)
-            client = self._async_client()
-            async with self._aopened(client, self._arguments(request, client), request) as response:
+            client, has_span = self._async_client(request)
+            arguments = self._arguments(request, client)
+            async with self._aopened(client, arguments, request, has_span=has_span) as response:
                 reader.source = stream_source(response.http_response)
                 feed = reader.feed
                 async with contextlib.aclosing(achunks_of(response.http_response)) as chunks:
@@ -236,17 +245,17 @@ class AnthropicModel:
     def close(self) -> None:
         """Let the connections of synchronous requests go; a later request makes new ones."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None and self._given_client is None:
-            client.close()
+            copies, self._client = self._client, None
+        if copies is not None and self._given_client is None:
+            copies.client.close()
 
     async def aclose(self) -> None:
         """Let the connections of this event loop go, and the synchronous ones."""
         self.close()
         with self._lock:
-            client = self._async_clients.pop(asyncio.get_running_loop(), None)
-        if client is not None and self._given_async_client is None:
-            await client.close()
+            copies = self._async_clients.pop(asyncio.get_running_loop(), None)
+        if copies is not None and self._given_async_client is None:
+            await copies.client.close()
 
     def _sent_secrets(
         self, client: anthropic.Anthropic | anthropic.AsyncAnthropic | None, request: ModelRequest
@@ -264,7 +273,8 @@ class AnthropicModel:
         keys = (self._options["api_key"], *(key for client in clients for key in _secrets(client)))
         return tuple(key for key in keys if key is not None and len(key) >= MIN_SECRET)
 
-    def _sync_client(self) -> anthropic.Anthropic:
+    def _sync_client(self, request: ModelRequest) -> tuple[anthropic.Anthropic, bool]:
+        """Return the client for a request, and whether the SDK makes a span of it."""
         with self._lock:
             if self._client is None:
                 import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
@@ -277,14 +287,16 @@ class AnthropicModel:
                     made = {**self._options, **self._settings(), "middleware": [*self._middleware, once]}
                     client = anthropic.Anthropic(**made)
                 watch(client)
-                self._client = client
-            return _with_sendable_key(self._client)
+                self._client = ClientCopies(client)
+            copies = self._client
+        client, has_span = copies.for_request(self._sdk_spans, request)
+        return _with_sendable_key(client), has_span
 
-    def _async_client(self) -> anthropic.AsyncAnthropic:
+    def _async_client(self, request: ModelRequest) -> tuple[anthropic.AsyncAnthropic, bool]:
         loop = asyncio.get_running_loop()
         with self._lock:
-            client = self._async_clients.get(loop)
-            if client is None:
+            copies = self._async_clients.get(loop)
+            if copies is None:
                 # A client holds its loop, so that no weak reference would let go of either.
                 for ended in [other for other in self._async_clients if other.is_closed()]:
                     self._forget(self._async_clients.pop(ended))
@@ -297,16 +309,17 @@ class AnthropicModel:
                 else:
                     made = {**self._options, **self._settings(), "middleware": [*self._middleware, aonce]}
                     client = anthropic.AsyncAnthropic(**made)
-                self._async_clients[loop] = client
-            return _with_sendable_key(client)
+                copies = self._async_clients[loop] = ClientCopies(client)
+        client, has_span = copies.for_request(self._sdk_spans, request)
+        return _with_sendable_key(client), has_span
 
     @contextlib.contextmanager
     def _opened(
-        self, client: anthropic.Anthropic, arguments: dict[str, Any], entry: OpenRequest
+        self, client: anthropic.Anthropic, arguments: dict[str, Any], entry: OpenRequest, *, has_span: bool
     ) -> Iterator[httpx2.Response]:
         """Make the request and yield its response, which `entry` can cut short until it is closed."""
         made: AbstractContextManager[Any]
-        if self._given_client is None and can_be_posted(arguments):
+        if self._given_client is None and not has_span and can_be_posted(arguments):
             made = opened(client, arguments)
         else:
             made = client.messages.with_streaming_response.create(**arguments)
@@ -321,10 +334,15 @@ class AnthropicModel:
 
     @contextlib.asynccontextmanager
     async def _aopened(
-        self, client: anthropic.AsyncAnthropic, arguments: dict[str, Any], request: ModelRequest
+        self,
+        client: anthropic.AsyncAnthropic,
+        arguments: dict[str, Any],
+        request: ModelRequest,
+        *,
+        has_span: bool,
     ) -> AsyncIterator[Any]:
         made: AbstractAsyncContextManager[Any]
-        if self._given_async_client is None and can_be_posted(arguments):
+        if self._given_async_client is None and not has_span and can_be_posted(arguments):
             made = aopened(client, arguments)
         else:
             made = client.messages.with_streaming_response.create(**arguments)
@@ -333,18 +351,18 @@ class AnthropicModel:
                 response = await stack.enter_async_context(made)
             yield response
 
-    def _forget(self, client: anthropic.AsyncAnthropic) -> None:
+    def _forget(self, copies: ClientCopies[anthropic.AsyncAnthropic]) -> None:
         """Let go of the connections of a loop that has ended, on a thread without one of its own."""
 
         def close() -> None:
             with contextlib.suppress(Exception):  # its transports know that their loop is gone
-                asyncio.run(client.close())
+                asyncio.run(copies.client.close())
 
         if self._given_async_client is None:
             threading.Thread(target=close, daemon=True).start()
 
     def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = {"max_retries": 0, "open_telemetry": False}
+        settings: dict[str, Any] = {"max_retries": 0}
         if self._timeout_s is not None:
             import anthropic  # noqa: PLC0415 - on first use, see the module's docstring
 

@@ -3,8 +3,9 @@
 Fixed: timestamps, measured durations, the pause before a retry (it depends on chance), when a cost was priced and by
 which table, what a limit of seconds used. Named by the order of their first appearance: sessions (`ses-1`), runs,
 calls, the ids of answers. Left out: pieces of streamed text, reports on usage that a later one of
-their request replaced, statistics of observers, frames of errors, what a newer version wrote besides. In one order:
-what ran at the same time (`call_order.py`). What is left is numbered anew. Costs, tokens and digests stay.
+their request replaced, statistics of observers, frames of errors, in which trace a run stood, what a newer version
+wrote besides. In one order: what ran at the same time (`call_order.py`). What is left is numbered anew. Costs, tokens
+and digests stay.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from agentkit_loop.events import (
     UnknownEvent,
     UsageUpdated,
 )
+from agentkit_loop.trace_context import TRACEPARENT, TRACESTATE
 from agentkit_loop.usage import Cost, ErrorInfo
 from agentkit_reporting.testing.call_order import in_call_order
 
@@ -38,6 +40,7 @@ MARK_MS = 1.0
 """Stands for every duration that was measured, in milliseconds."""
 
 _MEASURED = frozenset({"duration_ms", "first_content_ms", "delay_ms"})
+_OF_THE_TRACE = frozenset({TRACEPARENT, TRACESTATE})
 
 
 def normal_form(events: Iterable[AgentEvent]) -> list[AgentEvent]:
@@ -197,12 +200,15 @@ def _item(item: Item, names: _Names) -> Item:
 
 
 def _metadata(value: Any, names: _Names) -> Any:
-    """Rename what is just the id of a session or a run; it may stand a level deeper (`forked_from`)."""
+    """Rename what is just the id of a session or a run; it may stand a level deeper (`forked_from`).
+
+    In which trace a run stands is made of ids, or of who started the process; it is left out.
+    """
     if isinstance(value, str):
         return names.known(value)
-    return (
-        {key: _metadata(member, names) for key, member in value.items()} if isinstance(value, dict) else value
-    )
+    if not isinstance(value, dict):
+        return value
+    return {key: _metadata(member, names) for key, member in value.items() if key not in _OF_THE_TRACE}
 
 
 def _open_auths(value: Any, names: _Names) -> Any:
