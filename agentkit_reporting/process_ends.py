@@ -52,7 +52,8 @@ class Holder(Counting, Protocol):
 _counting: weakref.WeakSet[Counting] = weakref.WeakSet()
 _holders: weakref.WeakSet[Holder] = weakref.WeakSet()  # of them, those to be flushed at exit
 _guard = threading.Lock()
-_registered_in: int | None = None  # the process whose exit is watched
+_registered_in: int | None = None  # the process in which the first holder was, and what was forked from it
+_child_watched: int | None = None  # the child of `multiprocessing` whose exit is watched
 
 
 @overload
@@ -75,11 +76,13 @@ def watch(holder: Any, *, at_exit: bool = True) -> None:
 
 def watch_child() -> None:
     """Watch the exit of a child of `multiprocessing`, whatever it inherited; called where events are held."""
-    global _registered_in  # noqa: PLW0603 - as above
-    util = sys.modules.get("multiprocessing.util")
-    if util is None or _registered_in == os.getpid():
+    global _child_watched  # noqa: PLW0603 - as above
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or _child_watched == os.getpid() or process.parent_process() is None:
         return
-    _registered_in = os.getpid()
+    _child_watched = os.getpid()
+    atexit.unregister(deliver_all)  # a spawned one has that as well, later
+    util = sys.modules["multiprocessing.util"]  # loaded in every child
     util.Finalize(None, deliver_all, exitpriority=100)  # before its own queues and pools go
 
 

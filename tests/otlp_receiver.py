@@ -20,7 +20,8 @@ class OtlpReceiver:
     """A server on loopback, used in a `with`.
 
     statuses: what the first requests are answered with, in order; 200 after that. `release` is waited for before each
-    answer, and is set to begin with: clear it for an endpoint that hangs.
+    answer, and is set to begin with: clear it for an endpoint that hangs. `arrived` is told of each request that comes,
+    and of each that is kept.
     """
 
     def __init__(self, *, statuses: tuple[int, ...] = (), rejected: int = 0) -> None:
@@ -37,6 +38,7 @@ class OtlpReceiver:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one packet, for which no client's kernel waits
 
             def do_POST(self) -> None:
                 receiver.answer(self)
@@ -46,7 +48,7 @@ class OtlpReceiver:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -67,6 +69,7 @@ class OtlpReceiver:
         body = request.rfile.read(int(request.headers.get("content-length", 0)))
         with self.arrived:
             self.requests += 1
+            self.arrived.notify_all()
             status = self.statuses.pop(0) if self.statuses else 200
         self.release.wait()
         if request.headers.get("content-encoding") == "gzip":

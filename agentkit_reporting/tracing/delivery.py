@@ -1,0 +1,249 @@
+"""What became of spans that are sent elsewhere: counted exactly, told once, and waited for within a bound only.
+
+No OpenTelemetry in here. A span is *ended*, and then one of: delivered (the endpoint said so), failed (it did not),
+rejected (the endpoint took the request and said that it did not take this span), dropped (the queue was full), refused
+(it came after the close), or pending.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import attrs
+
+from agentkit_reporting.accounting import Account, Tally
+
+__all__ = ["DeliveryCounts", "Flusher", "SpanTally", "Trouble", "left_until"]
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.frozen(kw_only=True)
+class DeliveryCounts:
+    """What became of the spans that ended, as it was when it was asked.
+
+    ended: sampled spans that ended. delivered, failed, rejected, dropped, refused, pending: see above; they add up to
+    it. last_error: why something was not delivered the last time, in one line without a secret; None if nothing was.
+    """
+
+    ended: int
+    delivered: int
+    failed: int
+    rejected: int
+    dropped: int
+    refused: int
+    pending: int
+    last_error: str | None
+
+    @property
+    def lost(self) -> int:
+        """Spans that will never arrive."""
+        return self.failed + self.rejected + self.dropped + self.refused
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every span that ended was delivered."""
+        return self.delivered == self.ended
+
+    def account(self, name: str) -> Account:
+        """Return them as the account of an observer: what was rejected or refused has failed."""
+        return Account(
+            name=name,
+            received=self.ended,
+            delivered=self.delivered,
+            dropped=self.dropped,
+            failed=self.failed + self.rejected + self.refused,
+            pending=self.pending,
+        )
+
+    def __str__(self) -> str:
+        causes = [
+            f"{count:,} {word}"
+            for count, word in (
+                (self.failed, "failed"),
+                (self.rejected, "rejected"),
+                (self.dropped, "dropped by the full queue"),
+                (self.refused, "after the close"),
+                (self.pending, "not sent"),
+            )
+            if count
+        ]
+        return f"{self.delivered:,} of {self.ended:,} were delivered{_in_brackets(causes)}"
+
+
+def _in_brackets(causes: list[str]) -> str:
+    return f" ({', '.join(causes)})" if causes else ""
+
+
+class SpanTally:
+    """Counts spans on their way, and admits no more than fit: nobody who ends a span takes a lock or waits.
+
+    capacity: spans that may wait for the exporter. What is more than that is dropped here, in front of the queue, as
+    the specification of the batching processor has it ("after the size is reached spans are dropped"): so the queue
+    itself is never full, and what it would have dropped without a count is counted.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.is_closed = False
+        self.is_given_up = False  # what is still held will not be sent any more
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Count from nothing: at first, and in a forked child."""
+        self.last_error: str | None = None
+        self._places = collections.deque(itertools.repeat(None, self.capacity))  # pop and extend are atomic
+        self._ended, self._dropped, self._refused = Tally(), Tally(), Tally()
+        self._delivered = self._failed = self._rejected = 0
+        self._settling = threading.Lock()  # among those who export
+
+    def admit(self) -> bool:
+        """Count a span that ended; whether there is room for it."""
+        self._ended.add()
+        if self.is_closed:
+            self._refused.add()
+            return False
+        try:
+            self._places.pop()
+        except IndexError:
+            self._dropped.add()
+            return False
+        return True
+
+    def take(self, number: int) -> None:
+        """Spans left the queue, to be exported."""
+        self._places.extend(itertools.repeat(None, number))
+
+    def settle(
+        self, *, delivered: int = 0, failed: int = 0, rejected: int = 0, error: str | None = None
+    ) -> None:
+        """Spans were exported, or not."""
+        with self._settling:
+            self._delivered += delivered
+            self._failed += failed
+            self._rejected += rejected
+            self.last_error = error or self.last_error
+
+    def counts(self) -> DeliveryCounts:
+        """Return the counts; of a delivery that gave up, what it still held has failed."""
+        with self._settling:
+            delivered, failed, rejected = self._delivered, self._failed, self._rejected
+        dropped, refused = self._dropped.value, self._refused.value
+        ended = self._ended.value  # last, so that nothing is settled that has not ended
+        held = ended - delivered - failed - rejected - dropped - refused
+        abandoned = held if self.is_given_up else 0
+        return DeliveryCounts(
+            ended=ended,
+            delivered=delivered,
+            failed=failed + abandoned,
+            rejected=rejected,
+            dropped=dropped,
+            refused=refused,
+            pending=held - abandoned,
+            last_error=self.last_error,
+        )
+
+
+class Trouble:
+    """Says once that something is not delivered: once for spans and once for metrics, and only once if it is the same.
+
+    What comes after that is counted. Takes no lock, since it may be told where spans end.
+    """
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nothing is told: at first, and in a forked child."""
+        self._told: dict[str, object] = {}
+
+    def tell(self, what: str, endpoint: str, reason: str) -> None:
+        """Log it. what: `spans` or `metrics`. endpoint: as it may be shown."""
+        ours = object()
+        if self._told.setdefault(what, ours) is not ours:
+            return
+        if self._told.setdefault(f"because {reason}", ours) is ours:
+            logger.warning(
+                "%s are not delivered to %s: %s; this is told once, the reporter's account counts the rest",
+                what,
+                endpoint,
+                reason,
+            )
+
+
+class Flusher:
+    """Does a piece of work that may take long on a thread of its own, when it is asked to; many asks are one.
+
+    The thread, a daemon's, is started with the first thing that can be flushed: at the interpreter's exit, when most
+    is asked for, none can be started any more (Python 3.12).
+    """
+
+    def __init__(self, name: str, work: Callable[[], object]) -> None:
+        self._name = name
+        self._work = work
+        self._is_ended = False
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Have no thread: at first, and in a forked child."""
+        self._changed = threading.Condition()
+        self._asked = self._done = 0
+        self.is_running = False
+
+    def start(self) -> None:
+        """Have a thread from now on. Where the system gives none, nothing can be flushed."""
+        with self._changed:
+            if self.is_running or self._is_ended:
+                return
+            self.is_running = True
+            try:
+                threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            except RuntimeError:
+                self.is_running = False
+
+    def ask(self) -> int:
+        """Have the work done from its beginning once more; return what to wait for. Waits for nobody."""
+        with self._changed:
+            if self.is_running:
+                self._asked += 1
+                self._changed.notify_all()
+            return self._asked
+
+    def wait(self, asked: int, timeout_s: float | None) -> bool:
+        """Wait until what was asked for is done; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._done >= asked, timeout_s)
+
+    def end(self) -> None:
+        """End the thread, after what it does at the moment."""
+        with self._changed:
+            self._is_ended = True
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_ended or self._asked > self._done)
+                if self._is_ended:
+                    self._done = self._asked
+                    self._changed.notify_all()
+                    self.is_running = False
+                    return
+                doing = self._asked
+            try:
+                self._work()
+            except Exception as error:  # noqa: BLE001 - a library's; what it did not send is counted as such
+                logger.debug("a flush raised %s", type(error).__name__)
+            with self._changed:
+                self._done = doing
+                self._changed.notify_all()
+
+
+def left_until(until: float | None) -> float | None:
+    """Return the seconds until a moment of the monotonic clock, at least 0; None where there is no bound."""
+    return None if until is None else max(0.0, until - time.monotonic())

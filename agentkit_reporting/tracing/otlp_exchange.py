@@ -1,0 +1,212 @@
+"""How a request of an OTLP exporter went, looked at where it is posted: the exporter itself says yes or no only.
+
+The exporter is given an `Exchange` in place of a session of `requests`. So it is known what the endpoint answered, with
+the spans that it says it did not take; and a forked child, which must not write to its parent's connections, has its
+own. Needs the extra `otel`.
+"""
+
+from __future__ import annotations
+
+import http
+import http.client
+import json
+import os
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+import attrs
+import requests
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from agentkit_loop.credentials import MASK
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.terminal import one_line
+from agentkit_reporting.tracing.otlp_endpoint import Signal
+
+__all__ = ["Exchange", "Outcome", "reason_of"]
+
+_MOST_BYTES: Final = 64 * 1024  # of an answer; a partial success is a number and a sentence
+_MOST_COLUMNS: Final = 200
+_SHORTEST_SECRET: Final = 6  # characters of a piece of a header's value that is masked in an answer
+_GRPC_PORT: Final = ":4317/"
+_PROVIDERS: Final = "opentelemetry_otlp_credential_provider"
+
+
+@attrs.frozen
+class Outcome:
+    """How a request went. reason: None where it was taken, else why not, in one line. rejected: items not taken."""
+
+    reason: str | None
+    status: int | None = None
+    rejected: int = 0
+
+
+class Exchange:
+    """Posts for an exporter of one signal, as a session of `requests` does, and keeps how it went.
+
+    verify, cert: set by the exporter, from the variables for certificates.
+    """
+
+    def __init__(self, signal: Signal) -> None:
+        self.verify: bool | str = True
+        self.cert: str | tuple[str, str] | None = None
+        self.outcome: Outcome | None = None
+        """How the last request went; None before there is one."""
+        self._signal = signal
+        self._open = _opener(signal)
+        self._session: requests.Session | None = None
+        self._inherited: list[
+            requests.Session
+        ] = []  # the parent's, kept so that nothing of them is closed here
+
+    def begin_anew(self) -> None:
+        """Open connections of its own: this is a forked child."""
+        if self._session is not None:
+            self._inherited.append(self._session)
+        self._session = self.outcome = None
+
+    def forget(self) -> None:
+        """Have no outcome: nothing was posted of what comes next."""
+        self.outcome = None
+
+    def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, **options: Any
+    ) -> requests.Response:
+        """Post; keeps the outcome, raises what `requests` raises."""
+        self.outcome = Outcome("no answer yet")
+        if self._session is None:
+            self._session = self._open()
+        self._session.cert = self.cert
+        # Given here, a certificate of OTEL_…_CERTIFICATE wins over those that requests reads of the environment.
+        options["verify"] = None if self.verify is True else self.verify
+        try:
+            response = self._session.request(
+                method, url, headers=dict(headers), timeout=timeout, stream=True, **options
+            )
+            body = _beginning(response)
+        except Exception as error:
+            self.outcome = Outcome(_with_hint(reason_of(error), url))
+            raise
+        self.outcome = _judged(self._signal, response, body, headers)
+        return response
+
+    def close(self) -> None:
+        """Close the connections that wait for a next request."""
+        if self._session is not None:
+            self._session.close()
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why a request failed, in words that hold no address, header or credential."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "no connection in time"
+    if isinstance(error, requests.exceptions.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.InvalidHeader):
+        return "a header's value that HTTP does not allow"
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = getattr(cause, "verify_message", "")  # set where the TLS library raises it
+            return one_line(f"the certificate is not accepted: {why}", _MOST_COLUMNS)
+        if isinstance(cause, ssl.SSLError):
+            return f"no secure connection: {getattr(cause, 'reason', None) or 'TLS failed'}"
+        if isinstance(cause, TimeoutError):
+            return "no answer in time"
+        if isinstance(cause, http.client.HTTPException | ConnectionResetError):
+            return "the connection was closed without an answer"
+        if (
+            type(cause) is OSError and not cause.strerror
+        ):  # of requests: a certificate's file that is not there
+            return one_line(str(cause), _MOST_COLUMNS)
+        if isinstance(cause, OSError) and cause.strerror and type(cause).__module__ in {"builtins", "socket"}:
+            return one_line(cause.strerror, _MOST_COLUMNS)
+    return type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterable[BaseException]:
+    """Walk down to what an error comes from: requests wraps urllib3's, and that the system's."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        inner = (each.__context__, each.__cause__, getattr(each, "reason", None), *each.args)
+        waiting.extend(cause for cause in inner if isinstance(cause, BaseException))
+
+
+def _with_hint(reason: str, url: str) -> str:
+    hint = ": 4317 is the port of OTLP over gRPC, over HTTP it is 4318" if _GRPC_PORT in url else ""
+    return f"{reason}{hint}"
+
+
+def _beginning(response: requests.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(8192):
+        body += chunk
+        if len(body) >= _MOST_BYTES:
+            response.close()  # the rest is not read, so that the connection cannot be used again
+            break
+    return bytes(body)
+
+
+def _judged(signal: Signal, response: requests.Response, body: bytes, headers: Mapping[str, str]) -> Outcome:
+    """Say how it went. The exporter takes a redirect for a success, which brings nothing anywhere; it is none here."""
+    status = response.status_code
+    if not http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
+        words = http.client.responses.get(status, "")
+        return Outcome(f"{status} {words}".rstrip(), status)
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and kind == "text/html":
+        return Outcome("a web page answered, not a receiver of OTLP", status)
+    rejected, message = _partial_success(signal, kind, body)
+    if rejected <= 0:
+        return Outcome(None, status)
+    said = f": {one_line(_masked(message, headers), _MOST_COLUMNS)}" if message else ""
+    return Outcome(f"{rejected:,} rejected by the receiver{said}", status, rejected)
+
+
+def _partial_success(signal: Signal, kind: str, body: bytes) -> tuple[int, str]:
+    """Return how many items an answer says were not taken, and its words; 0 for what cannot be read."""
+    try:
+        if kind == "application/json":
+            told = json.loads(body).get("partialSuccess") or {}
+            key = "rejectedSpans" if signal == "traces" else "rejectedDataPoints"
+            return int(told.get(key) or 0), str(told.get("errorMessage") or "")
+        if signal == "traces":
+            spans = ExportTraceServiceResponse.FromString(body).partial_success
+            return spans.rejected_spans, spans.error_message
+        points = ExportMetricsServiceResponse.FromString(body).partial_success
+    except (DecodeError, ValueError, TypeError, AttributeError, RecursionError):
+        return 0, ""
+    return points.rejected_data_points, points.error_message
+
+
+def _masked(text: str, headers: Mapping[str, str]) -> str:
+    """Return what an endpoint says without what it was sent: some repeat the credential that they refuse."""
+    for value in headers.values():
+        for piece in sorted(value.split(), key=len, reverse=True):
+            if len(piece) >= _SHORTEST_SECRET:
+                text = text.replace(piece, MASK)
+    return text
+
+
+def _opener(signal: Signal) -> Callable[[], requests.Session]:
+    """Return what opens a session: a plain one, else of the credential provider that the environment names."""
+    variable = f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{signal.upper()}_CREDENTIAL_PROVIDER"
+    name = os.environ.get("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER") or os.environ.get(variable)
+    if not name:
+        return requests.Session
+    found = next(iter(entry_points(group=_PROVIDERS, name=name)), None)
+    if found is None:
+        raise ConfigurationError(
+            f"the credential provider {name!r:.60} refused, which is not installed; install the package that brings "
+            f"it, or unset {variable}"
+        )
+    opener: Callable[[], requests.Session] = found.load()
+    return opener

@@ -1,0 +1,271 @@
+"""Providers of spans and metrics that send over OTLP/HTTP, with an account of what arrived.
+
+The SDK's batching processor and exporter do the work; what is added is that they are not believed: `force_flush` says
+True whatever became of the batches, so that the answers of the endpoint are counted. Nobody who ends a span waits; a
+flush, a close and the end of the process wait within a bound. Loads OpenTelemetry when the providers are made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.accounting import Account
+from agentkit_reporting.event_queue import is_on_event_loop
+from agentkit_reporting.process_ends import EXIT_TIMEOUT_S, watch
+from agentkit_reporting.tracing.delivery import DeliveryCounts, Flusher, SpanTally, Trouble, left_until
+from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of, shown_endpoint
+from agentkit_reporting.tracing.otlp_settings import is_disabled, queue_settings, reading_headers
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from agentkit_reporting.tracing.otlp_exchange import Outcome
+    from agentkit_reporting.tracing.otlp_exporters import CountedSpanExporter
+    from agentkit_reporting.tracing.otlp_meters import OtlpMeters
+
+__all__ = ["OtlpTracing", "otlp_tracing"]
+
+logger = logging.getLogger(__name__)
+
+_SERVICE: Final = "service.name"
+_DEFAULT_SERVICE: Final = "agentkit"
+
+
+def otlp_tracing(
+    endpoint: str | None = None,
+    *,
+    headers: Mapping[str, str] | None = None,
+    service_name: str | None = None,
+    resource: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    compression: Literal["none", "gzip", "deflate"] | None = None,
+    metrics: bool = True,
+) -> OtlpTracing:
+    """Return providers that send to an endpoint; what is not given comes from the standard variables (OTEL_…).
+
+    endpoint: the base address of a receiver, such as `http://localhost:4318`, to which the signal's path is added.
+    headers: of each request, such as an API key; never shown. service_name: `service.name` of the resource, `agentkit`
+    where nobody says. resource: more attributes of it. timeout_s: how long one batch is tried, its retries included.
+    metrics: whether metrics are sent as well; a receiver of spans alone says 404 to them. Raises ConfigurationError for
+    what cannot be sent to, and without the extra `otel`.
+    """
+    if timeout_s is not None and not timeout_s > 0:
+        raise ConfigurationError(f"timeout_s={timeout_s!r} refused; give seconds, more than 0")
+    if compression not in {None, "none", "gzip", "deflate"}:
+        raise ConfigurationError(f"compression={compression!r} refused; use 'gzip', 'deflate' or 'none'")
+    options = {"headers": checked_headers(headers), "timeout_s": timeout_s, "compression": compression}
+    addresses = endpoint_of("traces", endpoint), endpoint_of("metrics", endpoint)
+    try:
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: F401, PLC0415 - an extra
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigurationError(
+            "a delivery over OTLP refused because opentelemetry-exporter-otlp-proto-http is not installed; "
+            "install agentkit-loop[otel]"
+        ) from None
+    told = dict(resource or {}) | ({_SERVICE: service_name} if service_name else {})
+    described = Resource.create(dict(told))
+    if str(described.attributes.get(_SERVICE, "")).startswith(
+        "unknown_service"
+    ):  # the SDK's, of nobody's saying
+        described = described.merge(Resource({_SERVICE: _DEFAULT_SERVICE}))
+    return OtlpTracing(addresses, described, options, metrics=metrics)
+
+
+class OtlpTracing:
+    """A tracer provider and a meter provider whose spans and metrics are sent, and what became of them.
+
+    Made by `otlp_tracing()`. May be shared by threads. A forked child has counts, connections and threads of its own,
+    and nothing of what its parent holds; instruments are to be asked of `meter_provider` again there.
+    """
+
+    def __init__(
+        self, addresses: tuple[str, str], resource: Resource, options: dict[str, Any], *, metrics: bool
+    ) -> None:
+        self.endpoint = shown_endpoint(addresses[0])
+        """Where spans are sent, without credentials."""
+        queue = queue_settings()
+        self._tally = SpanTally(queue["max_queue_size"])
+        self._trouble = Trouble()
+        self._meters: OtlpMeters | None = None
+        self._exporter: CountedSpanExporter | None = None
+        # Their threads keep this as well, so that what nobody else holds is flushed at exit.
+        self._flushers = [Flusher("agentkit-otlp-spans", self._flush_spans)]
+        with reading_headers():
+            self.tracer_provider = self._provider(
+                addresses[0], resource, options, {} if is_disabled("TRACES") else queue
+            )
+            if metrics and not is_disabled("METRICS"):
+                from agentkit_reporting.tracing.otlp_meters import OtlpMeters  # noqa: PLC0415 - an extra
+
+                flusher = Flusher("agentkit-otlp-metrics", self._flush_metrics)
+                self._flushers.append(flusher)
+                self._meters = OtlpMeters(
+                    addresses[1], resource, options, trouble=self._trouble, flusher=flusher
+                )
+        self._told_lost = 0
+        self._ending = threading.Lock()
+        watch(self)
+
+    def _provider(
+        self, address: str, resource: Resource, options: dict[str, Any], queue: dict[str, Any]
+    ) -> TracerProvider:
+        """Return a provider; without a queue one that sends nothing."""
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - an extra
+
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its wait at exit has no bound
+        if queue:
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - an extra
+
+            from agentkit_reporting.tracing.otlp_exporters import (  # noqa: PLC0415 - an extra
+                CountedSpanExporter,
+                CountedSpanProcessor,
+            )
+
+            exporter = CountedSpanExporter(address, self._tally, self._trouble, **options)
+            processor = CountedSpanProcessor(
+                BatchSpanProcessor(exporter, **queue), self._tally, self._trouble, address, self._flushers[0]
+            )
+            provider.add_span_processor(processor)
+            self._exporter = exporter
+        return provider
+
+    def __repr__(self) -> str:
+        return f"<OtlpTracing to {self.endpoint}: {self.counts()}>"
+
+    @property
+    def meter_provider(self) -> MeterProvider:
+        """What metrics are recorded with; one that records nothing where metrics are not sent."""
+        if self._meters is not None:
+            return self._meters
+        from opentelemetry.metrics import NoOpMeterProvider  # noqa: PLC0415 - an extra
+
+        return NoOpMeterProvider()
+
+    def begin_anew(self) -> None:
+        """Count from nothing, with connections of its own: this is a forked child."""
+        self._tally.begin_anew()
+        self._trouble.begin_anew()
+        self._told_lost = 0
+        self._ending = threading.Lock()
+        if self._exporter is not None:
+            self._exporter.exchange.begin_anew()
+        if self._meters is not None:
+            self._meters.begin_anew()
+        for flusher in self._flushers:
+            flusher.begin_anew()
+
+    # --- what became of it
+
+    def counts(self) -> DeliveryCounts:
+        """Return what became of the spans that ended."""
+        return self._tally.counts()
+
+    def account(self) -> Account:
+        """Return the same as the account of an observer."""
+        return self.counts().account("OtlpTracing")
+
+    @property
+    def metrics_error(self) -> str | None:
+        """Why the last export of metrics failed; None where it did not, or there was none."""
+        return None if self._meters is None else self._meters.last_error
+
+    @property
+    def pending(self) -> int:
+        """How many spans are held that can still be delivered."""
+        return self.counts().pending
+
+    @property
+    def _is_all_there(self) -> bool:
+        return self.counts().is_complete and self.metrics_error is None
+
+    # --- flush and close
+
+    def ask_for_flush(self) -> None:
+        """Have everything sent by other threads; waits for nobody."""
+        for flusher in self._flushers:
+            flusher.ask()
+
+    def flush(self, timeout_s: float | None = EXIT_TIMEOUT_S) -> bool:
+        """Have everything sent, and wait for it within a bound; whether every span so far, and the metrics, arrived.
+
+        Does not wait on an event loop, where others would wait with it.
+        """
+        return self._flushed(timeout_s) and self._is_all_there
+
+    def _flushed(self, timeout_s: float | None) -> bool:
+        """Have everything sent; whether it was tried to its end within the time."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        asked = [(flusher, flusher.ask()) for flusher in self._flushers]
+        if is_on_event_loop():
+            return not self.pending and all(flusher.wait(number, 0.0) for flusher, number in asked[1:])
+        return all(flusher.wait(number, left_until(until)) for flusher, number in asked)
+
+    def _flush_spans(self) -> None:
+        self.tracer_provider.force_flush()
+
+    def _flush_metrics(self) -> None:
+        if self._meters is not None:
+            self._meters.flush()
+
+    def close(self, timeout_s: float | None = EXIT_TIMEOUT_S) -> bool:
+        """Take no more, send what is held within a bound, and give up what is left; whether everything arrived.
+
+        Twice is harmless. On an event loop, where nothing is waited for, what is held is sent by other threads, until
+        the process ends.
+        """
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        self._tally.is_closed = True
+        is_tried = self._flushed(timeout_s)
+        if not is_tried and is_on_event_loop():
+            return False
+        with self._ending:
+            if not self._tally.is_given_up:
+                self._tally.is_given_up = True
+                self._shut_down(left_until(until))
+        self.tell_lost()
+        return self._is_all_there
+
+    def _shut_down(self, timeout_s: float | None) -> None:
+        """End the SDK's threads; one that is in a request ends with it, which nobody waits for beyond the bound."""
+        if self._meters is not None:
+            self._meters.end()
+        if self._exporter is not None:
+            self._exporter.shutdown()  # ends its waits between attempts
+        for flusher in self._flushers:
+            flusher.end()
+        ending = threading.Thread(target=self._end, name="agentkit-otlp-end", daemon=True)
+        with contextlib.suppress(RuntimeError):  # at the interpreter's exit, which ends them as well
+            ending.start()
+            ending.join(timeout_s)
+
+    def _end(self) -> None:
+        self.tracer_provider.shutdown()
+        if self._meters is not None:
+            self._meters.shut_down()
+
+    @property
+    def _trying(self) -> str | None:
+        """Why the last attempt failed, of a batch that will be tried again."""
+        outcome: Outcome | None = None if self._exporter is None else self._exporter.exchange.outcome
+        return None if outcome is None else outcome.reason
+
+    def tell_lost(self) -> None:
+        """Log, in one line, what was not delivered; nothing where everything was, or where it was said already."""
+        counts = self.counts()
+        missing = counts.ended - counts.delivered
+        if missing <= self._told_lost:
+            return
+        self._told_lost = missing
+        error = counts.last_error or self._trying
+        errors = [f"; last error: {error}"] if error else []
+        errors += [f"; of the metrics: {self.metrics_error}"] if self.metrics_error else []
+        logger.warning("of the spans to %s %s%s", self.endpoint, counts, "".join(errors))

@@ -1,0 +1,107 @@
+"""The counts of spans on their way add up at any time, and a flush is done by one thread for all who ask."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentkit_reporting.tracing.delivery import Flusher, SpanTally, Trouble
+
+STEPS = st.lists(st.sampled_from(["end", "end", "take", "deliver", "fail", "reject", "close"]), max_size=60)
+
+
+@given(STEPS, st.integers(1, 5))
+def test_the_counts_add_up_after_every_step(steps: list[str], capacity: int) -> None:
+    tally, queued, taken, ended = SpanTally(capacity), 0, 0, 0
+    for step in steps:
+        if step == "end":
+            queued += tally.admit()
+            ended += 1
+        elif step == "take":
+            tally.take(queued)
+            queued, taken = 0, taken + queued
+        elif step == "close":
+            tally.is_closed = True
+        elif taken:
+            names = {"deliver": "delivered", "fail": "failed", "reject": "rejected"}
+            tally.settle(**{names[step]: 1})  # type: ignore[arg-type] # counts, and no error
+            taken -= 1
+        counts = tally.counts()
+        assert queued <= capacity
+        assert (counts.ended, counts.pending) == (ended, queued + taken)
+        assert counts.delivered + counts.lost + counts.pending == ended
+        account = counts.account("x")
+        assert account.is_complete is counts.is_complete
+        assert account.lost == counts.lost
+    tally.is_given_up = True
+    assert (tally.counts().pending, tally.counts().lost) == (0, ended - tally.counts().delivered)
+
+
+def test_counts_say_in_one_line_what_became_of_the_spans() -> None:
+    tally = SpanTally(2)
+    assert str(tally.counts()) == "0 of 0 were delivered"
+    for _ in range(4):
+        tally.admit()
+    tally.take(2)
+    tally.settle(delivered=1, rejected=1)
+    tally.admit()
+    assert (
+        str(tally.counts()) == "1 of 5 were delivered (1 rejected, 2 dropped by the full queue, 1 not sent)"
+    )
+
+
+def test_what_is_asked_for_during_a_flush_is_done_after_it_and_once() -> None:
+    begun, go_on, done = threading.Semaphore(0), threading.Semaphore(0), list[str]()
+
+    def work() -> None:
+        begun.release()
+        go_on.acquire()
+        done.append(threading.current_thread().name)
+
+    flusher = Flusher("flushing", work)
+    flusher.start()
+    first = flusher.ask()
+    assert begun.acquire(timeout=30.0)
+    later = [flusher.ask() for _ in range(5)]
+    assert not flusher.wait(first, 0.0)
+    go_on.release()
+    assert flusher.wait(first, 30.0)
+    assert not flusher.wait(later[0], 0.0)
+    go_on.release()
+    assert flusher.wait(later[-1], 30.0)
+    assert done == ["flushing", "flushing"]
+    flusher.end()
+
+
+def test_a_flush_of_nothing_that_ever_began_is_done_at_once() -> None:
+    flusher = Flusher("flushing", lambda: None)
+    assert flusher.wait(flusher.ask(), 0.0)
+    flusher.end()
+    flusher.start()
+    assert not flusher.is_running
+
+
+def test_a_flush_that_raises_is_over_and_the_next_is_done() -> None:
+    flusher = Flusher("flushing", lambda: 1 / 0)
+    flusher.start()
+    assert flusher.wait(flusher.ask(), 30.0)
+    assert flusher.wait(flusher.ask(), 30.0)
+    flusher.end()
+
+
+def test_trouble_is_told_once_for_each_signal_and_once_for_each_cause(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trouble = Trouble()
+    for what, reason in (("spans", "refused"), ("spans", "gone"), ("metrics", "refused"), ("metrics", "x")):
+        trouble.tell(what, "http://host", reason)
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "spans are not delivered to http://host: refused"
+    ]
+    other = Trouble()
+    other.tell("spans", "http://host", "refused")
+    other.tell("metrics", "http://host", "404 Not Found")
+    assert len(caplog.records) == 3
