@@ -11,6 +11,7 @@ from agentkit_reporting.cli.export_source import LogSpans, attribute_options, lo
 from agentkit_reporting.cli.reading import whisper
 from agentkit_reporting.cli.whole_output import whole_output
 from agentkit_reporting.terminal import counted
+from agentkit_reporting.tracing.conventions import ProfileName
 from agentkit_reporting.tracing.export_resource import export_resource
 from agentkit_reporting.tracing.log_spans import LogSpan, batches_of
 from agentkit_reporting.tracing.otlp_json import otlp_line
@@ -33,7 +34,8 @@ def otlp_json(
     session_id: str | None,
     output: str,
     service_name: str | None,
-    profile_name: str,
+    profile_name: ProfileName,
+    content: bool | None,
 ) -> int:
     """Write the runs in LOG… as lines of OTLP's JSON, as collectors read them from files.
 
@@ -41,7 +43,7 @@ def otlp_json(
     log gives the same bytes. FILE is whole or not there.
     """
     resource = export_resource(service_name)
-    spans = _Counted(LogSpans(logs, session_id, profile_name))
+    spans = _Counted(LogSpans(logs, session_id, profile_name, content=content))
     return _write(spans, (f"{otlp_line(batch, resource)}\n" for batch in batches_of(spans)), output)
 
 

@@ -11,6 +11,7 @@ import click
 from agentkit_reporting.cli.export_source import LogSpans, attribute_options, log_options
 from agentkit_reporting.cli.reading import whisper
 from agentkit_reporting.terminal import counted, json_text
+from agentkit_reporting.tracing.conventions import ProfileName
 from agentkit_reporting.tracing.export_resource import export_resource
 from agentkit_reporting.tracing.log_spans import LogSpan, batches_of
 from agentkit_reporting.tracing.otlp import OtlpSender, Sent
@@ -46,7 +47,8 @@ def otlp(
     endpoint: str | None,
     headers: tuple[str, ...],
     service_name: str | None,
-    profile_name: str,
+    profile_name: ProfileName,
+    content: bool | None,
     as_json: bool,
 ) -> int:
     """Send the runs in LOG… to an OTLP/HTTP endpoint: files, directories, globs, or - for stdin.
@@ -56,7 +58,7 @@ def otlp(
     All runs are sent, also those whose parent was not sampled.
     """
     url = traces_endpoint(endpoint)
-    source = LogSpans(logs, session_id, profile_name)
+    source = LogSpans(logs, session_id, profile_name, content=content)
     outcome = _Outcome(url)
     with OtlpSender(url, headers=_pairs(headers), resource=export_resource(service_name)) as sender:
         try:

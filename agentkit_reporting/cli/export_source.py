@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import click
 
@@ -11,7 +12,8 @@ from agentkit_loop.events import AgentEvent
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
-from agentkit_reporting.tracing.conventions import profile_of
+from agentkit_reporting.tracing.capture import content_of
+from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.log_spans import LogSpan, spans_of
 
 __all__ = ["LogSpans", "attribute_options", "log_options"]
@@ -37,25 +39,40 @@ def attribute_options(command: _F) -> _F:
     names = click.option(
         "--attributes",
         "profile_name",
-        metavar="PROFILE",
+        type=click.Choice(get_args(ProfileName)),
         default="genai",
         show_default=True,
-        help="Whose names attributes have: genai, openinference, …",
+        help="Whose names attributes have.",
     )
-    return service(names(command))
+    content = click.option(
+        "--content/--no-content",
+        "content",
+        default=None,
+        help="Send what was said as well, masked and bounded: messages, arguments, results. "
+        "Default: OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, else not.",
+    )
+    return service(names(content(command)))
 
 
 class LogSpans:
     """The spans of logs; iterate once."""
 
-    def __init__(self, logs: tuple[str, ...], session_id: str | None, profile_name: str = "genai") -> None:
-        self._profile = profile_of(profile_name)  # what is no profile is refused before a long log is read
+    def __init__(
+        self,
+        logs: tuple[str, ...],
+        session_id: str | None,
+        profile_name: str = "genai",
+        *,
+        content: bool | None = False,
+    ) -> None:
+        self._profile = chosen_profile(profile_name, os.environ)
+        self._content = content_of(content=content)
         self._reader = read_events(list(logs))
         self._place = ", ".join(logs)
         self._session_id = session_id
 
     def __iter__(self) -> Iterator[LogSpan]:
-        return spans_of(self._events(), profile=self._profile)
+        return spans_of(self._events(), profile=self._profile, content=self._content)
 
     def tell(self, found: int) -> int:
         """Say on stderr what was skipped, and where nothing was found; return the exit code."""

@@ -1,38 +1,79 @@
-"""What events say of a span beyond its ids and times, by the keys of the table: the run, its parameters, its tools."""
+"""What events say of a span beyond its ids and times, by the keys of the table: the run, its parameters, its tools.
+
+Everything is read from the events. A log is an input that anybody may have written: a value of another type than the
+conventions name is left out. Descriptions are free texts, told whether content is or not: without secrets.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from agentkit_loop.content import ToolSpec
 from agentkit_loop.events import ModelRequestStarted, RunStarted
 from agentkit_loop.values import JSON
+from agentkit_reporting.tracing.provider_names import provider_of
 from agentkit_reporting.tracing.spans import AttributeValue
+
+if TYPE_CHECKING:
+    from agentkit_reporting.redaction.redactor import Redactor
 
 __all__ = ["parameter_facts", "request_facts", "run_facts", "tool_facts"]
 
+_FUNCTION: Final = "function"
+"""The conventions' word for a tool that the agent's own process runs; all that have an `execute_tool` span are that."""
+
+_INTEGERS = ("max_tokens", "seed", "top_k")
+_NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+_LARGEST = 2**63 - 1  # what an attribute's integer can be
+_LONGEST_DESCRIPTION = 4_096  # that are looked at; the table cuts what is told
+_MOST_STOPS, _LONGEST_STOP = 16, 256
+_OUTPUT_TYPES = {
+    "json": "json",
+    "json_object": "json",
+    "json_schema": "json",
+    "text": "text",
+    "image": "image",
+    "speech": "speech",
+}
+
 
 def run_facts(event: RunStarted) -> dict[str, AttributeValue | None]:
-    """Return what the beginning of a run says of its `invoke_agent` span."""
+    """Return what the beginning of a run says of its `invoke_agent` span.
+
+    The agent's id, version and description are the host's own words: `agent_id`, `agent_version`,
+    `agent_description` of its metadata.
+    """
     return {
         "operation": "invoke_agent",
-        "provider": "anthropic",
+        "provider": provider_of(event.model, event.metadata),
         "conversation": event.session_id or None,
         "agent.name": event.agent_name or None,
+        "agent.id": _text(event.metadata.get("agent_id")),
+        "agent.version": _text(event.metadata.get("agent_version")),
+        "agent.description": _description(event.metadata.get("agent_description")),
         "request.model": event.model or None,
+        **_of_agents(parameter_facts(event.parameters)),
     }
 
 
 def request_facts(
     event: ModelRequestStarted, started: RunStarted, parameters: Mapping[str, AttributeValue | None]
 ) -> dict[str, AttributeValue | None]:
-    """Return what the beginning of a request says of its `chat` span; parameters: `parameter_facts` of its run."""
+    """Return what the beginning of a request says of its `chat` span.
+
+    started: of the request's run. parameters: `parameter_facts` of that, made once for each run. A compaction's
+    request has settings of its own, which no event tells.
+    """
     return {
         "operation": "chat",
-        "provider": "anthropic",
+        "provider": provider_of(event.model or started.model, started.metadata),
         "conversation": event.session_id or None,
         "request.model": event.model or started.model or None,
-        **parameters,
+        **(parameters if event.purpose == "turn" else {}),
     }
 
 
@@ -43,12 +84,87 @@ def tool_facts(name: str, call_id: str, specs: Mapping[str, ToolSpec]) -> dict[s
         "operation": "execute_tool",
         "tool.name": name,
         "tool.call_id": call_id or None,
-        "tool.type": "function",
-        "tool.description": (spec.description or None) if spec is not None else None,
+        "tool.type": _FUNCTION,
+        "tool.description": _description(spec.description) if spec is not None else None,
     }
 
 
 def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue | None]:
-    """Return what the parameters of a run's requests say."""
-    limit = parameters.get("max_tokens")
-    return {"request.max_tokens": limit} if isinstance(limit, int) else {}
+    """Return what the parameters of requests say; what is not there, or of another type, is None or left out."""
+    plain: dict[str, Any] = {}
+    for name in _INTEGERS:
+        value = parameters.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+            plain[name] = value
+    for name in _NUMBERS:
+        value = parameters.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            plain[name] = _double(value)
+    stops = parameters.get("stop_sequences", parameters.get("stop"))
+    stops = [stops] if isinstance(stops, str) else stops
+    if isinstance(stops, list) and stops and all(isinstance(stop, str) for stop in stops):
+        plain["stop_sequences"] = tuple(stop[:_LONGEST_STOP] for stop in stops[:_MOST_STOPS])
+    told: dict[str, AttributeValue | None] = {
+        f"request.{name}": value for name, value in plain.items() if value is not None
+    }
+    choices = parameters.get("n")
+    if isinstance(choices, int) and not isinstance(choices, bool) and choices != 1:
+        told["request.choice.count"] = choices
+    told["request.reasoning_level"] = _reasoning_level(parameters)
+    told["output.type"] = _output_type(parameters)
+    if plain:
+        told["request.parameters"] = msgspec.json.encode(plain).decode()
+    return told
+
+
+def _of_agents(told: Mapping[str, AttributeValue | None]) -> dict[str, AttributeValue | None]:
+    """Return the parameters that the conventions have for an `invoke_agent` span as well."""
+    return {
+        key: value
+        for key, value in told.items()
+        if key not in ("request.top_k", "request.reasoning_level", "request.parameters")
+    }
+
+
+def _reasoning_level(parameters: Mapping[str, JSON]) -> str | None:
+    """Return how hard the model is asked to think: `output_config.effort`, `reasoning.effort`, `reasoning_effort`."""
+    for outer in ("output_config", "reasoning"):
+        inner = parameters.get(outer)
+        if isinstance(inner, dict) and _text(inner.get("effort")) is not None:
+            return _text(inner.get("effort"))
+    return _text(parameters.get("reasoning_effort"))
+
+
+def _output_type(parameters: Mapping[str, JSON]) -> str | None:
+    """Return what kind of output was asked for, where a format was."""
+    config = parameters.get("output_config")
+    inner = config.get("format") if isinstance(config, dict) else None
+    for given in (inner, parameters.get("output_format"), parameters.get("response_format")):
+        kind = given.get("type") if isinstance(given, dict) else given
+        if isinstance(kind, str) and kind in _OUTPUT_TYPES:
+            return _OUTPUT_TYPES[kind]
+    return None
+
+
+def _double(value: float) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _description(value: JSON) -> str | None:
+    return _redactor().text(value[:_LONGEST_DESCRIPTION]) if isinstance(value, str) and value else None
+
+
+@functools.cache
+def _redactor() -> Redactor:
+    from agentkit_reporting.redaction.redactor import (  # noqa: PLC0415 - not where no description is told
+        Redactor,
+    )
+
+    return Redactor()
+
+
+def _text(value: JSON) -> str | None:
+    return value if isinstance(value, str) and value else None

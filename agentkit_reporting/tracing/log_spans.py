@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
+from agentkit_loop.content import AppendText
 from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted
 from agentkit_loop.trace_context import SpanPlace
 from agentkit_reporting.tracing.conventions import Profile
 from agentkit_reporting.tracing.fold import SpanFold
-from agentkit_reporting.tracing.spans import AttributeValue, Span
+from agentkit_reporting.tracing.spans import AttributeValue, ContentSource, Span
 
 __all__ = ["BATCH_BYTES", "BATCH_SPANS", "LogSpan", "batches_of", "sendable", "spans_of"]
 
@@ -47,16 +48,19 @@ class LogSpan:
     trace_state: str
 
 
-def spans_of(events: Iterable[AgentEvent], *, profile: Profile | None = None) -> Iterator[LogSpan]:
+def spans_of(
+    events: Iterable[AgentEvent], *, profile: Profile | None = None, content: ContentSource | None = None
+) -> Iterator[LogSpan]:
     """Yield the spans of events, each when it is over; what is still open after the last event ends there.
 
-    Sessions may be interleaved; of each, the events come in order. Holds open spans only.
+    profile: under whose names attributes stand. content: who knows what was said; None tells none of it. Sessions may
+    be interleaved; of each, the events come in order. Holds open spans only.
     """
     ended = _Ended()
-    fold = SpanFold(ended, profile=profile)
+    fold = SpanFold(ended, profile=profile, content=content)
     sub_agents: set[tuple[str, str]] = set()
     for event in events:
-        if isinstance(event, ContentDelta):
+        if event.__class__ is ContentDelta and (content is None or event.delta.__class__ is AppendText):
             continue  # two thirds of a log, and no span tells of them
         if isinstance(event, RunStarted) and event.parent is not None:
             sub_agents.add((event.session_id, event.run_id))

@@ -9,6 +9,7 @@ that of a UsageReporter.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -17,7 +18,8 @@ from agentkit_loop import events as ev
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.usage import Usage
-from agentkit_loop.values import safe_repr
+from agentkit_loop.values import JSON, safe_repr
+from agentkit_reporting.tracing.provider_names import provider_of
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
 from agentkit_reporting.tracing.spans import Span
 
@@ -62,7 +64,6 @@ _DURATIONS: Final = {
     "execute_tool": "gen_ai.execute_tool.duration",
     "invoke_agent": "gen_ai.invoke_agent.duration",
 }
-_PROVIDER: Final = "anthropic"
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +86,8 @@ class Ended:
 
 @attrs.define(eq=False)
 class _Request:
-    model: str = ""
+    model: str
+    provider: str
     usage: Usage | None = None
 
 
@@ -93,6 +95,7 @@ class _Request:
 class _Run:
     agent: str = ""
     model: str = ""
+    metadata: Mapping[str, JSON] = attrs.field(factory=dict)
     requests: dict[str, _Request] = attrs.field(factory=dict)
     calls: dict[str, str] = attrs.field(factory=dict)  # name by call, of those that have started
 
@@ -107,12 +110,17 @@ class OpenWork:
         """Take an event; return what is over with it."""
         match event:
             case ev.RunStarted():
-                self._runs[event.session_id, event.run_id] = _Run(event.agent_name, event.model)
+                self._runs[event.session_id, event.run_id] = _Run(
+                    event.agent_name, event.model, event.metadata
+                )
             case ev.ModelRequestStarted():
-                self._run(event).requests[event.request_id] = _Request(event.model)
+                run = self._run(event)
+                run.requests[event.request_id] = _request_of(event.model, run)
             case ev.UsageUpdated():
-                request = self._run(event).requests.setdefault(event.request_id, _Request(event.model))
-                request.usage = event.usage
+                run = self._run(event)
+                if event.request_id not in run.requests:
+                    run.requests[event.request_id] = _request_of(event.model, run)
+                run.requests[event.request_id].usage = event.usage
             case ev.ToolExecutionStarted():
                 self._run(event).calls[event.call_id] = event.name
             case ev.ModelRequestFinished() | ev.ModelRequestFailed():
@@ -141,7 +149,7 @@ class OpenWork:
         answer = event if isinstance(event, ev.ModelRequestFinished) else None
         ended = Ended(
             operation="chat",
-            attributes=_request_attributes(request.model, None if answer is None else answer.response_model),
+            attributes=_request_attributes(request, None if answer is None else answer.response_model),
             duration_ms=event.duration_ms,
             first_content_ms=None if answer is None else answer.first_content_ms,
             error=event.error_class if isinstance(event, ev.ModelRequestFailed) else None,
@@ -175,7 +183,7 @@ class OpenWork:
             operation="invoke_agent",
             attributes=_named(
                 ("gen_ai.operation.name", "invoke_agent"),
-                ("gen_ai.provider.name", _PROVIDER),
+                ("gen_ai.provider.name", provider_of(run.model, run.metadata)),
                 ("gen_ai.agent.name", run.agent),
                 ("gen_ai.request.model", run.model),
             ),
@@ -259,7 +267,7 @@ def _cut_requests(run: _Run) -> list[Ended]:
     return [
         Ended(
             operation="chat",
-            attributes=_request_attributes(request.model, None),
+            attributes=_request_attributes(request, None),
             usage=request.usage,
             has_span=False,
         )
@@ -268,11 +276,15 @@ def _cut_requests(run: _Run) -> list[Ended]:
     ]
 
 
-def _request_attributes(model: str, response_model: str | None) -> dict[str, str]:
+def _request_of(model: str, run: _Run) -> _Request:
+    return _Request(model, provider_of(model or run.model, run.metadata))
+
+
+def _request_attributes(request: _Request, response_model: str | None) -> dict[str, str]:
     return _named(
         ("gen_ai.operation.name", "chat"),
-        ("gen_ai.provider.name", _PROVIDER),
-        ("gen_ai.request.model", model),
+        ("gen_ai.provider.name", request.provider),
+        ("gen_ai.request.model", request.model),
         ("gen_ai.response.model", response_model),
     )
 

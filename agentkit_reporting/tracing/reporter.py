@@ -7,18 +7,25 @@ same spans as the run did. What becomes of them is the business of the provider,
 from __future__ import annotations
 
 import logging
+import os
 import threading
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
+from agentkit_loop.content import BeginPart, CommitPart
 from agentkit_loop.errors import IllegalMoveError
-from agentkit_loop.events import AgentEvent, RunStarted
+from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted
 from agentkit_loop.models.sdk_spans import stand_in, withdraw
 from agentkit_loop.observers import EventKind, LoopObserver, log_error
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.process_ends import watch, watch_child
+from agentkit_reporting.redaction.content_marks import Content
+from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.api_spans import ApiSpans
-from agentkit_reporting.tracing.conventions import profile_of
+from agentkit_reporting.tracing.capture import content_of
+from agentkit_reporting.tracing.content import CONTENT_EVENTS
+from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
 from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
 from agentkit_reporting.tracing.spans import Span
@@ -36,6 +43,10 @@ logger = logging.getLogger(__name__)
 class Delivery(Protocol):
     """What is behind providers that nobody else owns."""
 
+    @property
+    def meter_provider(self) -> MeterProvider | None:
+        """The provider of its meters; a forked child has one of its own."""
+
     def account(self) -> Account:
         """Return what became of the spans."""
 
@@ -50,8 +61,11 @@ class TracingReporter(LoopObserver):
     """Makes a span of each run, request and tool call; may be shared by sessions and threads.
 
     tracer_provider, meter_provider: the host's; None takes the global ones, also where they are set later than this is
-    made. profile: under which names attributes are told (conventions.py). metrics: whether durations and tokens are
-    recorded as well. delivery: what is behind the providers, where that is to be flushed and closed with this.
+    made. content: whether spans tell messages, arguments, results and error texts; None leaves it to the environment
+    (capture.py), which is off. redact: what is masked in them first, our own rules or a Redactor that nobody else uses.
+    profile: under which names attributes are told (conventions.py). metrics: whether durations and tokens are recorded
+    as well. delivery: what is behind the providers, where that is to be flushed and closed with this; `over_otlp` makes
+    one.
 
     Ids are derived from session and run: the same log gives the same spans, live, told again, or exported. The parent
     of a run is what its `metadata["traceparent"]` names, never the span that is current where an event is told, and
@@ -63,18 +77,19 @@ class TracingReporter(LoopObserver):
     Raises ConfigurationError where OpenTelemetry's API is not installed (the extra `otel`), and for a wrong option.
     """
 
-    wants: ClassVar[tuple[EventKind, ...]] = SPAN_EVENTS
-
     def __init__(
         self,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         *,
-        profile: str = "genai",
+        content: bool | Content | None = None,
+        redact: Redactor | bool = True,
+        profile: ProfileName | None = None,
         metrics: bool = True,
         delivery: Delivery | None = None,
     ) -> None:
-        self._profile = profile_of(profile)
+        self._profile = chosen_profile(profile, os.environ)
+        self._content: dict[str, Any] = {"content": content, "redact": redact}
         self._delivery = delivery
         self._spans = ApiSpans(tracer_provider)
         self._metrics = ApiMetrics(meter_provider) if metrics else None
@@ -82,6 +97,44 @@ class TracingReporter(LoopObserver):
         self.begin_anew()
         watch(self)
         stand_in(self)
+
+    @classmethod
+    def over_otlp(
+        cls,
+        endpoint: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        service_name: str | None = None,
+        resource: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        compression: Literal["none", "gzip", "deflate"] | None = None,
+        content: bool | Content | None = None,
+        redact: Redactor | bool = True,
+        profile: ProfileName | None = None,
+        metrics: bool = True,
+    ) -> Self:
+        """Return one that sends its spans and metrics over OTLP/HTTP by itself, in the background.
+
+        endpoint: of a collector or backend, `http://localhost:4318` by default; `/v1/traces` is added. What is not
+        given is as OpenTelemetry's variables say (`OTEL_EXPORTER_OTLP_…`, `OTEL_SERVICE_NAME`, …). metrics: False for
+        a backend that takes spans alone. An endpoint that is dead or slow delays nobody: it is told once, counted in
+        `account()`, and `close()` returns False. Raises ConfigurationError for what is no endpoint or header.
+        """
+        from agentkit_reporting.tracing.otlp_provider import otlp_tracing  # noqa: PLC0415 - an extra, and slow
+
+        made = otlp_tracing(
+            endpoint,
+            headers=headers,
+            service_name=service_name,
+            resource=resource,
+            timeout_s=timeout_s,
+            compression=compression,
+            metrics=metrics,
+        )
+        providers = (made.tracer_provider, made.meter_provider)
+        return cls(
+            *providers, content=content, redact=redact, profile=profile, metrics=metrics, delivery=made
+        )
 
     def begin_anew(self) -> None:
         """Forget what is open, with new locks, and count from zero: this is a forked child."""
@@ -93,7 +146,13 @@ class TracingReporter(LoopObserver):
         self._received, self._failed = Tally(), Tally()
 
     def _new_fold(self) -> SpanFold:
-        return SpanFold(self._over, profile=self._profile)
+        content = content_of(**self._content)
+        more: tuple[EventKind, ...] = ()
+        if content is not None:
+            said = tuple(kind for kind in CONTENT_EVENTS if kind not in (*SPAN_EVENTS, ContentDelta))
+            more = (*said, BeginPart, CommitPart)  # no previews, of which nothing is told
+        self.wants: tuple[EventKind, ...] = (*SPAN_EVENTS, *more)  # type: ignore[misc] # of this one observer
+        return SpanFold(self._over, profile=self._profile, content=content)
 
     # --- events
 
@@ -146,6 +205,15 @@ class TracingReporter(LoopObserver):
         with self._lock:
             span = self._fold.span_of_request(session_id, run_id, request_id)
         return None if span is None else self._spans.context_of(span)
+
+    def client_option(self) -> Any:
+        """Return what a client of the SDK is given as `open_telemetry`, so that its own spans join ours.
+
+        They stand below the span of the request that is being sent, and tell no usage, which ours tell.
+        """
+        from agentkit_reporting.tracing.adopting import client_option  # noqa: PLC0415 - needs the extra
+
+        return client_option(self)
 
     # --- ends
 
