@@ -7,9 +7,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -51,11 +53,21 @@ def moves_table() -> str:
     return "\n".join(rows)
 
 
+def help_pages() -> Iterator[list[str]]:
+    """Yield the commands that have a page of help, those of groups after their group."""
+    yield []
+    for name in agentkit.list_commands(None):  # type: ignore[arg-type] # needs none
+        yield [name]
+        command = agentkit.get_command(None, name)  # type: ignore[arg-type] # the same
+        if isinstance(command, click.Group):
+            yield from ([name, inner] for inner in command.list_commands(None))  # type: ignore[arg-type] # the same
+
+
 def help_text() -> str:
     """Return the command line's help, as a console shows it at 80 columns."""
     runner = CliRunner()
     shown = []
-    for arguments in ([], *([name] for name in agentkit.list_commands(None))):  # type: ignore[arg-type] # needs none
+    for arguments in help_pages():
         command = " ".join(["agentkit", *arguments, "--help"])
         result = runner.invoke(agentkit, [*arguments, "--help"], prog_name="agentkit", terminal_width=80)
         shown.append(f"$ {command}\n{result.output.rstrip()}")
@@ -127,6 +139,7 @@ EXPECTED = {
     "readme_agent.py": "It is an agent with one tool. 421",
     "real_model.py": "It is Friday. $0.005804",
     "telemetry.py": "step 0: reasoning (observed): I do not know the figures.",
+    "spans.py": "the same ids live and from the log: True",
     "tool_call_counter.py": "3 tool calls",
 }
 
