@@ -93,7 +93,6 @@ class RunScope(RunFacts):
         self.state = state
         self.metadata: dict[str, JSON] = {}  # as RunStarted tells them
         self.above: SpanPlace | None = None  # the span of what started it, where that is known
-        self._began_at = 1  # the number of its RunStarted
         self.prices = PriceBook() if prices == "default" else prices
         self.request = OpenRequest(state)
         self.chain = MessageChain()
@@ -151,7 +150,7 @@ class RunScope(RunFacts):
             elif RunContext.current() is not None and kept == emitter.made_run_id:
                 kept = None
             emitter.run_id, metadata = RunContext.join(start.metadata, kept)
-            self.metadata, self._began_at = self._traced(metadata), emitter.seq + 1
+            self.metadata = self._traced(metadata)
             self.tell(attrs.evolve(start, metadata=self.metadata))
             request_calls(self)
             emitter.open_run = self
@@ -324,9 +323,7 @@ class RunScope(RunFacts):
         emitter = EventEmitter(own.registrations, policy=own.policy, clock=own.clock)
         scope = emitter.run(**{"parent": parent, "prices": self.prices, **fields})
         if "parent" not in fields:
-            scope.above = place_of_call(
-                self.metadata, self.session_id, self.run_id, call_id, seq=self._began_at
-            )
+            scope.above = place_of_call(self.metadata, self.session_id, self.run_id, call_id)
         return scope
 
     def was_told(self, response_id: object) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "call_span_id",
     "place_of",
     "place_of_call",
+    "run_span_id",
     "span_id_of",
     "trace_id_of",
     "traced",
@@ -95,20 +96,26 @@ def span_id_of(session_id: str, run_id: str, seq: int) -> int:
     return _hashed(8, "span", session_id, run_id, str(seq))
 
 
+def run_span_id(session_id: str, run_id: str) -> int:
+    """Return the id of a run's span, which has to be known to what the run starts, and where it was read of.
+
+    It is that of the first event of a session, whatever the number of its RunStarted: no span begins before that.
+    """
+    return span_id_of(session_id, run_id, 1)
+
+
 def call_span_id(session_id: str, run_id: str, call_id: str) -> int:
     """Return the id of a tool call's span, which has to be known to the sub-agent behind it."""
     return _hashed(8, "call", session_id, run_id, call_id)
 
 
-def place_of_call(
-    metadata: Mapping[str, JSON], session_id: str, run_id: str, call_id: str, *, seq: int = 1
-) -> SpanPlace:
+def place_of_call(metadata: Mapping[str, JSON], session_id: str, run_id: str, call_id: str) -> SpanPlace:
     """Return where the span of a call is, for what the call starts. metadata: of the call's run.
 
-    call_id: empty for the run itself; then seq is that of its RunStarted.
+    call_id: empty for the run itself.
     """
     ids = (session_id, run_id)
-    span_id = call_span_id(*ids, call_id) if call_id else span_id_of(*ids, seq)
+    span_id = call_span_id(*ids, call_id) if call_id else run_span_id(*ids)
     above = place_of(metadata)
     if above is None:
         return SpanPlace(trace_id=trace_id_of(*ids), span_id=span_id)

@@ -33,16 +33,13 @@ from agentkit_reporting.tracing.fitting import (
     joined,
 )
 from agentkit_reporting.tracing.messages import has_bytes, role_of, shape_of, tool_definition
-from agentkit_reporting.tracing.spans import AttributeValue
+from agentkit_reporting.tracing.spans import STATUS, AttributeValue
 from agentkit_reporting.tracing.withheld import LEFT_OUT, without_content
 
-__all__ = ["CONTENT_EVENTS", "FEWEST_BYTES", "MOST_BYTES", "STATUS", "SpanContent"]
+__all__ = ["CONTENT_EVENTS", "FEWEST_BYTES", "MOST_BYTES", "SpanContent"]
 
 MOST_BYTES: Final = 32_768
 """Of each attribute, in UTF-8, where nobody says otherwise."""
-
-STATUS: Final = "status"
-"""Under this key stands the text of an error, for the span's status; it is no attribute and in no table."""
 
 FEWEST_BYTES: Final = 256
 """In less there is no room for a message."""

@@ -15,6 +15,7 @@ import msgspec
 from agentkit_loop.content import ToolSpec
 from agentkit_loop.events import ModelRequestStarted, RunStarted
 from agentkit_loop.values import JSON
+from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.provider_names import provider_of
 from agentkit_reporting.tracing.spans import AttributeValue
 
@@ -48,15 +49,18 @@ def run_facts(event: RunStarted) -> dict[str, AttributeValue | None]:
     `agent_description` of its metadata.
     """
     return {
+        "conversation": brief_text(event.session_id) or None,
+        "agent.name": brief_text(event.agent_name) or None,
+        "run.id": brief_text(event.run_id),
         "operation": "invoke_agent",
         "provider": provider_of(event.model, event.metadata),
-        "conversation": event.session_id or None,
-        "agent.name": event.agent_name or None,
         "agent.id": _text(event.metadata.get("agent_id")),
         "agent.version": _text(event.metadata.get("agent_version")),
         "agent.description": _description(event.metadata.get("agent_description")),
-        "request.model": event.model or None,
+        "request.model": brief_text(event.model) or None,
         **_of_agents(parameter_facts(event.parameters)),
+        "run.resumed": None if event.resumed_run is None else brief_text(event.resumed_run),
+        "run.forked_from": _forked_from(event),
     }
 
 
@@ -71,19 +75,18 @@ def request_facts(
     return {
         "operation": "chat",
         "provider": provider_of(event.model or started.model, started.metadata),
-        "conversation": event.session_id or None,
-        "request.model": event.model or started.model or None,
+        "request.model": brief_text(event.model or started.model) or None,
         **(parameters if event.purpose == "turn" else {}),
+        "request.purpose": event.purpose,
     }
 
 
-def tool_facts(name: str, call_id: str, specs: Mapping[str, ToolSpec]) -> dict[str, AttributeValue | None]:
-    """Return what is known of a call's tool. specs: what the model was told of, by name."""
+def tool_facts(name: str, specs: Mapping[str, ToolSpec]) -> dict[str, AttributeValue | None]:
+    """Return what is known of a tool. specs: what the model was told of, by name."""
     spec = specs.get(name)
     return {
         "operation": "execute_tool",
-        "tool.name": name,
-        "tool.call_id": call_id or None,
+        "tool.name": brief_text(name),
         "tool.type": _FUNCTION,
         "tool.description": _description(spec.description) if spec is not None else None,
     }
@@ -115,6 +118,13 @@ def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue 
     if plain:
         told["request.parameters"] = msgspec.json.encode(plain).decode()
     return told
+
+
+def _forked_from(event: RunStarted) -> str | None:
+    """Return the session that this one was forked from, as the driver tells it."""
+    origin = event.metadata.get("forked_from")
+    session = origin.get("session_id") if isinstance(origin, dict) else None
+    return brief_text(session) if isinstance(session, str) else None
 
 
 def _of_agents(told: Mapping[str, AttributeValue | None]) -> dict[str, AttributeValue | None]:

@@ -17,6 +17,8 @@ __all__ = ["Fitted", "fitted_part", "fitted_parts", "fitted_text", "fitted_value
 _CONTENTS: Final = ("content", "arguments", "response", "value", "description")
 """The keys of a part under which a text may stand in place of what was there."""
 
+_TOO_DEEP: Final = "[left out: nested too deeply]"
+
 _FEWEST = 48
 """Bytes: in less there is no room for anything of a text and for saying that it was cut."""
 
@@ -44,7 +46,9 @@ def fitted_text(text: str, most_bytes: int) -> Fitted | None:
 
 def fitted_value(value: Any, most_bytes: int) -> Fitted | None:
     """Return a value as JSON; one that is too long as a JSON string with the beginning of it, None without room."""
-    encoded = msgspec.json.encode(value)
+    encoded = _encoded(value)
+    if encoded is None:
+        return _as_cut(fitted_value(_TOO_DEEP, most_bytes))
     if len(encoded) <= most_bytes:
         return Fitted(encoded.decode())
     text = _shortened(value if isinstance(value, str) else encoded.decode(), most_bytes)
@@ -53,12 +57,14 @@ def fitted_value(value: Any, most_bytes: int) -> Fitted | None:
 
 def fitted_part(part: Mapping[str, Any], most_bytes: int) -> Fitted | None:
     """Return a part of a message as JSON; where it is too long its content is cut; None without room for the rest."""
-    encoded = msgspec.json.encode(part)
-    if len(encoded) <= most_bytes:
+    encoded = _encoded(part)
+    if encoded is not None and len(encoded) <= most_bytes:
         return Fitted(encoded.decode())
     key = next((name for name in _CONTENTS if name in part), None)
     if key is None:
         return None
+    if encoded is None:
+        return None if part[key] == _TOO_DEEP else _as_cut(fitted_part({**part, key: _TOO_DEEP}, most_bytes))
     value = part[key]
     room = most_bytes - len(msgspec.json.encode({**part, key: ""})) + 2
     text = _shortened(value if isinstance(value, str) else msgspec.json.encode(value).decode(), room)
@@ -89,6 +95,18 @@ def fitted_parts(parts: Sequence[Mapping[str, Any]], most_bytes: int) -> Fitted:
 def joined(members: Iterable[Fitted]) -> str:
     """Return JSON texts as one array."""
     return f"[{','.join(member.text for member in members)}]"
+
+
+def _encoded(value: Any) -> bytes | None:
+    """Return a value as JSON; None where it is nested too deeply: an event may have more levels than the stack."""
+    try:
+        return msgspec.json.encode(value)
+    except RecursionError:
+        return None
+
+
+def _as_cut(fitted: Fitted | None) -> Fitted | None:
+    return None if fitted is None else attrs.evolve(fitted, is_cut=True)
 
 
 def _json_size(text: str) -> int:

@@ -10,7 +10,9 @@ Everything is taken from the events: so spans that are made live and spans of a 
 - Whatever was started is ended: by its own end, else by its run's, else, where the log has no more, by `close()` with
   the last time that its run told; then it is `unfinished`.
 - What is told under a run's id after its end, as by a process that was taken for dead, or of a run whose beginning is
-  not among the events, is superseded or without a place: it gives no span and is counted.
+  not among the events, is superseded or without a place: it gives no span and is counted. So the sum over spans is
+  what UsageReporter adds up, less what such a process used after a resume had ended its spans, which no sink can open
+  again: those tokens were billed, and UsageReporter alone has them.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ import attrs
 
 from agentkit_loop import events as ev
 from agentkit_loop.events import AgentEvent
-from agentkit_loop.trace_context import SpanPlace, call_span_id, place_of, span_id_of, trace_id_of
+from agentkit_loop.trace_context import (
+    SpanPlace,
+    call_span_id,
+    place_of,
+    place_of_call,
+    run_span_id,
+    span_id_of,
+    trace_id_of,
+)
 from agentkit_reporting.records.settled_requests import outcome_of
 from agentkit_reporting.tracing.conventions import Profile, profile_of
 from agentkit_reporting.tracing.facts import parameter_facts, request_facts, run_facts, tool_facts
@@ -32,7 +42,6 @@ from agentkit_reporting.tracing.fold_runs import (
     OpenRequest,
     OpenRun,
     epoch_ns,
-    forked_from,
     teller_of,
     told_usage,
 )
@@ -41,6 +50,7 @@ from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSour
 
 __all__ = ["SPAN_EVENTS", "SpanFold"]
 
+_SHARED: Final = ("conversation", "agent.name", "run.id")  # what each span of a run tells
 _RunEnd: TypeAlias = ev.RunFinished | ev.RunFailed | ev.RunCancelled
 _OfCall: TypeAlias = (
     ev.ApprovalRequired | ev.ApprovalResolved | ev.AuthRequired | ev.AuthResolved | ev.ToolExecutionProgress
@@ -117,30 +127,24 @@ class SpanFold:
         earlier = None if event.resumed_run is None else self._runs.get((session, event.resumed_run))
         superseded = [] if earlier is None else self._ended(earlier, None)
         parent, ns = self._parent_of(event), epoch_ns(event.timestamp)
-        agent = brief_text(event.agent_name)
-        whose: Told = {"conversation": brief_text(session) or None, "agent.name": agent or None}
-        shared = self._profile.named({**whose, "run.id": brief_text(run_id)})
-        told: Told = {**run_facts(event), **whose}
-        told["request.model"] = brief_text(event.model) or None
-        told["run.resumed"] = None if event.resumed_run is None else brief_text(event.resumed_run)
-        told["run.forked_from"] = forked_from(event)
-        told.update(self._said(event))
+        facts = run_facts(event)
+        agent = facts["agent.name"]
         span = Span(
             operation="invoke_agent",
             name=f"invoke_agent {agent}" if agent else "invoke_agent",
             trace_id=trace_id_of(session, run_id) if parent is None else parent.trace_id,
-            span_id=span_id_of(session, run_id, event.seq),
+            span_id=run_span_id(session, run_id),
             parent=parent,
             start_ns=ns,
             session_id=session,
             run_id=run_id,
-            attributes={**shared, **self._profile.named(told)},
+            attributes=self._profile.named({**facts, **self._said(event)}),
         )
         self._runs[session, run_id] = OpenRun(
             span=span,
             started=attrs.evolve(event, items=(), tools=(), system=None),
             last_ns=ns,
-            shared=shared,
+            shared=self._profile.named({key: facts[key] for key in _SHARED}),
             parameters=parameter_facts(event.parameters),
             specs={spec.name: spec for spec in event.tools},
         )
@@ -155,16 +159,13 @@ class SpanFold:
         if of is None:
             return place
         above = self._runs.get((of.session_id, of.run_id))
-        if above is None:
-            return place or SpanPlace(
-                trace_id=trace_id_of(of.session_id, of.run_id),
-                span_id=call_span_id(of.session_id, of.run_id, of.call_id),
-            )
-        call = above.calls.get(of.call_id)
         if place is None:
-            return call or above.span
-        is_ours = call is not None and (call.trace_id, call.span_id) == (place.trace_id, place.span_id)
-        return call if is_ours else place
+            place = place_of_call({}, of.session_id, of.run_id, of.call_id)
+            if above is not None:
+                place = attrs.evolve(place, trace_id=above.span.trace_id)
+        ours = None if above is None else above.calls.get(of.call_id) if of.call_id else above.span
+        is_there = ours is not None and (ours.trace_id, ours.span_id) == (place.trace_id, place.span_id)
+        return ours if is_there else place
 
     def _end_run(self, run: OpenRun, event: _RunEnd) -> None:
         self._give(self._ended(run, event))
@@ -218,9 +219,10 @@ class SpanFold:
 
     def _request_begins(self, run: OpenRun, event: ev.ModelRequestStarted) -> None:
         earlier = run.requests.get(event.request_id)
-        model = brief_text(event.model)
+        model = brief_text(event.model or run.started.model)
         known = run.known.get(("chat", model, event.purpose)) or self._know_request(run, event, model)
         told: Told = {
+            "compacted": (run.is_compacted and event.purpose == "turn") or None,
             "turn": None if event.turn_id is None else brief_text(event.turn_id),
             "request.id": brief_text(event.request_id),
             "request.attempt": plain_value(event.attempt),
@@ -239,13 +241,8 @@ class SpanFold:
     def _know_request(
         self, run: OpenRun, event: ev.ModelRequestStarted, model: str
     ) -> dict[str, AttributeValue]:
-        told = {
-            **request_facts(event, run.started, run.parameters),
-            "conversation": None,  # each span of the run has it
-            "request.model": model or None,
-            "request.purpose": event.purpose,
-        }
-        return run.remember(("chat", model, event.purpose), self._profile.named(told))
+        facts = request_facts(event, run.started, run.parameters)
+        return run.remember(("chat", model, event.purpose), self._profile.named(facts))
 
     def _note_usage(self, run: OpenRun, event: ev.UsageUpdated) -> None:
         request = run.requests.get(event.request_id)
@@ -289,8 +286,8 @@ class SpanFold:
         name = brief_text(event.name)
         known = run.known.get(("execute_tool", name))
         if known is None:
-            facts = {**tool_facts(event.name, "", run.specs), "tool.name": name}
-            known = run.remember(("execute_tool", name), self._profile.named(facts))
+            facts = self._profile.named(tool_facts(event.name, run.specs))
+            known = run.remember(("execute_tool", name), facts)
         told: Told = {
             "tool.call_id": brief_text(event.call_id),
             "turn": None if event.turn_id is None else brief_text(event.turn_id),
@@ -306,6 +303,8 @@ class SpanFold:
     def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> None:
         span = run.calls.pop(event.call_id, None)
         if span is None:  # it never ran, or in an earlier run
+            if event.name not in run.specs:  # of no tool: a word of the model's
+                event = attrs.evolve(event, name="")
             add_moment(run.span, event, run.last_ns, self._profile)
             return
         run.begin_earlier(span, event.duration_ms)
@@ -328,6 +327,10 @@ class SpanFold:
 
     def _note_tools(self, run: OpenRun, event: ev.ToolCatalogChanged) -> None:
         run.note_tools(event)
+        self._note(run, event)
+
+    def _note_compaction(self, run: OpenRun, event: ev.CompactionFinished) -> None:
+        run.is_compacted = run.is_compacted or event.plan is not None
         self._note(run, event)
 
     def _note_of_call(self, run: OpenRun, event: _OfCall) -> None:
@@ -371,6 +374,7 @@ class SpanFold:
         **dict.fromkeys(MOMENTS, _note),
         **dict.fromkeys(get_args(_OfCall), _note_of_call),
         ev.ToolCatalogChanged: _note_tools,
+        ev.CompactionFinished: _note_compaction,
         ev.TurnFinished: _note_exchange,
         ev.ModelRequestStarted: _request_begins,
         ev.UsageUpdated: _note_usage,

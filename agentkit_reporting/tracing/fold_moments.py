@@ -69,7 +69,7 @@ def _retrying(event: ev.ModelRequestRetrying) -> Told:
 
 def _never_ran(event: ev.ToolResultReceived) -> Told:
     return {
-        "tool.name": brief_text(event.name),
+        "tool.name": brief_text(event.name) or None,
         "tool.call_id": brief_text(event.call_id),
         "tool.not_started": event.not_started,
         "error": tool_error(event),

@@ -1,9 +1,9 @@
 """A run that has not ended: its span, the spans in it that are open, and the times of them.
 
 Within a run time does not go back: a clock that is set while it runs makes no span end before it began, and none
-reach beyond the run's. Where a thing was told late or all at once its duration says when it began; not before its run.
-What a resume tells under the id of a run that crashed, perhaps days after, ends nothing later than the last that the
-run itself told.
+reach beyond the run's. Where a thing was told late, as all at once, its duration says when it began; not before its
+run. What a resume tells under the id of a run that crashed, perhaps days after, ends nothing later than the last that
+the run itself told.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ __all__ = [
     "OpenRun",
     "Teller",
     "epoch_ns",
-    "forked_from",
     "teller_of",
     "told_usage",
 ]
@@ -70,8 +69,9 @@ class OpenRun:
     started: its beginning, without its transcript. last_ns: the latest time that it told. shared: what each of its
     spans tells, under the profile's names. parameters: of its requests, by the keys of the table. specs: its tools.
     requests, calls: those that are open, by id. held: calls that were closed without a measured end, each with the
-    time of that, as long as it is not clear who did: the run or a resume. is_recovered: a resume did. finish_reason: of
-    its last exchange. known: what the spans of a model or a tool begin with, under the profile's names.
+    time of that, as long as it is not clear who did: the run or a resume. is_recovered: a resume did. is_compacted: its
+    history was made shorter while it ran. finish_reason: of its last exchange. known: what the spans of a model or a
+    tool begin with, under the profile's names.
     """
 
     span: Span
@@ -84,6 +84,7 @@ class OpenRun:
     calls: dict[str, Span] = attrs.field(factory=dict)
     held: list[tuple[Span, int]] = attrs.field(factory=list)
     is_recovered: bool = False
+    is_compacted: bool = False
     finish_reason: str | None = None
     known: dict[tuple[str, ...], dict[str, AttributeValue]] = attrs.field(factory=dict)
 
@@ -137,10 +138,15 @@ class OpenRun:
         )
 
     def begin_earlier(self, span: Span, duration_ms: float | None) -> None:
-        """Let a span that ends now begin when its duration says, where that is earlier and within the run."""
+        """Let a span that was told late, and ends now, begin when its duration says, within the run.
+
+        Late: it took more than twice what lies between its events. What was told as it happened stays where it began,
+        as the spans below it have heard by then, though a clock that is being set right counts a little less.
+        """
         if duration_ms is not None and 0 < duration_ms < _LONGEST_MS:
-            began = self.last_ns - round(duration_ms * 1_000_000)
-            span.start_ns = max(min(span.start_ns, began), self.span.start_ns)
+            took = round(duration_ms * 1_000_000)
+            if took > 2 * (self.last_ns - span.start_ns):
+                span.start_ns = max(self.last_ns - took, self.span.start_ns)
 
 
 Teller: TypeAlias = Literal["run", "resume", "either"]
@@ -168,13 +174,6 @@ def teller_of(event: AgentEvent) -> Teller:
             return "either"
         case _:
             return "run"
-
-
-def forked_from(event: RunStarted) -> str | None:
-    """Return the session that this one was forked from, as the driver tells it."""
-    origin = event.metadata.get("forked_from")
-    session = origin.get("session_id") if isinstance(origin, dict) else None
-    return brief_text(session) if isinstance(session, str) else None
 
 
 def told_usage(request: OpenRequest) -> Told:

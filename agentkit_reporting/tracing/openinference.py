@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _KINDS: Final[Mapping[str, str]] = {"invoke_agent": "AGENT", "chat": "LLM", "execute_tool": "TOOL"}
-_MOST_OF_INPUT, _MOST_OF_OUTPUT, _MOST_TOOLS = 32, 16, 16  # attributes
+_MOST_OF_INPUT, _MOST_OF_OUTPUT, _MOST_TOOLS = 32, 16, 8  # attributes
 _JSON: Final = "application/json"
 
 
@@ -151,7 +151,7 @@ def _decoded(text: AttributeValue | None) -> Any:
         return None
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 

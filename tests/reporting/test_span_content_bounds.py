@@ -15,8 +15,11 @@ from agentkit_loop import events as ev
 from agentkit_loop.content import Item, ToolCallPart, ToolSpec
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.tracing.content import FEWEST_BYTES, SpanContent
+from agentkit_reporting.tracing.conventions import profile_of
 from agentkit_reporting.tracing.fitting import fitted_part, fitted_parts, fitted_text, fitted_value
+from agentkit_reporting.tracing.fold import SpanFold
 from tests.reporting.content_runs import accepted, answered, ended, requested, said, started, told
+from tests.reporting.folded_spans import KeptSpans
 from tests.strategies import json_values
 
 BOUND = 2_000
@@ -104,7 +107,7 @@ def test_after_a_compaction_no_message_that_was_let_go_of_comes_back() -> None:
 
 def test_a_long_session_keeps_no_more_than_the_bound() -> None:
     content = SpanContent(None, most_bytes=8_000)
-    told_long = told([started(), *exchanges(1_000, "y" * 2_000)])
+    told_long = told([started(), *exchanges(400, "y" * 4_000)])
     said(told_long[:100], content)
     tracemalloc.start()
     try:
@@ -112,7 +115,7 @@ def test_a_long_session_keeps_no_more_than_the_bound() -> None:
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert kept < 400_000  # of 4 MB that were said: the bound, and a word for each message
+    assert kept < 200_000  # of 3 MB that were said: the bound, and a word for each message
 
 
 def test_what_is_kept_of_a_run_is_let_go_of_at_its_end() -> None:
@@ -184,3 +187,33 @@ def test_a_part_without_a_text_to_cut_is_left_out_where_it_does_not_fit() -> Non
     part = {"type": "server_tool_call", "server_tool_call": {"type": "x", "input": "y" * 500}}
     assert fitted_part(part, 100) is None
     assert fitted_part({"type": "uri", "uri": "y" * 500}, 100) is None
+
+
+def test_what_is_nested_more_deeply_than_the_stack_is_left_out_and_its_spans_end_all_the_same() -> None:
+    deep: Any = "x"
+    for _ in range(3_000):
+        deep = [deep]
+    call = ToolCallPart(id="c1", name="look", input={"a": deep})
+    spec = ToolSpec(name="look", description="Looks.", input_schema={"type": deep})
+    events = told(
+        [
+            started(tools=(spec,)),
+            requested(),
+            *answered("Hello.", call),
+            ev.ToolCallRequested(request_id="q1", call=call),
+            ev.ToolExecutionStarted(call_id="c1", name="look"),
+            ev.ToolResultReceived(call_id="c1", name="look", output=deep),
+            ended(),
+        ]
+    )
+    kept = KeptSpans()
+    fold = SpanFold(kept, profile=profile_of("all"), content=SpanContent(None))
+    for event in events:
+        fold.take(event)
+    _, body, run = kept.spans
+    for span in (body, run):
+        assert "agentkit.unfinished" not in span.attributes
+        assert span.attributes["agentkit.content.truncated"] is True
+    assert body.attributes["gen_ai.tool.call.arguments"] == '"[left out: nested too deeply]"'
+    assert body.attributes["gen_ai.tool.call.result"] == '"[left out: nested too deeply]"'
+    assert fold.open_count == 0

@@ -62,7 +62,7 @@ def test_what_is_no_word_for_a_provider_is_none(given: Any) -> None:
     assert provider_of("gpt-5", {"provider": given}) == "openai"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(texts(60), json_objects())
 def test_any_name_has_a_provider(model: str, metadata: dict[str, Any]) -> None:
     provider = provider_of(model, metadata)
@@ -138,7 +138,7 @@ NAMES = (
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.dictionaries(st.sampled_from((*NAMES, "reasoning", "response_format")), json_values()))
 def test_no_parameters_that_a_log_may_hold_break_a_span(parameters: dict[str, Any]) -> None:
     told = profile_of("all").named(parameter_facts(parameters))
@@ -148,6 +148,7 @@ def test_no_parameters_that_a_log_may_hold_break_a_span(parameters: dict[str, An
 def test_a_run_says_who_the_agent_is() -> None:
     started = RunStarted(
         session_id="s",
+        run_id="r",
         agent_name="fixer",
         model="claude-sonnet-5",
         parameters={"max_tokens": 9, "top_k": 3},
@@ -163,6 +164,7 @@ def test_a_run_says_who_the_agent_is() -> None:
         "gen_ai.agent.description": "mends things",
         "gen_ai.request.model": "claude-sonnet-5",
         "gen_ai.request.max_tokens": 9,
+        "agentkit.run_id": "r",
     }
 
 
@@ -179,14 +181,13 @@ def test_a_request_has_the_agents_parameters_unless_it_is_a_compactions(purpose:
 
 def test_a_tool_is_a_function_with_the_description_that_the_model_sees() -> None:
     specs = {"look": ToolSpec(name="look", description="Looks.", input_schema={})}
-    assert profile_of().named(tool_facts("look", "c1", specs)) == {
+    assert profile_of().named(tool_facts("look", specs)) == {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "look",
-        "gen_ai.tool.call.id": "c1",
         "gen_ai.tool.type": "function",
         "gen_ai.tool.description": "Looks.",
     }
-    assert tool_facts("gone", "c2", specs)["tool.description"] is None
+    assert tool_facts("gone", specs)["tool.description"] is None
 
 
 def test_a_request_without_a_model_of_its_own_asks_the_runs() -> None:
@@ -215,7 +216,7 @@ def test_descriptions_are_told_without_secrets() -> None:
     spec = ToolSpec(name="look", description=f"Looks with {key}.", input_schema={})
     started = RunStarted(agent_name="a", model="m", metadata={"agent_description": f"has {key}"})
     told = [
-        tool_facts("look", "c", {"look": spec})["tool.description"],
+        tool_facts("look", {"look": spec})["tool.description"],
         run_facts(started)["agent.description"],
     ]
     assert all(str(text).startswith(("Looks with ", "has ")) for text in told)

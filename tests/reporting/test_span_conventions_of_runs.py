@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_reporting.tracing.conventions import profile_of
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import Span
+from tests.reporting.folded_spans import KeptSpans
 
 REQUIRED = {
     "invoke_agent": {"gen_ai.operation.name", "gen_ai.provider.name"},
@@ -93,26 +95,22 @@ RUNS: dict[str, Callable[[], list[AgentEvent]]] = {
 }
 
 
-class Kept(list[Span]):
-    """A sink that keeps the spans."""
-
-    def take(self, span: Span) -> None:
-        self.append(span)
+told_by = functools.cache(lambda kind: RUNS[kind]())
 
 
-def spans_of(events: list[AgentEvent], profile: str) -> list[Span]:
-    kept = Kept()
+def spans_of(kind: str, profile: str) -> list[Span]:
+    kept = KeptSpans()
     fold = SpanFold(kept, profile=profile_of(profile))
-    for event in events:
+    for event in told_by(kind):
         fold.take(event)
     fold.close()
-    return kept
+    return kept.spans
 
 
 @pytest.mark.parametrize("profile", ["genai", "genai-1.36", "all"])
 @pytest.mark.parametrize("kind", RUNS)
 def test_each_span_has_every_attribute_that_is_required_of_it(kind: str, profile: str) -> None:
-    spans = spans_of(RUNS[kind](), profile)
+    spans = spans_of(kind, profile)
     assert {"invoke_agent", "chat"} <= {span.operation for span in spans} or kind == "suspended"
     for span in spans:
         wanted = REQUIRED[span.operation] | AVAILABLE[span.operation]
@@ -125,7 +123,7 @@ def test_each_span_has_every_attribute_that_is_required_of_it(kind: str, profile
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_usage_and_cost_stand_on_the_spans_of_requests_alone(kind: str) -> None:
-    for span in spans_of(RUNS[kind](), "all"):
+    for span in spans_of(kind, "all"):
         if span.operation != "chat":
             assert not any(".usage." in name or "token_count" in name for name in span.attributes)
 
@@ -133,7 +131,7 @@ def test_usage_and_cost_stand_on_the_spans_of_requests_alone(kind: str) -> None:
 @pytest.mark.parametrize("kind", RUNS)
 def test_under_openinference_each_span_says_its_kind_and_session(kind: str) -> None:
     kinds = {"invoke_agent": "AGENT", "chat": "LLM", "execute_tool": "TOOL"}
-    for span in spans_of(RUNS[kind](), "openinference"):
+    for span in spans_of(kind, "openinference"):
         assert span.attributes["openinference.span.kind"] == kinds[span.operation]
         assert span.attributes["session.id"] == span.session_id
         assert not any(name.startswith("gen_ai.") for name in span.attributes)

@@ -162,6 +162,11 @@ def test_without_words_in_its_name_a_span_is_named_by_its_operation() -> None:
     assert "gen_ai.request.model" not in chat.attributes
 
 
+def test_a_request_that_names_no_model_is_one_of_the_runs() -> None:
+    chat, _ = spans_of(begun(), attrs.evolve(asked(), model=""), answered(), ended())
+    assert (chat.name, chat.attributes["gen_ai.request.model"]) == ("chat claude-x", "claude-x")
+
+
 # --- when
 
 
@@ -189,6 +194,13 @@ def test_what_is_told_all_at_once_began_as_long_before_its_end_as_it_took_and_no
 
 
 THREE_S = dt.timedelta(seconds=3)
+
+
+def test_a_clock_that_is_being_set_right_moves_no_beginning() -> None:
+    chat, call, _ = spans_of(
+        begun(), asked(), answered(duration_ms=1_000.4), called(), result(duration_ms=1_900.0), ended()
+    )
+    assert (seconds_of(chat), seconds_of(call)) == ((1, 2), (3, 4))
 
 
 @pytest.mark.parametrize("duration_ms", [-5.0, 0.0, 1e300, float("inf"), float("nan")], ids=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import tracemalloc
+import sys
 from collections.abc import Iterator, Mapping
 
 import attrs
@@ -14,6 +14,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_loop.usage import ErrorInfo, Usage
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import STATUS, AttributeValue, Span
+from agentkit_reporting.usage import UsageReporter
 from tests.loop.crash_runs import recorded, until
 from tests.reporting.folded_spans import KeptSpans, assert_counts, assert_tree, folded, outline, records, told
 
@@ -31,9 +32,10 @@ class Counted:
         self.spans += 1
 
 
-def held_bytes() -> int:
+def held_blocks() -> int:
+    """Return how many pieces of memory are held: what keeps anything of each run keeps one of each at the least."""
     gc.collect()
-    return tracemalloc.get_traced_memory()[0]
+    return sys.getallocatedblocks()
 
 
 def test_ten_thousand_runs_leave_no_open_span_and_no_memory_behind() -> None:
@@ -48,16 +50,10 @@ def test_ten_thousand_runs_leave_no_open_span_and_no_memory_behind() -> None:
             for event in template:
                 fold.take(attrs.evolve(event, run_id=f"run-{number}", session_id=f"session-{number % 7}"))
 
-    runs(0, 500)
-    tracemalloc.start()
-    try:
-        runs(500, 1_000)
-        before = held_bytes()
-        runs(1_000, 10_000)
-        after = held_bytes()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 20_000
+    runs(0, 1_000)
+    before = held_blocks()
+    runs(1_000, 10_000)
+    assert held_blocks() - before < 500
     assert fold.open_count == 0
     assert counted.spans == 10_000 * spans_of_one
 
@@ -81,17 +77,12 @@ def test_a_run_that_never_ends_keeps_what_is_open_and_a_bounded_number_of_moment
                 seq=10 * number + 2,
             )
 
-    tracemalloc.start()
-    try:
-        for event in turns(0, 300):
-            fold.take(event)
-        before = held_bytes()
-        for event in turns(300, 3_000):
-            fold.take(event)
-        after = held_bytes()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 20_000
+    for event in turns(0, 300):
+        fold.take(event)
+    before = held_blocks()
+    for event in turns(300, 2_000):
+        fold.take(event)
+    assert held_blocks() - before < 500
     assert fold.open_count == 1
 
 
@@ -136,6 +127,16 @@ def test_what_a_process_tells_that_was_taken_for_dead_is_superseded() -> None:
     alone = folded([*before, *closing, *resumed])
     assert records(folded([*before, *closing, *resumed, *zombie])) == records(alone)
     assert records(folded([*before, *closing, *zombie, *resumed])) == records(alone)
+    assert_counts(alone, [*before, *closing, *resumed])
+    lost = UsageReporter()  # what was billed after the spans were over, and no more than that
+    for event in zombie:
+        lost.handle_event(event)
+    both = UsageReporter()
+    for event in [*before, *closing, *resumed, *zombie]:
+        both.handle_event(event)
+    told_tokens = [int(str(span.attributes.get("gen_ai.usage.input_tokens", 0))) for span in alone]
+    assert lost.total.usage.total_input_tokens
+    assert both.total.usage.total_input_tokens == sum(told_tokens) + lost.total.usage.total_input_tokens
     assert outline(alone) == [
         "invoke_agent crashing ! ProcessEnded",
         "  chat scripted",

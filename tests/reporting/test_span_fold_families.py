@@ -9,10 +9,14 @@ from typing import Any
 import attrs
 import pytest
 
+from agentkit_loop import events as ev
 from agentkit_loop.agent import Agent
+from agentkit_loop.content import Parent
+from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import AgentEvent, RunFinished, RunStarted
 from agentkit_loop.testing import EventRecorder
 from agentkit_loop.trace_context import SpanPlace
+from agentkit_loop.usage import Usage
 from tests.loop.families import agent, both, calls, run, says, sessions
 from tests.reporting.folded_spans import (
     assert_counts,
@@ -21,6 +25,7 @@ from tests.reporting.folded_spans import (
     named,
     outline,
     records,
+    told,
     with_places,
 )
 
@@ -76,8 +81,8 @@ def test_the_files_of_a_family_give_the_same_spans_in_any_order() -> None:
     expected = records(folded(events))
     orders = list(in_files(events))
     assert len(orders) == 6
-    for told in orders:
-        assert records(folded(told)) == expected
+    for order in orders:
+        assert records(folded(order)) == expected
 
 
 def test_the_log_of_a_sub_agent_alone_gives_its_part_of_the_trace() -> None:
@@ -113,7 +118,7 @@ def test_a_place_that_the_host_gave_to_a_sub_agent_counts_before_its_call() -> N
     expected = records(folded(events))
     editor = named(folded(events), "invoke_agent editor")
     assert (editor.trace_id, editor.parent_id) == (7, 9)
-    assert all(records(folded(told)) == expected for told in in_files(events))
+    assert all(records(folded(order)) == expected for order in in_files(events))
 
 
 def test_a_sub_agent_whose_log_ends_early_ends_with_what_it_told() -> None:
@@ -160,4 +165,54 @@ def test_parallel_sub_agents_are_each_below_their_own_call() -> None:
     for name in ("a", "b"):
         below = named(spans, f"invoke_agent {name}")
         assert below.parent_id == named(spans, f"execute_tool ask_{name}").span_id
-    assert all(records(folded(told)) == records(spans) for told in in_files(events))
+    assert all(records(folded(order)) == records(spans) for order in in_files(events))
+
+
+def by_hand(*, names_parent: bool) -> list[AgentEvent]:
+    """Return the events of a session's second run and of a run below it that no call started."""
+    recorder = EventRecorder()
+    emitter = EventEmitter([recorder])
+    with emitter.run(agent_name="first"):
+        pass
+    with emitter.run(agent_name="outer") as outer:
+        parent = Parent(session_id=outer.session_id, run_id=outer.run_id, call_id="")
+        with (
+            EventEmitter([recorder]).run(agent_name="inner", parent=parent)
+            if names_parent
+            else outer.child(agent_name="inner")
+        ):
+            pass
+    return recorder.events
+
+
+@pytest.mark.parametrize("names_parent", [False, True], ids=["child", "parent"])
+@pytest.mark.parametrize("has_place", [False, True], ids=["bare", "placed"])
+def test_what_a_run_by_hand_starts_without_a_call_is_below_it_whatever_its_number(
+    names_parent: bool, has_place: bool
+) -> None:
+    events = by_hand(names_parent=names_parent)
+    if not has_place:
+        events = [
+            attrs.evolve(event, metadata={}) if isinstance(event, RunStarted) else event for event in events
+        ]
+    spans = folded(events)
+    assert outline(spans) == ["invoke_agent first", "invoke_agent outer", "  invoke_agent inner"]
+    assert_tree(spans)
+    assert all(records(folded(order)) == records(spans) for order in in_files(events))
+
+
+def test_a_sub_agent_that_begins_when_its_call_has_ended_is_below_it_in_any_order_of_files() -> None:
+    call = ev.ToolExecutionStarted(call_id="c", name="ask")
+    result = ev.ToolResultReceived(call_id="c", name="ask", output="later")
+    finished = ev.RunFinished(outcome="completed", usage=Usage())
+    above = told(ev.RunStarted(agent_name="above", model="m"), call, result, finished, session_id="above")
+    parent = Parent(session_id="above", run_id="r", call_id="c")
+    late = told(ev.RunStarted(agent_name="late", model="m", parent=parent), finished, session_id="late")
+    expected = records(folded([*above, *late]))
+    assert records(folded([*above[:3], *late, *above[3:]])) == expected
+    assert records(folded([*late, *above])) == expected
+    assert outline(folded([*late, *above])) == [
+        "invoke_agent above",
+        "  execute_tool ask",
+        "    invoke_agent late",
+    ]

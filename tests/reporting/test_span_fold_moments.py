@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -17,8 +17,10 @@ from tests.reporting.folded_spans import folded, moments, named, told
 
 SAID = "hunter2"
 BROKEN = ErrorInfo(type="ValueError", message=SAID, frames=(SAID,))
-BEGIN = ev.RunStarted(agent_name="fixer", model="claude-x")
 SPEC = ToolSpec(name="extra", description=SAID, input_schema={})
+BEGIN = ev.RunStarted(
+    agent_name="fixer", model="claude-x", tools=(ToolSpec(name="gated", description="", input_schema={}),)
+)
 
 TOLD: list[tuple[AgentEvent, str, dict[str, Any]]] = [
     (
@@ -139,10 +141,9 @@ TOLD: list[tuple[AgentEvent, str, dict[str, Any]]] = [
         },
     ),
     (
-        ev.ToolResultReceived(call_id="other", name="gone", output=SAID, is_error=True, not_started=True),
+        ev.ToolResultReceived(call_id="other", name=SAID, output=SAID, is_error=True, not_started=True),
         "run",
-        {
-            "gen_ai.tool.name": "gone",
+        {  # the name of no tool is a word of the model's
             "gen_ai.tool.call.id": "other",
             "agentkit.tool.not_started": True,
             "error.type": "not_started",
@@ -239,3 +240,22 @@ def test_the_summary_request_of_a_compaction_says_what_it_was_for() -> None:
         told(BEGIN, asked, ev.ModelRequestFinished(request_id="request-1", finish_reason="completed"))
     )
     assert named(spans, "chat claude-x").attributes["agentkit.request.purpose"] == "compaction"
+
+
+def test_requests_after_a_compaction_say_that_the_history_is_shorter_and_none_says_that_it_is_not() -> None:
+    def asked(number: int, purpose: Literal["turn", "compaction"] = "turn") -> list[AgentEvent]:
+        request = f"request-{number}"
+        return [
+            ev.ModelRequestStarted(
+                request_id=request, attempt=1, purpose=purpose, model="m", message_count=1, digests={}
+            ),
+            ev.ModelRequestFinished(request_id=request, finish_reason="completed"),
+        ]
+
+    failed = ev.CompactionFinished(strategy="summarise", plan=None, item_count=9, error=BROKEN)
+    made = ev.CompactionFinished(strategy="summarise", plan=((0, 1),), item_count=1)
+    *chats, _ = folded(
+        told(BEGIN, *asked(1), failed, *asked(2), made, *asked(3), *asked(4, "compaction"), *asked(5))
+    )
+    compacted = [span.attributes.get("gen_ai.conversation.compacted") for span in chats]
+    assert compacted == [None, None, True, None, True]
