@@ -42,7 +42,7 @@ _SAMPLED = 0x01
 _NAMES = (TRACEPARENT, TRACESTATE)
 _SIGN = r"[a-z0-9_*/-]"
 _MEMBER = re.compile(
-    rf"([a-z0-9]{_SIGN}{{0,255}}|[a-z0-9]{_SIGN}{{0,240}}@[a-z]{_SIGN}{{0,13}})"
+    rf"([a-z]{_SIGN}{{0,255}}|[a-z0-9]{_SIGN}{{0,240}}@[a-z]{_SIGN}{{0,13}})"
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]",
     re.ASCII,
 )

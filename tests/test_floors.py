@@ -204,6 +204,7 @@ REPORTING_FLOORS = (
         "tracing.otlp_endpoint",
         "tracing.own_attributes",
         "tracing.provider_names",
+        "tracing.run_claims",
         "tracing.sdk_logs",
         "tracing.spans",
         "tracing.withheld",

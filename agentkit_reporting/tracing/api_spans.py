@@ -7,12 +7,12 @@ is made before the first of them is over, since they need it.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.forks import Locked
 from agentkit_loop.trace_context import SpanPlace
 from agentkit_loop.values import safe_repr
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
 __all__ = ["ApiSpans", "DerivedIds"]
-
-# A member of W3C's tracestate; what is none is left out, since the API logs it as it came.
-_STATE = re.compile(
-    r"(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})="
-    r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
-)
-_MOST_STATES = 32
-
-_wrapping = threading.Lock()
 
 
 class DerivedIds:
@@ -67,6 +58,25 @@ class DerivedIds:
             return False
         told = getattr(self.inner, "is_trace_id_random", None)  # newer than the interface
         return bool(told()) if callable(told) else False
+
+
+class _Wrapping(Locked):
+    """Puts our generator around that of a tracer, one for all reporters that share it."""
+
+    def wrapped(self, tracer: Any) -> DerivedIds | None:
+        """Return the generator of a tracer, which is of our scope alone; None where it has none to be changed."""
+        with self._lock:
+            inner = getattr(tracer, "id_generator", None)
+            if inner is None or isinstance(inner, DerivedIds):
+                return inner
+            try:
+                tracer.id_generator = DerivedIds(inner)
+            except AttributeError:
+                return None
+            return tracer.id_generator  # type: ignore[no-any-return] # what was set
+
+
+_wrapping = _Wrapping()
 
 
 class ApiSpans:
@@ -110,17 +120,19 @@ class ApiSpans:
         """The provider that spans are made with: the given one, else the global one as it is now."""
         return self._api.get_tracer_provider() if self._given is None else self._given
 
-    def end(self, spans: Iterable[Span]) -> Exception | None:
+    def end(self, spans: Iterable[Span]) -> BaseException | None:
         """Make, where they are not made, and end spans that are over; children come before their parents.
 
-        Returns the first exception of the provider's (a processor of a host that raises), None where there was none.
+        Returns the first exception of the provider's (a processor of a host that raises), None where there was none;
+        an interrupt rather than another.
         """
-        first: Exception | None = None
+        first: BaseException | None = None
         for span in spans:
             try:
                 self._end(span)
-            except Exception as error:  # noqa: BLE001 - the others are ended as well; the first is raised by the caller
-                first = first or error
+            except BaseException as error:  # noqa: BLE001 - the others are ended as well; it is raised by the caller
+                if first is None or not isinstance(error, Exception):
+                    first = error
         return first
 
     def context_of(self, span: Span) -> Context | None:
@@ -152,12 +164,11 @@ class ApiSpans:
     def _made(self, span: Span) -> tuple[ApiSpan | None, bool]:
         """Return the API's span, and whether it was begun just now; None without a provider."""
         found = _pocketed(span)
-        tracer = None if found is not None else self._found_tracer()
-        if tracer is None:
+        if found is not None:
             return found, False
         with self._making:
-            found = _pocketed(span)
-            if found is None:
+            found, tracer = _pocketed(span), self._found_tracer()
+            if found is None and tracer is not None:
                 span.sink = self._begun(tracer, span)
                 return _pocketed(span), True
         return found, False
@@ -204,22 +215,9 @@ class ApiSpans:
             if isinstance(provider, self._api.ProxyTracerProvider):  # nobody has set one so far
                 return None
             tracer = provider.get_tracer(SCOPE_NAME, scope_version() or None, schema_url=SCHEMA_URL)
-            self._ids = _derived_ids(tracer)
+            self._ids = _wrapping.wrapped(tracer)
             self._tracer = tracer
         return self._tracer
-
-
-def _derived_ids(tracer: Any) -> DerivedIds | None:
-    """Put our generator around the tracer's own, which is of our scope alone; None where it has none to be changed."""
-    with _wrapping:
-        inner = getattr(tracer, "id_generator", None)
-        if inner is None or isinstance(inner, DerivedIds):
-            return inner
-        try:
-            tracer.id_generator = DerivedIds(inner)
-        except AttributeError:
-            return None
-        return tracer.id_generator  # type: ignore[no-any-return] # what was set
 
 
 def _pocketed(span: Span) -> ApiSpan | None:
@@ -227,10 +225,6 @@ def _pocketed(span: Span) -> ApiSpan | None:
 
 
 def _states(header: str | None) -> list[tuple[str, str]]:
-    """Return the members of a tracestate; none of one that is not valid, as the standard has it."""
-    members = [each.strip(" \t") for each in (header or "").split(",")]
-    members = [each for each in members if each]
-    if len(members) > _MOST_STATES or not all(map(_STATE.fullmatch, members)):
-        return []
-    pairs = [(key, value) for key, _, value in (each.partition("=") for each in members)]
-    return pairs if len(dict(pairs)) == len(pairs) else []
+    """Return the members of a tracestate that is valid."""
+    pairs = [member.partition("=") for member in (header or "").split(",") if member]
+    return [(key, value) for key, _, value in pairs]

@@ -177,4 +177,4 @@ def _redactor() -> Redactor:
 
 
 def _text(value: JSON) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return brief_text(value) if isinstance(value, str) and value else None

@@ -9,6 +9,7 @@ that of a UsageReporter.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON, safe_repr
+from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.provider_names import provider_of
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
 from agentkit_reporting.tracing.spans import Span
@@ -99,9 +101,22 @@ class _Run:
     requests: dict[str, _Request] = attrs.field(factory=dict)
     calls: dict[str, str] = attrs.field(factory=dict)  # name by call, of those that have started
 
+    def note(self, event: ev.ModelRequestStarted | ev.UsageUpdated | ev.ToolExecutionStarted) -> None:
+        """Take note of what begins, or of what a request used so far."""
+        if isinstance(event, ev.ToolExecutionStarted):
+            self.calls[event.call_id] = event.name
+            return
+        if isinstance(event, ev.ModelRequestStarted) or event.request_id not in self.requests:
+            self.requests[event.request_id] = _request_of(event.model, self)
+        if isinstance(event, ev.UsageUpdated):
+            self.requests[event.request_id].usage = event.usage
+
 
 class OpenWork:
-    """What is open, as the events tell it; says of each thing when it is over. Its owner locks."""
+    """What is open, as the events tell it; says of each thing when it is over. Its owner locks.
+
+    Nothing is kept of a run whose beginning is not among the events, or that is over.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], _Run] = {}
@@ -113,16 +128,10 @@ class OpenWork:
                 self._runs[event.session_id, event.run_id] = _Run(
                     event.agent_name, event.model, event.metadata
                 )
-            case ev.ModelRequestStarted():
-                run = self._run(event)
-                run.requests[event.request_id] = _request_of(event.model, run)
-            case ev.UsageUpdated():
-                run = self._run(event)
-                if event.request_id not in run.requests:
-                    run.requests[event.request_id] = _request_of(event.model, run)
-                run.requests[event.request_id].usage = event.usage
-            case ev.ToolExecutionStarted():
-                self._run(event).calls[event.call_id] = event.name
+            case ev.ModelRequestStarted() | ev.UsageUpdated() | ev.ToolExecutionStarted():
+                run = self._runs.get((event.session_id, event.run_id))
+                if run is not None:
+                    run.note(event)
             case ev.ModelRequestFinished() | ev.ModelRequestFailed():
                 return self._request_ended(event)
             case ev.ToolResultReceived():
@@ -137,9 +146,6 @@ class OpenWork:
         """Forget what is open; return the requests of which tokens were reported."""
         runs, self._runs = self._runs, {}
         return tuple(ended for run in runs.values() for ended in _cut_requests(run))
-
-    def _run(self, event: AgentEvent) -> _Run:
-        return self._runs.setdefault((event.session_id, event.run_id), _Run())
 
     def _request_ended(self, event: ev.ModelRequestFinished | ev.ModelRequestFailed) -> tuple[Ended, ...]:
         run = self._runs.get((event.session_id, event.run_id))
@@ -200,15 +206,32 @@ class ApiMetrics:
     """
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        if meter_provider is None:
-            self._histograms = _global_histograms()
-        elif callable(getattr(meter_provider, "get_meter", None)):
-            self._histograms = _histograms_of(meter_provider)
-        else:
+        if meter_provider is not None and not callable(getattr(meter_provider, "get_meter", None)):
             raise ConfigurationError(
                 f"meter_provider={safe_repr(meter_provider)} refused because it makes no meters; give one of "
                 "OpenTelemetry's, or None for the global one"
             )
+        self._given = meter_provider
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Ask the provider for its instruments when one is needed: this is a forked child, where it has others."""
+        self._asking = threading.Lock()
+        self._histograms: dict[str, Histogram] | None = None
+
+    @property
+    def provider(self) -> MeterProvider:
+        """The provider of the instruments: the given one, else the global one as it is now."""
+        from opentelemetry import metrics  # noqa: PLC0415 - an extra
+
+        return metrics.get_meter_provider() if self._given is None else self._given
+
+    def _found(self) -> dict[str, Histogram]:
+        with self._asking:
+            if self._histograms is None:
+                given = self._given
+                self._histograms = _global_histograms() if given is None else _histograms_of(given)
+            return self._histograms
 
     def record(self, ended: Ended, span: Span | None, context: Context) -> None:
         """Record what is over. span: its own, None where it has none. context: the one of its span, for exemplars."""
@@ -216,7 +239,7 @@ class ApiMetrics:
         if span is not None:  # the span has the last word on what is an error, and what it is called
             named = span.attributes.get("error.type")
             error = None if span.error is None else str(named or error or "_OTHER")
-        failed = {} if error is None else {"error.type": error}
+        failed = {} if error is None else {"error.type": brief_text(error)}
         seconds = _seconds(ended, span)
         if seconds is not None:
             self._record(_DURATIONS[ended.operation], seconds, {**ended.attributes, **failed}, context)
@@ -231,7 +254,8 @@ class ApiMetrics:
                     self._record("gen_ai.client.token.usage", count, told, context)
 
     def _record(self, name: str, amount: float, told: dict[str, Any], context: Context) -> None:
-        self._histograms[name].record(amount, told, context)
+        histograms = self._histograms or self._found()
+        histograms[name].record(amount, told, context)
 
 
 @functools.cache  # as long as nobody has set a provider, the API keeps every meter that it is asked for
@@ -290,4 +314,4 @@ def _request_attributes(request: _Request, response_model: str | None) -> dict[s
 
 
 def _named(*told: tuple[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in told if value}
+    return {name: brief_text(value) for name, value in told if value}

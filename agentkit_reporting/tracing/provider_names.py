@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from agentkit_loop.values import JSON
+from agentkit_reporting.terminal import one_line
 
 __all__ = ["SCRIPTED", "UNKNOWN", "openinference_provider", "openinference_system", "provider_of"]
 
@@ -70,7 +71,7 @@ def provider_of(model: str, metadata: Mapping[str, JSON] | None = None) -> str:
     """Return who provides a model: the host's own `metadata["provider"]`, else by the first rule that fits the name."""
     given = (metadata or {}).get("provider")
     if isinstance(given, str) and given.strip():
-        return given.strip()[:_LONGEST]
+        return one_line(given.strip(), _LONGEST)
     return next((provider for rule, provider in _RULES if rule.match(model)), UNKNOWN)
 
 

@@ -28,6 +28,7 @@ from agentkit_reporting.tracing.content import CONTENT_EVENTS
 from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
 from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
+from agentkit_reporting.tracing.run_claims import RunClaims
 from agentkit_reporting.tracing.spans import Span
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class TracingReporter(LoopObserver):
 
     Ids are derived from session and run: the same log gives the same spans, live, told again, or exported. The parent
     of a run is what its `metadata["traceparent"]` names, never the span that is current where an event is told, and
-    none of its own spans is ever current. The provider's sampler is asked as for any span.
+    none of its own spans is ever current. The provider's sampler is asked as for any span. Of several that share a
+    provider the first that is told of a run tells it, the others leave it out: no span and no token is there twice.
 
     What a provider's processor raises is raised by `handle_event`, when the event is folded and all its spans are
     ended, and judged by the loop as any observer's failure. Nothing waits for the network or for another thread.
@@ -122,6 +124,8 @@ class TracingReporter(LoopObserver):
         """
         from agentkit_reporting.tracing.otlp_provider import otlp_tracing  # noqa: PLC0415 - an extra, and slow
 
+        chosen_profile(profile, os.environ)  # refuses before there are threads, which would go on for nobody
+        content_of(content=content, redact=redact)
         made = otlp_tracing(
             endpoint,
             headers=headers,
@@ -140,6 +144,8 @@ class TracingReporter(LoopObserver):
         """Forget what is open, with new locks, and count from zero: this is a forked child."""
         self._lock = threading.RLock()  # re-entrant: a signal handler may tell an event within another
         self._spans.begin_anew()
+        if self._metrics is not None:
+            self._metrics.begin_anew()
         self._over = _Over()
         self._fold = self._new_fold()
         self._work = OpenWork()
@@ -174,9 +180,19 @@ class TracingReporter(LoopObserver):
         with self._lock:  # around our own folds alone: the provider is called without it
             if self._closed:
                 raise IllegalMoveError("event", "the reporter is closed", "make a new one")
-            self._fold.take(event)
-            ended = () if self._metrics is None else self._work.take(event)
+            tells, counts = True, self._metrics is not None
+            if event.__class__ is RunStarted:
+                tells, counts = self._claimed(event)
+            if tells:
+                self._fold.take(event)
+            ended = self._work.take(event) if counts else ()
             return self._over.taken(), ended
+
+    def _claimed(self, event: AgentEvent) -> tuple[bool, bool]:
+        """Claim a run that begins; whether it is this one that makes its spans, and that counts it."""
+        run = (event.session_id, event.run_id)
+        counts = self._metrics is not None and _claims.claim(self._metrics.provider, run, self)
+        return _claims.claim(self._spans.tracer_provider, run, self), counts
 
     def _tell(self, spans: list[Span], ended: tuple[Ended, ...]) -> None:
         error = self._spans.end(spans)
@@ -267,6 +283,7 @@ class TracingReporter(LoopObserver):
         withdraw(self)
         with self._lock:
             self._closed = True
+        _claims.release(self)
         try:
             self._end_open()
         finally:
@@ -286,6 +303,9 @@ class TracingReporter(LoopObserver):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+_claims = RunClaims()
 
 
 def _span_of(ended: Ended, spans: list[Span]) -> Span | None:

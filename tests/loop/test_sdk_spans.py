@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+import weakref
 from typing import Any
 
 import anthropic
@@ -16,12 +16,19 @@ from agentkit_loop import Agent, AnthropicModel, Retry, tool
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent, ContentDelta, ModelRequestFailed
 from agentkit_loop.models.sdk_spans import SDK_SPANS, SdkSpans, keepers, stand_in, withdraw
-from agentkit_loop.testing import EventRecorder, MessagesServer, Reply, ScriptedCall, ServerReply
+from agentkit_loop.testing import (
+    EventRecorder,
+    MessagesServer,
+    Reply,
+    ScriptedCall,
+    ScriptedModel,
+    ServerReply,
+)
 from agentkit_loop.usage import Usage
-from agentkit_reporting import UsageReporter
+from agentkit_reporting import TracingReporter, UsageReporter
 from tests.loop.families import both
+from tests.loop.kept_spans import KeptSpans, parent_of, scope_of
 from tests.loop.messages_api import KEY, started, stream_of, text_block
-from tests.loop.span_keeper import Keeper, KeptSpans, parent_of, scope_of
 
 THEIRS = "com.anthropic.sdk.python"
 REPLIES: list[Any] = [
@@ -44,10 +51,8 @@ def look() -> str:
 
 
 @pytest.fixture
-def kept() -> Iterator[KeptSpans]:
-    spans = KeptSpans()
-    yield spans
-    spans.shutdown()
+def kept() -> KeptSpans:
+    return KeptSpans()
 
 
 def run(
@@ -104,7 +109,7 @@ def named(spans: list[ReadableSpan], start: str) -> list[ReadableSpan]:
 def test_every_token_of_a_run_is_told_once_also_of_failed_and_retried_requests(
     mode: SdkSpans, given: bool, on_loop: bool, kept: KeptSpans
 ) -> None:
-    usage, recorder, keeper = UsageReporter(), EventRecorder(), Keeper(kept.provider)
+    usage, recorder, keeper = UsageReporter(), EventRecorder(), kept.reporter()
     option = {"tracer_provider": kept.provider}
     observers = [usage, recorder, keeper]
     with MessagesServer(REPLIES) as server:
@@ -122,7 +127,7 @@ def test_every_token_of_a_run_is_told_once_also_of_failed_and_retried_requests(
 def test_adopted_spans_are_below_the_span_of_their_own_request_and_keep_the_rest(
     given: bool, on_loop: bool, kept: KeptSpans
 ) -> None:
-    keeper = Keeper(kept.provider)
+    keeper = kept.reporter()
     with MessagesServer(REPLIES) as server:
         run(server, mode="adopt", given=given, on_loop=on_loop, observers=[keeper])
     keeper.close()
@@ -141,7 +146,7 @@ def test_adopted_spans_are_below_the_span_of_their_own_request_and_keep_the_rest
 
 @both
 def test_a_request_that_is_cancelled_tells_its_tokens_once(on_loop: bool, kept: KeptSpans) -> None:
-    usage, keeper = UsageReporter(), Keeper(kept.provider)
+    usage, keeper = UsageReporter(), kept.reporter()
 
     with (
         MessagesServer(
@@ -185,8 +190,9 @@ def test_a_request_that_is_cancelled_tells_its_tokens_once(on_loop: bool, kept: 
 def test_without_a_reporter_a_given_client_does_what_it_does_by_itself(
     mode: SdkSpans, count: int, on_loop: bool, kept: KeptSpans
 ) -> None:
-    Keeper(kept.provider).close()  # one that was here
-    gc.collect()  # those that other tests left
+    kept.reporter().close()  # one that was here
+    for left in keepers():  # by other tests
+        withdraw(left)
     option = {"tracer_provider": kept.provider}
     with MessagesServer(REPLIES) as server:
         run(server, mode=mode, given=True, on_loop=on_loop, observers=[], option=option)
@@ -194,7 +200,7 @@ def test_without_a_reporter_a_given_client_does_what_it_does_by_itself(
 
 
 def test_a_client_whose_spans_the_host_turned_off_makes_none(kept: KeptSpans) -> None:
-    keeper = Keeper(kept.provider)
+    keeper = kept.reporter()
     with MessagesServer(REPLIES) as server:
         run(server, mode="adopt", given=True, on_loop=False, observers=[keeper], option=False)
     keeper.close()
@@ -202,7 +208,7 @@ def test_a_client_whose_spans_the_host_turned_off_makes_none(kept: KeptSpans) ->
 
 
 def test_a_request_that_the_reporter_was_not_told_of_has_no_span_of_theirs(kept: KeptSpans) -> None:
-    keeper = Keeper(kept.provider)  # observes another agent
+    keeper = kept.reporter()  # observes another agent
     option = {"tracer_provider": kept.provider}
     with MessagesServer(REPLIES) as server:
         run(server, mode="adopt", given=True, on_loop=False, observers=[], option=option)
@@ -211,27 +217,25 @@ def test_a_request_that_the_reporter_was_not_told_of_has_no_span_of_theirs(kept:
 
 
 def test_what_goes_wrong_with_spans_is_no_failure_of_the_request() -> None:
-    class Broken(Keeper):
+    class Broken(TracingReporter):
         def place_of_request(self, *_: str) -> Any:
             raise RuntimeError("no place")
 
     kept = KeptSpans()
-    keeper = Broken(kept.provider)
+    keeper = Broken(kept.provider, metrics=False)
     with MessagesServer(REPLIES) as server:
         run(server, mode="adopt", given=False, on_loop=False, observers=[keeper])
     keeper.close()
     assert len(named(kept.of(ours=True), "invoke_agent")) == 1
-    kept.shutdown()
 
 
 def test_a_run_that_is_not_sampled_has_no_span_of_theirs_either() -> None:
     kept = KeptSpans(ALWAYS_OFF)
-    keeper = Keeper(kept.provider)
+    keeper = kept.reporter()
     with MessagesServer(REPLIES) as server:
         run(server, mode="adopt", given=False, on_loop=False, observers=[keeper])
     keeper.close()
     assert kept.all == ()
-    kept.shutdown()
 
 
 # --- which client
@@ -248,7 +252,7 @@ def test_it_is_no_parameter_of_the_request() -> None:
 
 
 def test_the_copies_of_a_client_share_its_connection(kept: KeptSpans) -> None:
-    keeper = Keeper(kept.provider)
+    keeper = kept.reporter()
     with MessagesServer([Reply(text="a"), Reply(text="b"), Reply(text="c")]) as server:
         with AnthropicModel("m", base_url=server.base_url, api_key=KEY, sdk_spans="adopt") as model:
             agent = Agent(model, observers=[keeper])
@@ -260,15 +264,27 @@ def test_the_copies_of_a_client_share_its_connection(kept: KeptSpans) -> None:
     assert len(kept.of(ours=False)) == 2
 
 
-def test_a_reporter_stands_in_until_it_is_closed_or_gone() -> None:
-    gc.collect()  # those that other tests left
-    before = keepers()
-    one, other = Keeper(None), Keeper(None)
+def test_a_reporter_stands_in_until_it_is_closed() -> None:
+    one, other = TracingReporter(), TracingReporter()
+    mine = (one, other)
     stand_in(one)
-    assert [keeper for keeper in keepers() if keeper not in before] == [other, one]
+    assert [keeper for keeper in keepers() if keeper in mine] == [other, one]
     withdraw(one)
     withdraw(one)
-    assert [keeper for keeper in keepers() if keeper not in before] == [other]
-    del other
-    gc.collect()  # it is in a circle with its fold
-    assert keepers() == before
+    assert [keeper for keeper in keepers() if keeper in mine] == [other]
+    other.close()
+    assert not any(keeper in mine for keeper in keepers())
+
+
+def test_a_reporter_that_nobody_holds_stands_in_no_more_though_it_was_never_closed(kept: KeptSpans) -> None:
+    keeper = kept.reporter()
+    option = keeper.client_option()
+    Agent(ScriptedModel(["hi"]), observers=[keeper]).run("go")
+    gone = weakref.ref(keeper)
+    gc.disable()  # it is in no circle, which would keep the SDK's spans off until it is collected
+    try:
+        del keeper
+        assert gone() is None
+    finally:
+        gc.enable()
+    option["tracer_provider"].get_tracer("theirs").start_span("theirs")

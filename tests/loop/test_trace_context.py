@@ -218,14 +218,11 @@ def test_a_state_keeps_its_members_in_their_order() -> None:
 HEADERS = st.text() | st.from_regex(
     r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", fullmatch=True
 )
+MEMBERS = st.builds("{}={}".format, st.text("ab1@", min_size=1), st.text(" =-~", max_size=3))
 VALUES = HEADERS | st.none() | st.integers() | st.lists(st.text()) | st.dictionaries(st.text(), st.text())
 
 
-STATES = st.lists(st.from_regex(r"[a-z0-9@]{1,9}=[ -~]{0,9}", fullmatch=True), max_size=40).map(",".join)
-
-
-@settings(deadline=None, max_examples=50)
-@given(VALUES, VALUES | STATES)
+@given(VALUES, VALUES | st.lists(MEMBERS, max_size=40).map(",".join))
 def test_no_header_raises_and_what_is_recorded_reads_back_as_itself(parent: Any, state: Any) -> None:
     told = traced({"traceparent": parent, "tracestate": state, "kept": 1})
     assert told["kept"] == 1

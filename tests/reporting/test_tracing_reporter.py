@@ -1,11 +1,9 @@
-"""TracingReporter: whose child a run is, what is sampled, whose ids, what a broken provider does, and how it ends."""
+"""TracingReporter: whose child a run is, what is sampled, whose ids, and who tells."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,26 +15,21 @@ from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ParentBased,
     Sampler,
-    SamplingResult,
     TraceIdRatioBased,
 )
 
 from agentkit_loop.agent import Agent
-from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import ConfigurationError, IllegalMoveError
-from agentkit_loop.events import ModelRequestStarted, ObserverFailed, RunStarted
-from agentkit_loop.models.sdk_spans import keepers
+from agentkit_loop.events import ModelRequestStarted, RunStarted
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel
 from agentkit_loop.tools import tool
 from agentkit_loop.trace_context import TRACEPARENT, TRACESTATE, place_of, span_id_of, trace_id_of
-from agentkit_reporting import Account, TracingReporter
-from agentkit_reporting.tracing.api_spans import ApiSpans
+from agentkit_reporting import TracingReporter, UsageReporter
 from agentkit_reporting.tracing.scope import SCHEMA_URL, scope_version
+from tests.loop.families import agent, calls, says
 from tests.otlp_receiver import OtlpReceiver, attributes_of
-from tests.reporting.adapters import notes
 from tests.reporting.foreign_tracing import ForeignProvider
 from tests.reporting.sink_runs import Play, agent_of, on_thread_and_loop
-from tests.reporting.traced import Raising, Traced
+from tests.reporting.traced import Traced
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = PARENT[:-1] + "0"
@@ -149,6 +142,36 @@ def test_two_reporters_of_one_provider_derive_their_ids_both() -> None:
     assert traced.named("invoke_agent")[1].ids[0] == trace_id_of(first.session_id, first.run_id)
 
 
+def test_of_reporters_that_share_a_provider_the_first_tells_a_run() -> None:
+    traced = Traced()
+    others = [TracingReporter(traced.provider, traced.meters) for _ in range(2)]
+    usage = UsageReporter()
+    leaf = agent("leaf", lambda _: says("deep", tokens=3), observers=[others[0]])
+    above = agent(
+        "above",
+        [calls("leaf", prompt="dig"), says("done")],
+        tools=[leaf.as_tool(description="Dig.")],
+        observers=[traced.reporter, others[1], usage],
+    )
+    above.run("go")
+    told = traced.by_id()
+    assert len(told) == 6
+    tokens = [span.attributes.get("gen_ai.usage.input_tokens", 0) for span in told.values()]
+    assert sum(tokens) == usage.total.usage.total_input_tokens
+    assert traced.total("gen_ai.client.token.usage", tokens="input") == (3, sum(tokens))
+    assert all(reporter.account().is_complete and not reporter.open_spans for reporter in others)
+
+
+def test_a_reporter_that_was_closed_keeps_no_run_from_another() -> None:
+    traced = Traced()
+    recorder = run_within(traced)
+    traced.reporter.close()
+    other = TracingReporter(traced.provider, traced.meters)
+    for event in recorder.events:
+        other.handle_event(event)
+    assert traced.spans[:4] == traced.spans[4:]
+
+
 def test_spans_stand_under_the_scope_of_this_distribution() -> None:
     traced = Traced()
     run_within(traced)
@@ -241,156 +264,3 @@ def test_spans_that_are_over_are_let_go() -> None:
         gc.collect()
         assert len(watching.seen) == 4
         assert [each() for each in watching.seen] == [None] * 4
-
-
-# --- a provider that fails
-
-
-@pytest.mark.parametrize("moment", ["start", "end"])
-@on_thread_and_loop
-def test_a_processor_that_raises_harms_neither_the_agent_nor_the_other_spans(
-    play: Play, moment: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    broken = Raising(on=moment)
-    traced, recorder = Traced(broken), EventRecorder()
-    with agent_of(traced.reporter, recorder) as agent:
-        result = play(agent)
-        assert result.text == "and this is the answer to it"
-    assert broken.raised >= 4
-    (failed,) = [event for event in recorder.events if isinstance(event, ObserverFailed)]
-    assert failed.observer == "TracingReporter"
-    assert traced.reporter.account().failed >= 4
-    assert traced.reporter.open_spans == 0
-    assert traced.reporter.close() is False
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
-
-
-class Undecided(Sampler):
-    """A sampler that raises."""
-
-    def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
-        raise ValueError("no luck")
-
-    def get_description(self) -> str:
-        return "undecided"
-
-
-def test_a_sampler_that_raises_costs_the_spans_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
-    traced = Traced(sampler=Undecided())
-    with agent_of(traced.reporter) as agent:
-        assert agent.run("go").text == "and this is the answer to it"
-    assert traced.spans == []
-    assert traced.reporter.open_spans == 0
-    assert len(caplog.records) == 1
-
-
-# --- its end
-
-
-def test_closing_ends_what_is_open_and_is_harmless_twice() -> None:
-    traced = Traced()
-    driver = agent_of(traced.reporter).start()
-    driver.submit("go")
-    next(iter(driver))
-    open_before = traced.reporter.open_spans
-    assert open_before >= 1
-    assert traced.reporter.close() is True
-    assert traced.reporter.open_spans == 0
-    told = traced.spans
-    assert told[-1].name.startswith("invoke_agent")
-    assert traced.reporter.close() is traced.reporter.flush() is True
-    assert traced.spans == told
-    for event in notes(2):
-        with pytest.raises(IllegalMoveError, match="make a new one"):
-            traced.reporter.handle_event(event)
-    assert traced.reporter.account().failed == 2
-    assert traced.reporter.close() is traced.reporter.flush() is False
-
-
-def test_flushing_in_the_middle_of_a_run_ends_nothing() -> None:
-    traced = Traced()
-    with EventEmitter([traced.reporter]).run(model="m"):
-        assert traced.reporter.flush(5.0) is traced.reporter.hand_over() is True
-        assert traced.reporter.open_spans == 1
-        assert traced.spans == []
-    assert len(traced.spans) == 1
-
-
-def test_it_stands_in_for_the_spans_of_an_sdk_until_it_is_closed() -> None:
-    traced = Traced()
-    places: list[Any] = []
-
-    def asked(request: Any) -> Reply:
-        del request
-        first = next(event for event in recorder.events if isinstance(event, ModelRequestStarted))
-        places.extend(
-            traced.reporter.place_of_request(first.session_id, first.run_id, request_id)
-            for request_id in (first.request_id, "unknown")
-        )
-        return Reply(text="done")
-
-    recorder = EventRecorder()
-    agent = agent_of(traced.reporter, recorder)
-    agent.model = ScriptedModel(asked)
-    assert traced.reporter in keepers()
-    agent.run("go")
-    context, nothing = places
-    assert nothing is None
-    (chat,) = traced.named("chat")
-    assert trace.get_current_span(context).get_span_context().span_id == chat.ids[1]
-    assert traced.reporter.tracer_provider is traced.provider
-    traced.reporter.close()
-    assert traced.reporter not in keepers()
-
-
-class Kept:
-    """A delivery that keeps what it is asked."""
-
-    def __init__(self, *, arrives: bool = True) -> None:
-        self.arrives = arrives
-        self.asked: list[tuple[str, float | None]] = []
-
-    def account(self) -> Account:
-        return Account(name="spans", received=4, delivered=4 if self.arrives else 3, failed=not self.arrives)
-
-    def flush(self, timeout_s: float | None = None) -> bool:
-        self.asked.append(("flush", timeout_s))
-        return self.arrives
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        self.asked.append(("close", timeout_s))
-        return self.arrives
-
-
-@pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "lost"])
-def test_a_delivery_of_its_own_is_flushed_and_closed_with_it_and_never_by_a_run(arrives: bool) -> None:
-    delivery = Kept(arrives=arrives)
-    traced = Traced(delivery=delivery)
-    with agent_of(traced.reporter) as agent:
-        agent.run("go")
-        assert delivery.asked == []
-        assert traced.reporter.flush(2.0) is arrives
-    assert delivery.asked[0] == ("flush", 2.0)
-    assert delivery.asked[-1] == ("close", None)
-    assert traced.reporter.close(1.0) is traced.reporter.account().is_complete is arrives
-    assert traced.reporter.account().inner == (delivery.account(),)
-
-
-@pytest.mark.parametrize(
-    ("made", "refused"),
-    [
-        (lambda: TracingReporter(3), "tracer_provider=3"),  # type: ignore[arg-type] # what is refused
-        (lambda: TracingReporter(TracerProvider(), "m"), "meter_provider='m'"),  # type: ignore[arg-type] # the same
-        (lambda: ApiSpans(object()), "tracer_provider=<object"),  # type: ignore[arg-type] # the same
-    ],
-    ids=["tracers", "meters", "anything"],
-)
-def test_what_is_no_provider_is_refused(made: Callable[[], object], refused: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{refused}.*; give"):
-        made()
-
-
-def test_a_run_that_was_begun_before_it_was_watched_makes_no_span_and_its_events_arrive() -> None:
-    later = Traced().told(run_within(Traced()).events[3:])
-    assert later.spans == []
-    assert later.reporter.account().is_complete

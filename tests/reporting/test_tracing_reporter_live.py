@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ObserverError
+from agentkit_loop.events import AgentEvent, ToolExecutionStarted, ToolResultReceived
 from agentkit_loop.observers import FailurePolicy, Observer
 from agentkit_loop.testing import EventRecorder
 from agentkit_loop.usage import Usage
+from agentkit_reporting.tracing.log_spans import spans_of
 from tests.loop.crash_runs import SCENARIOS, World, run
 from tests.loop.families import agent, both, calls, calls_each, says
 from tests.loop.families import run as run_family
@@ -112,6 +115,32 @@ def test_a_hand_written_loop_has_the_same_spans_live_and_told() -> None:
         scope.record_tool_call("look", {}, "seen", duration_ms=250.0)
     told = assert_equal(live)
     assert {span.name.split()[0] for span in told.values()} == {"invoke_agent", "chat", "execute_tool"}
+
+
+def test_a_clock_that_drifts_begins_no_call_before_it_began_live() -> None:
+    """As a log is exported: by a fold that knows the duration when it makes the span, which a live one has begun."""
+    recorder = EventRecorder()
+    with EventEmitter([recorder]).run(agent_name="above", model="m") as scope:
+        scope.record_tool_call("wait", {}, "waited")  # so that the run has begun before
+        with scope.tool_call("delegate", {}) as call:
+            with scope.child(agent_name="below", model="m"):
+                pass
+            call.result("done")
+    elapsed: dict[str, float] = {}
+    told: list[AgentEvent] = []
+    for event in recorder.events:
+        if isinstance(event, ToolExecutionStarted):
+            elapsed[event.call_id] = event.timestamp.timestamp()
+        if isinstance(event, ToolResultReceived):
+            event = attrs.evolve(  # noqa: PLW2901 - measured by a clock that is ahead
+                event, duration_ms=1.5e3 * (event.timestamp.timestamp() - elapsed[event.call_id])
+            )
+        told.append(event)
+    exported = {each.span.span_id: each.span for each in spans_of(told)}
+    live = Traced().told(told).by_id()
+    assert {span_id: span.times for span_id, span in live.items()} == {
+        span_id: (span.start_ns, span.end_ns) for span_id, span in exported.items()
+    }
 
 
 @on_thread_and_loop

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -130,6 +133,28 @@ def test_attributes_name_the_operation_the_model_the_tool_and_the_agent() -> Non
     assert {"gen_ai.agent.name": "fixer"}.items() <= dict(whole.attributes or {}).items()
 
 
+def test_names_that_come_from_others_are_short_and_on_one_line() -> None:
+    """One that cannot be written as UTF-8 would be missing in every export."""
+    traced, recorder = Traced(), EventRecorder()
+    with agent_of(recorder) as agent:
+        agent.run("go")
+    bad = "a\ud800\n\x1b[31m" + "b" * 10_000
+    metadata = {"provider": bad, "agent_id": bad, "agent_version": bad}
+    kinds: dict[type[AgentEvent], dict[str, Any]] = {
+        RunStarted: {"agent_name": bad, "model": bad, "metadata": metadata},
+        ModelRequestStarted: {"model": bad},
+        ModelRequestFinished: {"response_model": bad},
+        ToolExecutionStarted: {"name": bad},
+    }
+    traced.told(attrs.evolve(event, **kinds.get(type(event), {})) for event in recorder.events)
+    points = [dict(point.attributes or {}) for told in traced.measured().values() for point in told]
+    texts = [
+        value for told in (*points, *(span.attributes for span in traced.spans)) for value in told.values()
+    ]
+    assert len(points) == 4
+    assert all(text.isprintable() and len(text) <= 256 for text in texts if isinstance(text, str))
+
+
 @pytest.mark.parametrize(
     ("name", "metric", "error"),
     [
@@ -212,6 +237,17 @@ def test_a_request_that_never_ends_counts_when_its_run_ends_or_the_reporter_is_c
     assert traced.total(TOKENS, tokens="input") == (2, 12)
     assert traced.total(TOKENS, tokens="output") == (0, 0)
     assert traced.reporter.open_spans == 0
+
+
+def test_of_a_run_that_is_over_or_was_never_begun_nothing_is_kept_or_counted() -> None:
+    recorder = EventRecorder()
+    run(watched(SCENARIOS["tools"], recorder))
+    traced = Traced().told([*recorder.events, *recorder.events[1:]])
+    usage = UsageReporter()
+    for event in recorder.events:
+        usage.handle_event(event)
+    assert_tokens_equal(traced, usage)
+    assert Traced().told(recorder.events[1:]).measured() == {}
 
 
 def test_what_was_told_at_once_and_measured_by_nobody_has_no_duration() -> None:

@@ -7,8 +7,8 @@ import collections
 import logging
 import subprocess
 import sys
-import textwrap
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from agentkit_loop.content import Parent
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import AgentEvent, ToolExecutionStarted
 from agentkit_loop.testing import EventRecorder
+from tests.otlp_receiver import OtlpReceiver
 from tests.reporting.sink_runs import agent_of
 from tests.reporting.traced import Traced
 
@@ -175,89 +176,125 @@ def test_closing_while_others_tell_refuses_what_comes_later_and_leaves_nothing_o
 
 # --- processes
 
+PROGRAM = """
+import logging, multiprocessing, os, sys
+from agentkit_loop.emitter import EventEmitter
+from agentkit_reporting import TracingReporter
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-def printed(program: str) -> list[str]:
-    """Return the lines that a program in a process of its own printed."""
-    head = """
-        import os, sys
-        from agentkit_loop.emitter import EventEmitter
-        from agentkit_reporting import TracingReporter
-        from opentelemetry import metrics, trace
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-        from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+class Printing(SpanProcessor):
+    def on_end(self, span):
+        print(span.name, flush=True)
 
-        class Printing(SpanProcessor):
-            def on_end(self, span):
-                print(span.name, flush=True)
+class Raising(SpanProcessor):
+    def on_end(self, span):
+        raise ValueError("no luck")
 
-        def provider():
-            made = TracerProvider()
-            made.add_span_processor(Printing())
-            return made
-    """
-    source = textwrap.dedent(head) + textwrap.dedent(program)
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+def provider(processor):
+    made = TracerProvider()
+    made.add_span_processor(processor)
+    return made
+
+def run(reporter, name):
+    return EventEmitter([reporter]).run(agent_name=name, model="m")
+
+def told(*what):
+    print(*what, flush=True)
+
+told("== global")
+reporter = TracingReporter()
+with run(reporter, "early"):
+    pass
+trace.set_tracer_provider(provider(Printing()))
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+with run(reporter, "late"):
+    pass
+(scope,) = reader.get_metrics_data().resource_metrics[0].scope_metrics
+told(*[each.name for each in scope.metrics], reporter.account())
+
+told("== multiprocessing")
+reporter = TracingReporter(provider(Printing()))
+child = multiprocessing.get_context("fork").Process(target=lambda: run(reporter, "child").__enter__())
+child.start()
+child.join()
+told(child.exitcode, reporter.account())
+
+told("== fork")
+with run(reporter, "parent"):
+    if (child := os.fork()) == 0:
+        told("open", reporter.open_spans, reporter.account())
+        with run(reporter, "child"):
+            pass
+        reporter.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+told(reporter.account())
+
+told("== own delivery")
+sending = TracingReporter.over_otlp(sys.argv[1])
+with run(sending, "parent"):
+    pass
+if (child := os.fork()) == 0:
+    for _ in range(3):
+        with run(sending, "child"):
+            pass
+    os._exit(not sending.close(30.0))
+told(os.waitpid(child, 0)[1], sending.close(30.0))
+
+told("== exit")
+logging.basicConfig(stream=sys.stdout, format="%(name)s %(message)s")
+raising = TracingReporter(provider(Raising()))
+for each in (reporter, raising):
+    run(each, "cut").__enter__()
+told("leaving", reporter.open_spans)
+"""
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def printed(receiver: OtlpReceiver) -> dict[str, list[str]]:
+    """Return the lines of each part of a program that ran in a process of its own."""
+    command = [sys.executable, "-c", PROGRAM, receiver.endpoint]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.returncode == 0
-    return done.stdout.splitlines()
+    parts = (part.splitlines() for part in done.stdout.split("== ")[1:])
+    return {name: lines for name, *lines in parts}
 
 
-def test_global_providers_that_are_set_after_the_reporter_is_made_are_used() -> None:
-    told = printed("""
-        reporter = TracingReporter()
-        with EventEmitter([reporter]).run(agent_name="early", model="m"):
-            pass
-        trace.set_tracer_provider(provider())
-        reader = InMemoryMetricReader()
-        metrics.set_meter_provider(MeterProvider([reader]))
-        with EventEmitter([reporter]).run(agent_name="late", model="m"):
-            pass
-        names = [each.name for each in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics]
-        print(*names, reporter.account())
-    """)
-    assert told == ["invoke_agent late", "gen_ai.invoke_agent.duration complete: 4 of 4"]
+def test_global_providers_that_are_set_after_the_reporter_is_made_are_used(
+    printed: dict[str, list[str]],
+) -> None:
+    assert printed["global"] == ["invoke_agent late", "gen_ai.invoke_agent.duration complete: 4 of 4"]
 
 
-def test_what_is_open_when_the_process_ends_is_ended() -> None:
-    told = printed("""
-        reporter = TracingReporter(provider())
-        EventEmitter([reporter]).run(agent_name="cut", model="m").__enter__()
-        print("leaving", reporter.open_spans, flush=True)
-    """)
-    assert told == ["leaving 1", "invoke_agent cut"]
+def test_what_is_open_when_the_process_ends_is_ended(printed: dict[str, list[str]]) -> None:
+    assert printed["exit"][0] == "leaving 1"
+    assert printed["exit"].count("invoke_agent cut") == 1
 
 
-def test_a_child_of_multiprocessing_ends_what_it_has_open() -> None:
-    told = printed("""
-        import multiprocessing
-        reporter = TracingReporter(provider())
-
-        def work():
-            EventEmitter([reporter]).run(agent_name="child", model="m").__enter__()
-
-        child = multiprocessing.get_context("fork").Process(target=work)
-        child.start()
-        child.join()
-        print(child.exitcode, reporter.account(), flush=True)
-    """)
-    assert told == ["invoke_agent child", "0 complete: 0 of 0"]
+def test_a_process_that_ends_with_a_processor_that_raises_says_so_once(printed: dict[str, list[str]]) -> None:
+    said = [line for line in printed["exit"] if line.startswith("agentkit")]
+    assert said == ["agentkit_reporting.tracing.reporter TracingReporter failed to end its spans"]
 
 
-def test_a_forked_child_counts_its_own_events_and_leaves_its_parents_spans_to_the_parent() -> None:
-    told = printed("""
-        reporter = TracingReporter(provider())
-        with EventEmitter([reporter]).run(agent_name="parent", model="m"):
-            if (child := os.fork()) == 0:
-                print("open", reporter.open_spans, reporter.account(), flush=True)
-                with EventEmitter([reporter]).run(agent_name="child", model="m"):
-                    pass
-                reporter.close()
-                os._exit(0)
-            os.waitpid(child, 0)
-        print(reporter.account())
-    """)
-    assert told == [
+def test_a_child_of_multiprocessing_ends_what_it_has_open(printed: dict[str, list[str]]) -> None:
+    assert printed["multiprocessing"] == ["invoke_agent child", "0 complete: 0 of 0"]
+
+
+def test_a_forked_child_counts_its_own_events_and_leaves_its_parents_spans_to_the_parent(
+    printed: dict[str, list[str]],
+) -> None:
+    assert printed["fork"] == [
         "open 0 complete: 0 of 0",
         "invoke_agent child",
         "invoke_agent parent",
@@ -265,18 +302,18 @@ def test_a_forked_child_counts_its_own_events_and_leaves_its_parents_spans_to_th
     ]
 
 
-def test_a_process_that_ends_with_a_processor_that_raises_says_so_once() -> None:
-    program = """
-        class Raising(Printing):
-            def on_end(self, span):
-                raise ValueError("no luck")
-        made = TracerProvider()
-        made.add_span_processor(Raising())
-        reporter = TracingReporter(made)
-        EventEmitter([reporter]).run(agent_name="cut", model="m").__enter__()
-        import logging
-        logging.basicConfig(stream=sys.stdout, format="%(name)s %(message)s")
-    """
-    told = printed(program)
-    assert told[0] == "agentkit_reporting.tracing.reporter TracingReporter failed to end its spans"
-    assert sum(line.startswith("agentkit") for line in told) == 1
+def test_over_a_delivery_of_its_own_a_forked_child_sends_the_metrics_that_it_measured(
+    printed: dict[str, list[str]], receiver: OtlpReceiver
+) -> None:
+    assert printed["own delivery"] == ["0 True"]
+    counts = {}
+    for request in receiver.metrics:
+        for metric in request.resource_metrics[0].scope_metrics[0].metrics:
+            assert metric.name == "gen_ai.invoke_agent.duration"
+            for point in metric.histogram.data_points:
+                named = {each.key: each.value.string_value for each in point.attributes}
+                counts[named["gen_ai.agent.name"]] = point.count
+    assert counts == {"parent": 1, "child": 3}
+    assert sorted(span.name for span in receiver.spans) == ["invoke_agent child"] * 3 + [
+        "invoke_agent parent"
+    ]
