@@ -13,7 +13,7 @@ import click
 
 from benchmarks.measure import Row
 
-NAMES = ("emit", "loop")
+NAMES = ("emit", "loop", "tracing")
 
 
 @click.command()

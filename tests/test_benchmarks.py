@@ -1,10 +1,13 @@
-"""The benchmark of the loop plays sessions that are compared with what was served; nothing is timed here."""
+"""What benchmarks compare does the same: sessions are those that were served, spans are equal. Nothing is timed."""
 
 from __future__ import annotations
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks import loop
+from benchmarks import loop, tracing
 from benchmarks.references import Seen
 from benchmarks.server import FRAMINGS
 from benchmarks.session import make_session
@@ -43,4 +46,31 @@ def test_a_session_is_of_the_size_asked_for_and_the_same_every_time() -> None:
     assert len(session.inputs) == 19
     assert (
         sum(event.startswith(b"event: content_block_delta") for a in session.answers for event in a) == 4_000
+    )
+
+
+def test_the_spans_that_are_made_by_hand_are_those_of_the_reporter() -> None:
+    events = [event for number in range(2) for event in tracing.session(number, 3)]
+    told = []
+    for made in (tracing.reporter, tracing.by_hand):
+        exporter = InMemorySpanExporter()
+        handle = made(tracing.provided(SimpleSpanProcessor(exporter)), None)
+        for event in events:
+            handle(event)
+        told.append([facts_of(span) for span in exporter.get_finished_spans()])
+    assert told[0] == told[1]
+    assert len(told[0]) == 2 * (3 + 2 + 1)
+
+
+def facts_of(span: ReadableSpan) -> tuple[object, ...]:
+    """Return what a span tells, but its ids, and its start: by hand that is the event's."""
+    parent = span.parent is not None
+    return (
+        span.name,
+        span.kind,
+        parent,
+        span.end_time,
+        dict(span.attributes or {}),
+        span.events,
+        span.status.status_code,
     )

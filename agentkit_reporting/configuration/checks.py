@@ -22,8 +22,9 @@ from agentkit_reporting.records.patterns import check_topic, parse_pattern
 from agentkit_reporting.records.webhook_templates import WebhookTemplate
 from agentkit_reporting.redaction.rule_set import RULE_GROUPS, RULE_NAMES
 from agentkit_reporting.toml_source import Keys, nearest
+from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of
 
-__all__ = ["RECORDS", "check_together"]
+__all__ = ["RECORDS", "check_together", "is_traced"]
 
 RECORDS: dict[str, tuple[str, str]] = {
     "log": ("run.jsonl", "JsonlReporter"),
@@ -51,6 +52,8 @@ def check_together(settings: Settings, names: Sequence[str], faults: FaultList) 
     for name, table in settings.table("subscribers").items():
         if isinstance(table, dict) and not faults.has_any(("subscribers", name)):
             _check_subscriber(name, table, settings, faults)
+    if is_traced(settings):
+        _check_tracing(settings, faults)
     _check_names(settings, names, faults)
     if not faults.has_any(("limits",)):
         _try(lambda: Limits(**settings.given("limits")), ("limits",), faults)
@@ -61,6 +64,33 @@ def check_together(settings: Settings, names: Sequence[str], faults: FaultList) 
         _try(lambda: read_price_list(settings.place("prices.own")), ("prices", "own"), faults)
     if settings.has_table("alerts") and not faults.has_any(("alerts",)):
         _check_alerts(settings, faults)
+
+
+def is_traced(settings: Settings) -> bool:
+    """Whether runs are sent as spans."""
+    return settings.has_table("tracing") and settings["tracing.enabled"]
+
+
+def _check_tracing(settings: Settings, faults: FaultList) -> None:
+    endpoint, keys = settings["tracing.endpoint"], ("tracing", "endpoint")
+    if endpoint is not None and not faults.has_any(keys):
+        if "@" in endpoint.partition("://")[2].partition("/")[0]:
+            what = "tracing.endpoint refused because a secret does not belong into a file"
+            faults.add(keys, f"{what}; put it into an environment variable, and name that as endpoint_env")
+        if settings["tracing.endpoint_env"] is not None:
+            faults.add(keys, "tracing.endpoint refused beside tracing.endpoint_env; give one of them")
+        _try(lambda: endpoint_of("traces", endpoint), keys, faults)
+    named = settings["tracing.endpoint_env"]
+    if named is not None and endpoint is None and not settings["disabled"]:
+        _check_variable(("tracing", "endpoint_env"), named, settings.environ, faults)
+    for header, variable in settings.table("tracing.headers_env").items():
+        place = ("tracing", "headers_env", header)
+        _try(lambda header=header: checked_headers({header: ""}), place, faults)  # type: ignore[misc] # as above
+        if not settings["disabled"] and not faults.has_any(place):
+            _check_variable(place, variable, settings.environ, faults)
+    if _is_missing("opentelemetry.exporter.otlp.proto.http"):
+        what = "tracing refused because opentelemetry-exporter-otlp-proto-http is not installed"
+        faults.add(("tracing",), f"{what}; install agentkit-loop[otel]")
 
 
 def _check_alerts(settings: Settings, faults: FaultList) -> None:
@@ -94,7 +124,10 @@ def _try(make: Callable[[], object], keys: Keys, faults: FaultList) -> None:
 
 
 def _is_missing(module: str) -> bool:
-    return importlib.util.find_spec(module) is None
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:  # what it is a part of is not there
+        return True
 
 
 def _check_storage(settings: Settings, faults: FaultList) -> None:

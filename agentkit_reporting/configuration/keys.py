@@ -80,6 +80,9 @@ SECTIONS: dict[str, str] = {
     "reporters.logging": "Events as records of the standard logging, without what was said.",
     "reporters.logging.levels": "By event: a level, or `off`.",
     "reporters.prometheus": "Metrics at an endpoint where `port` is given.",
+    "tracing": "Runs as OpenTelemetry spans and metrics, sent over OTLP/HTTP; what is not said here is as the "
+    "variables OTEL_… say.",
+    "tracing.headers_env": "Headers of its requests.",
     "limits": "What a session may use.",
     "prices": "What requests cost.",
     "alerts": "Rules that watch the runs.",
@@ -341,6 +344,41 @@ _REPORTERS = (
     Key("prometheus", SWITCH, OFF, "count for Prometheus"),
     *(attrs.evolve(key, name=f"prometheus.{key.name}") for key in _ENDPOINT),
 )
+_TRACING = (
+    Key("enabled", FLAG, ON, "false sends nothing"),
+    Key(
+        "endpoint",
+        TEXT,
+        None,
+        "of a collector or backend; /v1/traces is added",
+        example="http://localhost:4318",
+        also=("url", "otlp_endpoint"),
+    ),
+    Key(
+        "endpoint_env",
+        VARIABLE,
+        None,
+        "in its place: the environment variable that has it",
+        example="OTLP_URL",
+    ),
+    Key("service_name", TEXT, None, "who is traced", example="my-agent", also=("service", "name")),
+    Key("content", FLAG, None, "true tells what was said, where redaction.content is full", example=True),
+    Key(
+        "profile",
+        choice("genai", "genai-1.36", "openinference", "all"),
+        "genai",
+        "the names of attributes",
+        also=("attributes", "conventions"),
+    ),
+    Key("metrics", FLAG, ON, "false for a backend that takes spans alone"),
+    Key(
+        "headers_env.*",
+        VARIABLE,
+        None,
+        "HEADER = the environment variable that has its value, such as an API key",
+        example="OTLP_AUTHORIZATION",
+    ),
+)
 _LIMITS = (
     Key("max_turns", COUNT, None, "model answers of one exchange", example=50),
     Key("max_tokens", COUNT, None, "tokens of a session, all kinds", example=2_000_000),
@@ -389,6 +427,7 @@ KEYS: tuple[Key, ...] = (
     ),
     *_POLICIES,
     *_of("reporters", _REPORTERS),
+    *_of("tracing", _TRACING),
     *_of("limits", _LIMITS),
     *_REST,
 )

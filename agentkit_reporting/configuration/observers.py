@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from agentkit_loop.observers import Observer
-from agentkit_reporting.configuration.checks import RECORDS
+from agentkit_reporting.configuration.checks import RECORDS, is_traced
 from agentkit_reporting.configuration.keys import SUBSCRIBER_KINDS
 from agentkit_reporting.configuration.registry import OBSERVERS, SUBSCRIBERS
 from agentkit_reporting.configuration.settings import Settings
@@ -47,7 +47,7 @@ _REPORTERS = {
 _SHOWS_ALL = ("usage", "transcript", "prometheus", "stdout")  # to this process and the person at its terminal
 STORE = "usage_store"
 """What the observer of `storage.usage` is called, since `usage` is the reporter's."""
-BUS, ALERTS = "event_bus", "alerts"
+BUS, ALERTS, TRACING = "event_bus", "alerts", "tracing"
 
 
 @attrs.frozen
@@ -80,6 +80,8 @@ def planned_observers(settings: Settings, subscribers: Mapping[str, Callable[...
         if name not in _REPORTERS and value is not False:
             given = value if isinstance(value, dict) else {}
             found.append(_registered(name, given, ("reporters", name)))
+    if is_traced(settings):
+        found.append(_traced(settings))
     bus = functools.cache(lambda: new_dispatcher(settings, subscribers))
     has_bus = settings.has_table(BUS)
     if settings["alerts.rules"]:
@@ -203,6 +205,30 @@ def _registered(name: str, given: Mapping[str, Any], keys: Keys) -> Planned:
         return observer
 
     return Planned(name, "registered", ", ".join(given), keys, make, is_scrubbed=True)
+
+
+# --- spans and metrics
+
+
+def _traced(settings: Settings) -> Planned:
+    detail = ", ".join(
+        f"{key} {value}" for key, value in settings.given(TRACING, "service_name", "profile").items()
+    )
+    # It masks what it tells of what was said, and tells none of it where that is not allowed.
+    return Planned(TRACING, "TracingReporter", detail, (TRACING,), lambda: _tracing(settings), withholds=True)
+
+
+def _tracing(settings: Settings) -> Observer:
+    from agentkit_reporting.tracing.reporter import TracingReporter  # noqa: PLC0415 - for who names it
+
+    given = settings.given(TRACING, "endpoint", "service_name", "content", "profile", "metrics")
+    if settings["redaction.content"] != "full":
+        given["content"] = False
+    if settings[f"{TRACING}.endpoint_env"] is not None:
+        given["endpoint"] = settings.environ[settings[f"{TRACING}.endpoint_env"]]
+    variables = settings.table(f"{TRACING}.headers_env")
+    headers = {name: settings.environ[variable].strip() for name, variable in variables.items()}
+    return TracingReporter.over_otlp(**given, headers=headers, redact=new_redactor(settings))
 
 
 # --- the event bus

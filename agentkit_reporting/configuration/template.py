@@ -20,6 +20,7 @@ _HOST_NAMES = {
     "redaction.patterns.*": "ticket",
     "event_bus.subscribers.*": '"agent.session_complete"',
     "reporters.logging.levels.*": "tool_call_requested",
+    "tracing.headers_env.*": "Authorization",
 }
 _NAMED_OBSERVER = "log"
 _SWITCHES = {key.name for key in KEYS if any(other.name.startswith(f"{key.name}.") for other in KEYS)}

@@ -153,6 +153,7 @@ def _by_other_names(name: str, node: _Node) -> str | None:
     plain = _plain(name)
     for known, child in node.children.items():
         also = child.key.also if child.key is not None else ()
+        also += (known.removesuffix("_env"),)
         if plain == _plain(known) or plain in map(_plain, also):
             return known
     return None

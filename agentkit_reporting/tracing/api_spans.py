@@ -11,6 +11,8 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.forks import Locked
 from agentkit_loop.trace_context import SpanPlace
@@ -26,35 +28,36 @@ if TYPE_CHECKING:
 __all__ = ["ApiSpans", "DerivedIds"]
 
 
+class _Asked(threading.local):
+    """What was asked for on this thread: trace id and span id."""
+
+    ids: tuple[int, int] | None = None
+
+
 class DerivedIds:
-    """A tracer's generator of ids that gives those that were asked for next on this thread, else those of `inner`."""
+    """A tracer's generator of ids that gives those that were asked for next on this thread, else those of `inner`.
+
+    asked: trace id and span id of the next span of this thread.
+    """
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self._next = threading.local()
-
-    def ask_for(self, trace_id: int, span_id: int) -> None:
-        """Have the next span of this thread begin with these."""
-        self._next.ids = (trace_id, span_id)
-
-    def forget(self) -> None:
-        """Give none that was asked for any more."""
-        self._next.ids = None
+        self.asked = _Asked()
 
     def generate_trace_id(self) -> int:
         """Return the id of a new trace, 128 bits."""
-        ids = getattr(self._next, "ids", None)
-        return int(self.inner.generate_trace_id() if ids is None else ids[0])
+        ids = self.asked.ids
+        return int(self.inner.generate_trace_id()) if ids is None else ids[0]
 
     def generate_span_id(self) -> int:
         """Return the id of a new span, 64 bits."""
-        ids = getattr(self._next, "ids", None)
-        self._next.ids = None  # each is for one span
-        return int(self.inner.generate_span_id() if ids is None else ids[1])
+        asked = self.asked
+        ids, asked.ids = asked.ids, None  # each is for one span
+        return int(self.inner.generate_span_id()) if ids is None else ids[1]
 
     def is_trace_id_random(self) -> bool:
         """Whether the next trace id is drawn by chance: a derived one is as even, and not random."""
-        if getattr(self._next, "ids", None) is not None:
+        if self.asked.ids is not None:
             return False
         told = getattr(self.inner, "is_trace_id_random", None)  # newer than the interface
         return bool(told()) if callable(told) else False
@@ -77,6 +80,14 @@ class _Wrapping(Locked):
 
 
 _wrapping = _Wrapping()
+
+
+@attrs.define(eq=False)
+class _Begun:
+    """A span that was begun. context: one in which it is the parent, once somebody needed that."""
+
+    made: ApiSpan
+    context: Context | None = None
 
 
 class ApiSpans:
@@ -137,20 +148,22 @@ class ApiSpans:
 
     def context_of(self, span: Span) -> Context | None:
         """Return a context in which this span is the parent, begun now if it was not; None without a provider."""
-        made, _ = self._made(span)
-        return None if made is None else self._around(made)
+        begun, _ = self._made(span)
+        return None if begun is None else self._within(begun)
 
     def finished_context(self, span: Span | None) -> Context:
         """Return a context with a span that has been made, for exemplars; without one, an empty context."""
-        made = None if span is None else _pocketed(span)
-        return self._nowhere if made is None else self._around(made)
+        begun = None if span is None else _pocketed(span)
+        return self._nowhere if begun is None else self._within(begun)
 
     def _end(self, span: Span) -> None:
-        made, is_new = self._made(span)
-        if made is None:
+        begun, is_new = self._made(span)
+        if begun is None:
             return
+        made = begun.made
+        is_whole = is_new and not span.events and span.error is None
         try:
-            if made.is_recording():
+            if not is_whole and made.is_recording():
                 if not is_new:  # it was begun for a child, with what was known then
                     made.update_name(span.name)
                     made.set_attributes(dict(span.attributes))
@@ -161,41 +174,51 @@ class ApiSpans:
         finally:
             made.end(span.end_ns)
 
-    def _made(self, span: Span) -> tuple[ApiSpan | None, bool]:
+    def _made(self, span: Span) -> tuple[_Begun | None, bool]:
         """Return the API's span, and whether it was begun just now; None without a provider."""
-        found = _pocketed(span)
-        if found is not None:
+        found: Any = span.sink  # nobody else puts something there
+        tracer = None if found is not None else self._tracer or self._found_tracer()
+        if tracer is None:
             return found, False
         with self._making:
-            found, tracer = _pocketed(span), self._found_tracer()
-            if found is None and tracer is not None:
-                span.sink = self._begun(tracer, span)
-                return _pocketed(span), True
+            found = span.sink
+            if found is None:
+                span.sink = begun = _Begun(self._begun(tracer, span))
+                return begun, True
         return found, False
 
     def _begun(self, tracer: Tracer, span: Span) -> ApiSpan:
         context = self._context_within(span.parent)
-        if self._ids is not None:
-            self._ids.ask_for(span.trace_id, span.span_id)
+        ids = self._ids
+        if ids is not None:
+            ids.asked.ids = span.trace_id, span.span_id
         try:
             return tracer.start_span(
                 span.name,
                 context,
                 kind=self._kinds[span.kind],
-                attributes=dict(span.attributes),  # a copy: the fold goes on with its own
+                # A copy where the fold goes on with its own.
+                attributes=span.attributes if span.end_ns else dict(span.attributes),
                 start_time=span.start_ns,
             )
         finally:
-            if self._ids is not None:
-                self._ids.forget()
+            if ids is not None:
+                ids.asked.ids = None
 
     def _context_within(self, parent: Span | SpanPlace | None) -> Context:
         if parent is None:
             return self._nowhere
         if isinstance(parent, SpanPlace):
             return self._around(self._api.NonRecordingSpan(self._remote(parent)))
-        made, _ = self._made(parent)
-        return self._nowhere if made is None else self._around(made)
+        begun: Any = parent.sink or self._made(parent)[0]
+        if begun is None:
+            return self._nowhere
+        return begun.context or self._within(begun)
+
+    def _within(self, begun: _Begun) -> Context:
+        if begun.context is None:
+            begun.context = self._around(begun.made)
+        return begun.context
 
     def _around(self, made: ApiSpan) -> Context:
         return self._api.set_span_in_context(made, self._nowhere)
@@ -220,7 +243,7 @@ class ApiSpans:
         return self._tracer
 
 
-def _pocketed(span: Span) -> ApiSpan | None:
+def _pocketed(span: Span) -> _Begun | None:
     return span.sink  # type: ignore[return-value] # nobody else puts something there
 
 

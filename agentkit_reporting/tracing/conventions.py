@@ -285,19 +285,27 @@ class Profile:
     def __repr__(self) -> str:
         return f"<Profile {self.name}>"
 
-    def named(self, told: Told) -> dict[str, AttributeValue]:
-        """Return what is told under this profile's names.
+    def named(self, told: Told, found: dict[str, AttributeValue] | None = None) -> dict[str, AttributeValue]:
+        """Return what is told under this profile's names. found: to which it is added.
 
         What is None is left out, and so is a number that no receiver could take; a text that is no content is cut
         at 1,024 characters. Raises KeyError for a key that no row has.
         """
-        found: dict[str, AttributeValue] = {}
+        found = {} if found is None else found
+        single = self._single
         for key, value in told.items():
             if value is None:
                 continue
-            if key in self._single and type(value) is str and len(value) <= _MOST_CHARACTERS:
-                found[self._single[key]] = value  # most of what is told
-                continue
+            name = single.get(key)
+            if name is not None:  # most of what is told
+                kind = type(value)
+                if (
+                    len(value) <= _MOST_CHARACTERS  # type: ignore[arg-type] # a text
+                    if kind is str
+                    else kind is bool or (kind is int and -_INT64 <= value < _INT64)  # type: ignore[operator] # a number
+                ):
+                    found[name] = value
+                    continue
             (names, converted, shapes), is_whole = self._rows[key]
             bounded = value if is_whole else _bounded(value)
             if bounded is None:

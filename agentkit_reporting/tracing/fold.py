@@ -57,6 +57,11 @@ _OfCall: TypeAlias = (
 )
 
 
+def _is_plain_result(event: AgentEvent) -> bool:
+    """Whether it is a result that only the run itself can have told."""
+    return type(event) is ev.ToolResultReceived and not event.interrupted
+
+
 class SpanFold:
     """Turns events of any number of sessions into spans, and gives each to `sink` when it is over.
 
@@ -98,13 +103,15 @@ class SpanFold:
         if run is None:
             self._unplaced += 1
             return
-        if run.held or kind in CLOSING_KINDS:
+        if run.held or (kind in CLOSING_KINDS and not _is_plain_result(event)):
             try:
                 self._give(self._settled(run, event))
             finally:
                 act(self, run, event)
         else:
-            run.advance(epoch_ns(event.timestamp))
+            ns = epoch_ns(event.timestamp)
+            if ns > run.last_ns and not run.is_recovered:  # as `advance` does; for most events of all
+                run.last_ns = ns
             act(self, run, event)
 
     def close(self) -> None:
@@ -230,7 +237,7 @@ class SpanFold:
         if self._content is not None:
             told.update(self._said(event))
         span_id = span_id_of(event.session_id, event.run_id, event.seq)
-        attributes = {**known, **self._profile.named(told)}
+        attributes = self._profile.named(told, known.copy())
         run.requests[event.request_id] = OpenRequest(
             run.child("chat", model, span_id=span_id, attributes=attributes)
         )
@@ -263,7 +270,11 @@ class SpanFold:
             told["error"] = span.error = brief_text(event.error_class)
             told["retry_after_ms"] = event.retry_after_ms
         else:
-            told["finish_reasons"] = (brief_text(event.finish_reason),)
+            reason = brief_text(event.finish_reason)
+            known = run.known.get(("ended", reason)) or run.remember(
+                ("ended", reason), self._profile.named({"finish_reasons": (reason,)})
+            )
+            span.attributes.update(known)
             if event.response_id is not None:
                 told["response.id"] = brief_text(event.response_id)
             if event.response_model is not None:
@@ -297,7 +308,7 @@ class SpanFold:
         if self._content is not None:
             told.update(self._said(event))
         span_id = call_span_id(event.session_id, event.run_id, event.call_id)
-        attributes = {**known, **self._profile.named(told)}
+        attributes = self._profile.named(told, known.copy())
         run.calls[event.call_id] = run.child("execute_tool", name, span_id=span_id, attributes=attributes)
 
     def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> None:
@@ -346,7 +357,7 @@ class SpanFold:
         if STATUS in told:
             text = told.pop(STATUS)
             span.error = str(text) if span.error is not None and text else span.error
-        span.attributes.update(self._profile.named(told))
+        self._profile.named(told, span.attributes)
 
     def _over(self, span: Span, run: OpenRun) -> Span:
         if span.dropped_events:

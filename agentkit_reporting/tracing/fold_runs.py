@@ -50,7 +50,7 @@ def epoch_ns(moment: dt.datetime) -> int:
     """Return nanoseconds since 1970, from 0 to 2**63 - 1; a log's times are exact to a microsecond."""
     since = moment - _EPOCH
     ns = ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
-    return min(max(ns, 0), _LATEST_NS)
+    return ns if 0 <= ns <= _LATEST_NS else min(max(ns, 0), _LATEST_NS)
 
 
 @attrs.define(eq=False)
@@ -181,11 +181,13 @@ def told_usage(request: OpenRequest) -> Told:
     usage, cost = request.usage, request.cost
     told: Told = {}
     if usage is not None:
-        told["usage.input"] = plain_value(usage.total_input_tokens)
-        told["usage.output"] = plain_value(usage.output_tokens)
-        told["usage.cache_read"] = plain_value(usage.cached_input_tokens)
-        told["usage.cache_write"] = plain_value(usage.cache_write_input_tokens)
-        told["usage.reasoning"] = plain_value(usage.reasoning_tokens)
+        told = {
+            "usage.input": plain_value(usage.total_input_tokens),
+            "usage.output": plain_value(usage.output_tokens),
+            "usage.cache_read": plain_value(usage.cached_input_tokens),
+            "usage.cache_write": plain_value(usage.cache_write_input_tokens),
+            "usage.reasoning": plain_value(usage.reasoning_tokens),
+        }
     if cost is not None and can_be_added(cost.amount):
         told["cost"] = float(cost.amount)
         told["cost.currency"] = brief_text(cost.currency)

@@ -79,7 +79,9 @@ def brief_texts(texts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 def plain_value(value: JSON) -> str | bool | int | float | None:
     """Return a JSON value as an attribute can be: numbers in 64 bits, texts on one line, the rest as such a text."""
-    if value is None or isinstance(value, (bool, float)):
+    if value is None or (value.__class__ is int and -_LARGEST <= value <= _LARGEST):
+        return value  # most of what is told
+    if isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
         return max(-_LARGEST, min(value, _LARGEST))

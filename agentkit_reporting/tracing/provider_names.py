@@ -7,6 +7,7 @@ The well-known values are those of the GenAI conventions (semantic-conventions-g
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -72,6 +73,11 @@ def provider_of(model: str, metadata: Mapping[str, JSON] | None = None) -> str:
     given = (metadata or {}).get("provider")
     if isinstance(given, str) and given.strip():
         return one_line(given.strip(), _LONGEST)
+    return _judged(model)
+
+
+@functools.lru_cache(maxsize=64)  # asked for each run and request
+def _judged(model: str) -> str:
     return next((provider for rule, provider in _RULES if rule.match(model)), UNKNOWN)
 
 

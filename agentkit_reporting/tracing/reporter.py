@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, Self
 
 from agentkit_loop.content import BeginPart, CommitPart
 from agentkit_loop.errors import IllegalMoveError
@@ -166,7 +166,16 @@ class TracingReporter(LoopObserver):
         """Take one event. Raises IllegalMoveError once it is closed, and what a processor of the provider raised."""
         self._received.add()
         try:
-            spans, ended = self._folded(event)
+            with self._lock:  # around our own folds alone: the provider is called without it
+                if self._closed:
+                    self._refuse()
+                tells, counts = True, self._metrics is not None
+                if event.__class__ is RunStarted:
+                    tells, counts = self._claimed(event)
+                if tells:
+                    self._fold.take(event)
+                ended = self._work.take(event) if counts else ()
+                spans = self._over.taken() if self._over.spans else ()
             if spans or ended:
                 self._tell(spans, ended)
         except BaseException:
@@ -175,18 +184,8 @@ class TracingReporter(LoopObserver):
         if event.__class__ is RunStarted:
             watch_child()
 
-    def _folded(self, event: AgentEvent) -> tuple[list[Span], tuple[Ended, ...]]:
-        """Return what is over with an event."""
-        with self._lock:  # around our own folds alone: the provider is called without it
-            if self._closed:
-                raise IllegalMoveError("event", "the reporter is closed", "make a new one")
-            tells, counts = True, self._metrics is not None
-            if event.__class__ is RunStarted:
-                tells, counts = self._claimed(event)
-            if tells:
-                self._fold.take(event)
-            ended = self._work.take(event) if counts else ()
-            return self._over.taken(), ended
+    def _refuse(self) -> Never:
+        raise IllegalMoveError("event", "the reporter is closed", "make a new one")
 
     def _claimed(self, event: AgentEvent) -> tuple[bool, bool]:
         """Claim a run that begins; whether it is this one that makes its spans, and that counts it."""
@@ -194,7 +193,7 @@ class TracingReporter(LoopObserver):
         counts = self._metrics is not None and _claims.claim(self._metrics.provider, run, self)
         return _claims.claim(self._spans.tracer_provider, run, self), counts
 
-    def _tell(self, spans: list[Span], ended: tuple[Ended, ...]) -> None:
+    def _tell(self, spans: Sequence[Span], ended: tuple[Ended, ...]) -> None:
         error = self._spans.end(spans)
         if self._metrics is not None:
             for each in ended:
@@ -308,7 +307,7 @@ class TracingReporter(LoopObserver):
 _claims = RunClaims()
 
 
-def _span_of(ended: Ended, spans: list[Span]) -> Span | None:
+def _span_of(ended: Ended, spans: Sequence[Span]) -> Span | None:
     """Return the span that an event ended: the last of its kind, since what it cuts with it was ended before."""
     if not ended.has_span:
         return None
@@ -319,13 +318,13 @@ class _Over:
     """A sink that only keeps: what is over is made with the API when nothing of ours is locked."""
 
     def __init__(self) -> None:
-        self._spans: list[Span] = []
+        self.spans: list[Span] = []
 
     def take(self, span: Span) -> None:
         """Take a span that is over."""
-        self._spans.append(span)
+        self.spans.append(span)
 
     def taken(self) -> list[Span]:
         """Return what was taken since the last time."""
-        spans, self._spans = self._spans, []
+        spans, self.spans = self.spans, []
         return spans

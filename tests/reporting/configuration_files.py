@@ -8,6 +8,7 @@ NAMES = {
     "redaction.patterns": "ticket",
     "event_bus.subscribers": '"agent.*"',
     "reporters.logging.levels": "run_started",
+    "tracing.headers_env": "Authorization",
 }
 """What a test writes where the host chooses the name."""
 

@@ -205,9 +205,11 @@ def test_every_key_is_in_the_template_and_works_as_it_stands_there(tmp_path: Pat
         if not section
         else next(n for n, line in enumerate(lines) if line in (f"[{section}]", f"#[{section}]"))
     )
-    wanted = {"redaction.patterns": "ticket", "reporters.logging.levels": "tool_call_requested"}.get(
-        section, name
-    )
+    wanted = {
+        "redaction.patterns": "ticket",
+        "reporters.logging.levels": "tool_call_requested",
+        "tracing.headers_env": "Authorization",
+    }.get(section, name)
     wanted = '"agent.session_complete"' if section == "event_bus.subscribers" else wanted
     line = next(line for line in lines[start:] if line.startswith(f"#{wanted} = "))[1:]
     head = f"[{section}]\n" if section else ""
@@ -215,7 +217,8 @@ def test_every_key_is_in_the_template_and_works_as_it_stands_there(tmp_path: Pat
     tomllib.loads(text)
     found = faults_of(tmp_path / "agentkit.toml", text)
     needs_more = ("storage.rotation", "alerts", "prices", "event_bus.subscribers", "subscribers.")
-    if not key.name.startswith(needs_more):
+    needs_variable = ("tracing.endpoint_env", "tracing.headers_env")
+    if not key.name.startswith((*needs_more, *needs_variable)):
         assert found == []
     assert all("no such key" not in fault.text and "refused; give" not in fault.text for fault in found)
 
