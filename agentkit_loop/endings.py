@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -57,9 +58,14 @@ def unfinished(work: Sequence[Ending], timeout_s: float) -> list[Ending]:
     """Do each piece on a thread of its own, one after the other unless one hangs; return what did not end well.
 
     That is what raised, hangs, or answered False. What still hangs from an earlier time is not begun again, so
-    that it costs one thread and one wait, however often it is asked. Raises RuntimeError where the interpreter
-    ends and starts no thread any more.
+    that it costs one thread and one wait, however often it is asked. Where the interpreter takes its last objects
+    apart nothing is begun: what is held was flushed before, at exit, and a thread would not start. Raises RuntimeError
+    where it ends and says that it starts no thread any more.
     """
+    if (
+        sys.is_finalizing()
+    ):  # a stream that a program left is closed so late; to start a thread then waits forever
+        return list(work)
     bad: list[Ending] = []
 
     def do(ending: Ending) -> None:

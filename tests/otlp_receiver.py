@@ -85,6 +85,7 @@ class OtlpReceiver:
         request.send_response(status)
         request.send_header("content-type", "application/x-protobuf")
         request.send_header("content-length", str(len(content)))
+        request.send_header("retry-after", "0")  # at once, where the status is one that is tried again
         request.end_headers()
         request.wfile.write(content)
 

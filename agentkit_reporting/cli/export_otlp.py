@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import click
 
@@ -15,13 +15,17 @@ from agentkit_reporting.tracing.conventions import ProfileName
 from agentkit_reporting.tracing.export_resource import export_resource
 from agentkit_reporting.tracing.log_spans import LogSpan, batches_of
 from agentkit_reporting.tracing.otlp import OtlpSender, Sent
-from agentkit_reporting.tracing.otlp_endpoint import GRPC_PORT, shown_endpoint, traces_endpoint
+from agentkit_reporting.tracing.otlp_endpoint import checked_headers, shown_endpoint, traces_endpoint
 
 __all__ = ["otlp"]
 
 _MOST_NAMED = 5  # sessions that are named
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
-_HEADER_VALUE = re.compile(r"[!-~\x80-\xff]([\t -~\x80-\xff]*[!-~\x80-\xff])?")
+_HINTS: Final[Mapping[int, str]] = {
+    **dict.fromkeys(range(300, 400), "no redirect is followed, give the address that it leads to"),
+    **dict.fromkeys((401, 403), "give its credentials by --header"),
+    **dict.fromkeys((404, 405), "give an endpoint that takes OTLP over HTTP"),
+}
+"""What helps where an endpoint answers with a status."""
 
 
 @click.command("otlp", short_help="Send runs to an OTLP/HTTP endpoint.")
@@ -113,12 +117,11 @@ class _Outcome:
         """Why not all of it arrived, and what is missing."""
         faults = []
         if self._sent.rejected:
-            said = f" ({self._sent.said})" if self._sent.said else ""
-            faults.append(f"it refused {counted(self._sent.rejected, 'span')}{said}")
+            said = f": {self._sent.said}" if self._sent.said else ""
+            faults.append(f"{counted(self._sent.rejected, 'span')} rejected{said}")
         if self._sent.failure:
             faults.append(self._sent.failure)
-            if f":{GRPC_PORT}/" in self._url:
-                faults.append(f"{GRPC_PORT} is the port of gRPC, and HTTP is taken at {GRPC_PORT + 1}")
+            faults += [hint] if (hint := _HINTS.get(self._sent.status or 0)) else []
             faults.append(f"spans are missing of {self._sessions()}")
         return "; ".join(faults)
 
@@ -143,16 +146,11 @@ class _Outcome:
 
 
 def _pairs(headers: tuple[str, ...]) -> dict[str, str]:
-    """Return the headers; what is refused is named without its value."""
+    """Return the headers; what is refused is told without its value."""
     told = {}
     for header in headers:
         name, found, value = header.partition("=")
-        name, value = name.strip(), value.strip()
-        if not found or not _HEADER_NAME.fullmatch(name):
+        if not found:
             raise click.UsageError("--header refused because it is no NAME=VALUE; give one like x-api-key=…")
-        if not _HEADER_VALUE.fullmatch(value):
-            raise click.UsageError(
-                f"--header {name}=… refused because its value cannot be sent; give printable text"
-            )
-        told[name] = value
-    return told
+        told[name.strip()] = value.strip()
+    return checked_headers(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from typing import TypeVar, get_args
@@ -12,6 +13,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
 from agentkit_reporting.log.read import read_events
+from agentkit_reporting.terminal import counted
 from agentkit_reporting.tracing.capture import content_of
 from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.log_spans import LogSpan, spans_of
@@ -70,13 +72,24 @@ class LogSpans:
         self._reader = read_events(list(logs))
         self._place = ", ".join(logs)
         self._session_id = session_id
+        self._unplaced = 0
 
     def __iter__(self) -> Iterator[LogSpan]:
-        return spans_of(self._events(), profile=self._profile, content=self._content)
+        return spans_of(
+            self._events(),
+            profile=self._profile,
+            content=self._content,
+            tell_unplaced=functools.partial(setattr, self, "_unplaced"),
+        )
 
     def tell(self, found: int) -> int:
         """Say on stderr what was skipped, and where nothing was found; return the exit code."""
         tell_of_bad_lines(self._reader)
+        if self._unplaced:
+            whisper(
+                f"no span tells of {counted(self._unplaced, 'event')} of runs that have not begun or are over; where "
+                "the beginning of a log is missing, give that as well"
+            )
         if found:
             return 0
         of_session = "" if self._session_id is None else f" of a session that ends with {self._session_id}"

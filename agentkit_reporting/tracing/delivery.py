@@ -13,14 +13,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
 from agentkit_reporting.accounting import Account, Tally
 
-__all__ = ["DeliveryCounts", "Flusher", "SpanTally", "Trouble", "left_until"]
+__all__ = ["CLOSE_TIMEOUT_S", "DeliveryCounts", "Flusher", "SpanTally", "Trouble", "left_until"]
 
 logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S: Final = 4.0
+"""How long a flush and a close wait where nobody says: less than the loop waits for its observers (5 s)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -214,7 +218,7 @@ class Flusher:
                 self._changed.notify_all()
             return self._asked
 
-    def wait(self, asked: int, timeout_s: float | None) -> bool:
+    def wait(self, asked: int, timeout_s: float) -> bool:
         """Wait until what was asked for is done; whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: self._done >= asked, timeout_s)
@@ -244,6 +248,6 @@ class Flusher:
                 self._changed.notify_all()
 
 
-def left_until(until: float | None) -> float | None:
-    """Return the seconds until a moment of the monotonic clock, at least 0; None where there is no bound."""
-    return None if until is None else max(0.0, until - time.monotonic())
+def left_until(until: float) -> float:
+    """Return the seconds until a moment of the monotonic clock, at least 0."""
+    return max(0.0, until - time.monotonic())

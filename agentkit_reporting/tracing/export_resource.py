@@ -1,37 +1,48 @@
-"""Whose spans they are that are exported from a log: the attributes of the resource."""
+"""Whose spans they are: the attributes of the resource, of spans of a log and of those that are made live."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Final
 
 from agentkit_reporting.tracing.scope import scope_version
 
-__all__ = ["DEFAULT_SERVICE", "export_resource"]
+__all__ = ["DEFAULT_SERVICE", "export_resource", "service_attributes"]
 
 DEFAULT_SERVICE: Final = "agentkit"
 """The name of the service where nobody gave one."""
 
 
 def export_resource(service_name: str | None = None) -> dict[str, str]:
-    """Return the attributes: those of OTEL_RESOURCE_ATTRIBUTES, the name of the service, and who made the spans.
+    """Return the attributes: those of OTEL_RESOURCE_ATTRIBUTES, the service's, and who made the spans.
 
-    The name is the one given, else OTEL_SERVICE_NAME, else that of OTEL_RESOURCE_ATTRIBUTES, else DEFAULT_SERVICE,
-    which alone has a version of ours. The same in each process: no id of an instance, no host.
-    https://opentelemetry.io/docs/specs/otel/resource/sdk/
+    The same in each process: no id of an instance, no host. https://opentelemetry.io/docs/specs/otel/resource/sdk/
     """
     told = _given_by_environment()
-    name = service_name or os.environ.get("OTEL_SERVICE_NAME") or told.get("service.name") or DEFAULT_SERVICE
-    version = scope_version()
     own = {
         "telemetry.sdk.language": "python",
         "telemetry.sdk.name": "agentkit_reporting",  # `opentelemetry` is reserved for its own SDKs
-        "telemetry.sdk.version": version,
-        "service.name": name,
+        "telemetry.sdk.version": scope_version(),
+        **service_attributes(service_name),
     }
-    if name == DEFAULT_SERVICE and "service.version" not in told:
-        own["service.version"] = version
     return {_whole(key): _whole(value) for key, value in {**told, **own}.items() if value}
+
+
+def service_attributes(
+    service_name: str | None = None, given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the name of the service, and the version where that is ours.
+
+    The name is the one given, else that of the given attributes, else OTEL_SERVICE_NAME, else that of
+    OTEL_RESOURCE_ATTRIBUTES, else DEFAULT_SERVICE, which alone has a version of ours.
+    """
+    told = {**_given_by_environment(), **(given or {})}
+    name = service_name or (given or {}).get("service.name") or os.environ.get("OTEL_SERVICE_NAME")
+    name = name or told.get("service.name") or DEFAULT_SERVICE
+    if name == DEFAULT_SERVICE and "service.version" not in told and scope_version():
+        return {"service.name": name, "service.version": scope_version()}
+    return {"service.name": name}
 
 
 def _given_by_environment() -> dict[str, str]:

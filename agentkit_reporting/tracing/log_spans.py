@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -27,13 +25,6 @@ _SPAN_BYTES = 160  # ids, times and frames of a span beside its texts, about
 _PAIR_BYTES = 24  # the frame of an attribute
 _INT64 = 2**63
 
-_MOST_MEMBERS = 32  # of a tracestate, by W3C
-_MEMBER = re.compile(
-    r"([a-z][_0-9a-z*/-]{0,255}|[a-z0-9][_0-9a-z*/-]{0,240}@[a-z][_0-9a-z*/-]{0,13})"
-    r"=[ -+\--<>-~]{0,255}[!-+\--<>-~]",
-    re.ASCII,
-)
-
 
 @attrs.frozen
 class LogSpan:
@@ -49,12 +40,17 @@ class LogSpan:
 
 
 def spans_of(
-    events: Iterable[AgentEvent], *, profile: Profile | None = None, content: ContentSource | None = None
+    events: Iterable[AgentEvent],
+    *,
+    profile: Profile | None = None,
+    content: ContentSource | None = None,
+    tell_unplaced: Callable[[int], object] | None = None,
 ) -> Iterator[LogSpan]:
     """Yield the spans of events, each when it is over; what is still open after the last event ends there.
 
-    profile: under whose names attributes stand. content: who knows what was said; None tells none of it. Sessions may
-    be interleaved; of each, the events come in order. Holds open spans only.
+    profile: under whose names attributes stand. content: who knows what was said; None tells none of it.
+    tell_unplaced: is told at the end of how many events no span tells, since they are of no open run. Sessions may be
+    interleaved; of each, the events come in order. Holds open spans only.
     """
     ended = _Ended()
     fold = SpanFold(ended, profile=profile, content=content)
@@ -69,6 +65,8 @@ def spans_of(
             yield from _exported(ended, sub_agents)
     fold.close()
     yield from _exported(ended, sub_agents)
+    if tell_unplaced is not None:
+        tell_unplaced(fold.unplaced)
 
 
 def batches_of(spans: Iterable[LogSpan]) -> Iterator[list[LogSpan]]:
@@ -124,16 +122,7 @@ def _trace_state(span: Span) -> str:
     above: Span | SpanPlace | None = span
     while isinstance(above, Span):
         above = above.parent
-    return "" if above is None or above.state is None else _valid_state(above.state)
-
-
-@functools.lru_cache(maxsize=64)
-def _valid_state(text: str) -> str:
-    """Return a `tracestate` without blanks and empty members, "" where it is not valid (W3C: it is dropped whole)."""
-    members = [stripped for member in text.split(",") if (stripped := member.strip(" \t"))]
-    found = [_MEMBER.fullmatch(member) for member in members]
-    keys = {match[1] for match in found if match is not None}
-    return ",".join(members) if len(keys) == len(members) <= _MOST_MEMBERS else ""
+    return "" if above is None else above.state or ""
 
 
 def _size(span: Span) -> int:

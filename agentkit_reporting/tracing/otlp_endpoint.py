@@ -36,7 +36,8 @@ GRPC_PORT: Final = 4317
 _SPOKEN: Final = "http/protobuf"
 _PATHS: Final = ("/v1/traces", "/v1/metrics")
 _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f]")
-_USER = re.compile(r"//.*@", re.DOTALL)  # to the last: what is no URL may have a password with any sign in it
+# To the last `@`, also without a scheme: what is no URL may have a password with any sign in it.
+_USER = re.compile(r"\A((?:[^/@:]*:)?//)?.*@", re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name, RFC 9110 section 5.6.2
 _VALUE = re.compile(
     r"[\x20-\x7e\x80-\xff\t]*"
@@ -76,7 +77,7 @@ def traces_endpoint(given: str | None = None) -> str:
 
 def shown_endpoint(endpoint: str) -> str:
     """Return an address as it may be shown: without the user, the password and what stands in its query."""
-    masked = _USER.sub(f"//{MASK}@", endpoint)
+    masked = _USER.sub(rf"\g<1>{MASK}@", endpoint)
     return masked.split("?", 1)[0].split("#", 1)[0]
 
 
@@ -85,7 +86,9 @@ def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     given: dict[Any, Any] = dict(headers or {})
     for name, value in given.items():
         if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
-            raise ConfigurationError(f"a header's name {name!r:.60} refused; use letters, digits and '-'")
+            raise ConfigurationError(  # a value may stand in it: `Authorization: Bearer …` is curl's way to give one
+                "a header's name with a sign that HTTP does not allow refused; use letters, digits and '-'"
+            )
         if not isinstance(value, str) or value != value.strip() or _VALUE.fullmatch(value) is None:
             raise ConfigurationError(
                 f"the value of header {name!r} refused; give a text of one line without spaces around it"
@@ -136,4 +139,4 @@ def _with_path(parts: SplitResult, signal: Signal) -> str:
     path = parts.path.rstrip("/")
     for known in _PATHS:
         path = path.removesuffix(known)
-    return parts._replace(path=f"{path}/v1/{signal}").geturl()
+    return parts._replace(path=f"{path}/v1/{signal}", fragment="").geturl()

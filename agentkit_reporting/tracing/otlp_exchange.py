@@ -10,11 +10,14 @@ from __future__ import annotations
 import http
 import http.client
 import json
+import logging
 import os
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 import requests
@@ -25,24 +28,33 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from agentkit_loop.credentials import MASK
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.terminal import one_line
-from agentkit_reporting.tracing.otlp_endpoint import Signal
+from agentkit_reporting.tracing.otlp_endpoint import GRPC_PORT, Signal
 
 __all__ = ["Exchange", "Outcome", "reason_of"]
+
+logger = logging.getLogger(__name__)
 
 _MOST_BYTES: Final = 64 * 1024  # of an answer; a partial success is a number and a sentence
 _MOST_COLUMNS: Final = 200
 _SHORTEST_SECRET: Final = 6  # characters of a piece of a header's value that is masked in an answer
-_GRPC_PORT: Final = ":4317/"
+_NO_SECRETS: Final = frozenset({"content-type", "content-encoding", "user-agent"})
 _PROVIDERS: Final = "opentelemetry_otlp_credential_provider"
 
 
 @attrs.frozen
 class Outcome:
-    """How a request went. reason: None where it was taken, else why not, in one line. rejected: items not taken."""
+    """How a request went.
+
+    reason: None where all of it was taken, else why not, in one line without a secret. status: of the answer, if there
+    was one. rejected: items that were not taken of a request that was. message: what the endpoint says of those.
+    is_posted: False where nothing could be sent at all.
+    """
 
     reason: str | None
     status: int | None = None
     rejected: int = 0
+    message: str | None = None
+    is_posted: bool = True
 
 
 class Exchange:
@@ -77,21 +89,29 @@ class Exchange:
         self, method: str, url: str, *, headers: Mapping[str, str], timeout: float, **options: Any
     ) -> requests.Response:
         """Post; keeps the outcome, raises what `requests` raises."""
+        if timeout <= 0:  # the attempts before have used it up, or a variable says so
+            self.outcome = self.outcome or Outcome(
+                "no time to send it; OTEL_EXPORTER_OTLP_TIMEOUT is in seconds"
+            )
+            raise requests.Timeout
         self.outcome = Outcome("no answer yet")
         if self._session is None:
             self._session = self._open()
         self._session.cert = self.cert
         # Given here, a certificate of OTEL_…_CERTIFICATE wins over those that requests reads of the environment.
         options["verify"] = None if self.verify is True else self.verify
+        if any(name.lower() == "authorization" for name in headers):
+            options["auth"] = _unchanged  # else what ~/.netrc says of the host would win
         try:
             response = self._session.request(
                 method, url, headers=dict(headers), timeout=timeout, stream=True, **options
             )
-            body = _beginning(response)
         except Exception as error:
             self.outcome = Outcome(_with_hint(reason_of(error), url))
             raise
-        self.outcome = _judged(self._signal, response, body, headers)
+        self.outcome = _judged(
+            self._signal, response, _beginning(response, timeout), _secrets(response, headers)
+        )
         return response
 
     def close(self) -> None:
@@ -108,6 +128,8 @@ def reason_of(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, requests.exceptions.InvalidHeader):
         return "a header's value that HTTP does not allow"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy cannot be reached"
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             why = getattr(cause, "verify_message", "")  # set where the TLS library raises it
@@ -141,34 +163,51 @@ def _causes(error: BaseException) -> Iterable[BaseException]:
 
 
 def _with_hint(reason: str, url: str) -> str:
-    hint = ": 4317 is the port of OTLP over gRPC, over HTTP it is 4318" if _GRPC_PORT in url else ""
-    return f"{reason}{hint}"
+    if f":{GRPC_PORT}/" not in url:
+        return reason
+    return f"{reason}: {GRPC_PORT} is the port of OTLP over gRPC, over HTTP it is {GRPC_PORT + 1}"
 
 
-def _beginning(response: requests.Response) -> bytes:
-    body = bytearray()
-    for chunk in response.iter_content(8192):
-        body += chunk
-        if len(body) >= _MOST_BYTES:
-            response.close()  # the rest is not read, so that the connection cannot be used again
-            break
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _beginning(response: requests.Response, timeout_s: float) -> bytes:
+    """Return the beginning of an answer, as far as it comes in time.
+
+    What was taken was taken, and what was refused was refused, also where the rest of the answer does not come: to
+    raise here would have the same items sent again.
+    """
+    body, until = bytearray(), time.monotonic() + timeout_s
+    try:
+        while piece := response.raw.read1(8192, decode_content=True):
+            body += piece
+            if len(body) >= _MOST_BYTES or time.monotonic() >= until:
+                break
+        else:
+            response.raw.release_conn()
+            return bytes(body)
+    except Exception as error:  # noqa: BLE001 - of urllib3, of the decompression, of the system
+        logger.debug("the answer ends early: %s", type(error).__name__)
+    response.close()  # the rest is not read, so that the connection cannot be used again
     return bytes(body)
 
 
-def _judged(signal: Signal, response: requests.Response, body: bytes, headers: Mapping[str, str]) -> Outcome:
+def _judged(signal: Signal, response: requests.Response, body: bytes, secrets: Iterable[str]) -> Outcome:
     """Say how it went. The exporter takes a redirect for a success, which brings nothing anywhere; it is none here."""
     status = response.status_code
     if not http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
         words = http.client.responses.get(status, "")
         return Outcome(f"{status} {words}".rstrip(), status)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if body and kind == "text/html":
+    if kind == "text/html" and body.lstrip().startswith(b"<"):
         return Outcome("a web page answered, not a receiver of OTLP", status)
-    rejected, message = _partial_success(signal, kind, body)
+    rejected, said = _partial_success(signal, kind, body)
     if rejected <= 0:
         return Outcome(None, status)
-    said = f": {one_line(_masked(message, headers), _MOST_COLUMNS)}" if message else ""
-    return Outcome(f"{rejected:,} rejected by the receiver{said}", status, rejected)
+    message = one_line(_masked(said, secrets), _MOST_COLUMNS) or None
+    reason = f"{rejected:,} rejected by the receiver{f': {message}' if message else ''}"
+    return Outcome(reason, status, rejected, message)
 
 
 def _partial_success(signal: Signal, kind: str, body: bytes) -> tuple[int, str]:
@@ -187,12 +226,23 @@ def _partial_success(signal: Signal, kind: str, body: bytes) -> tuple[int, str]:
     return points.rejected_data_points, points.error_message
 
 
-def _masked(text: str, headers: Mapping[str, str]) -> str:
-    """Return what an endpoint says without what it was sent: some repeat the credential that they refuse."""
-    for value in headers.values():
-        for piece in sorted(value.split(), key=len, reverse=True):
-            if len(piece) >= _SHORTEST_SECRET:
-                text = text.replace(piece, MASK)
+def _secrets(response: requests.Response, headers: Mapping[str, str]) -> list[str]:
+    """Return what may be a credential of what was sent: some endpoints repeat the one that they refuse."""
+    sent = {**headers, "authorization": response.request.headers.get("authorization") or ""}
+    address = urlsplit(response.request.url or "")
+    given = [value for name, value in sent.items() if name.lower() not in _NO_SECRETS]
+    given += [
+        address.username or "",
+        address.password or "",
+        *(value for _, value in parse_qsl(address.query)),
+    ]
+    pieces = {piece for value in given for piece in (unquote(value), *value.split())}
+    return sorted(filter(lambda piece: len(piece) >= _SHORTEST_SECRET, pieces), key=len, reverse=True)
+
+
+def _masked(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
     return text
 
 

@@ -6,7 +6,7 @@ Needs the extra `otel`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ from agentkit_reporting.tracing.otlp_endpoint import shown_endpoint
 from agentkit_reporting.tracing.otlp_exchange import Exchange, Outcome, reason_of
 from agentkit_reporting.tracing.sdk_logs import EXPORT_LOGGERS, quieted
 
-__all__ = ["CountedMetricExporter", "CountedSpanExporter", "CountedSpanProcessor"]
+__all__ = ["CountedMetricExporter", "CountedSpanExporter", "CountedSpanProcessor", "SpanPost"]
 
 
 class CountedSpanProcessor(SpanProcessor):
@@ -61,12 +61,66 @@ class CountedSpanProcessor(SpanProcessor):
         return self._inner.force_flush(timeout_millis) and self._tally.counts().is_complete
 
 
-class CountedSpanExporter(OTLPSpanExporter):
-    """Exports batches and counts what became of each span.
+class SpanPost(OTLPSpanExporter):
+    """Exports batches, and says of each part of one what became of it.
 
     A batch that cannot be encoded, or that the endpoint finds too large (413), is sent in halves, so that one span
-    does not take 511 others with it.
+    does not take 511 others with it. timeout_s, compression: None for those of the standard's variables.
     """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        headers: Mapping[str, str],
+        timeout_s: float | None = None,
+        compression: str | None = None,
+    ) -> None:
+        self.exchange = Exchange("traces")
+        self._is_over = False
+        super().__init__(
+            endpoint=endpoint,
+            headers=headers,
+            timeout=timeout_s,
+            compression=None if compression is None else Compression(compression),
+            session=cast("Any", self.exchange),  # what is used of a session, it has
+        )
+
+    def outcomes(self, spans: Sequence[ReadableSpan]) -> Iterator[tuple[int, Outcome]]:
+        """Send a batch; yield how many spans each part had, and how it went, when it is answered or given up."""
+        parts = [spans]
+        while parts:
+            part = parts.pop()
+            outcome = self._sent(part)
+            is_too_large = outcome.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            if (is_too_large or not outcome.is_posted) and len(part) > 1:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            elif is_too_large:
+                message = "a span that is larger than it takes"
+                yield 1, Outcome(f"1 rejected by the receiver: {message}", outcome.status, 1, message)
+            else:
+                yield len(part), outcome
+
+    def shutdown(self) -> None:
+        """Wait for no next attempt; twice is harmless."""
+        if not self._is_over:
+            self._is_over = True
+            super().shutdown()  # type: ignore[no-untyped-call] # the SDK's, without an annotation
+
+    def _sent(self, spans: Sequence[ReadableSpan]) -> Outcome:
+        self.exchange.forget()
+        reason = "spans that cannot be encoded"
+        try:
+            with quieted(*EXPORT_LOGGERS):
+                super().export(spans)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the spans did not arrive and the next may
+            reason = reason_of(error)
+        return self.exchange.outcome or Outcome(reason, is_posted=False)
+
+
+class CountedSpanExporter(SpanPost):
+    """Exports batches and counts what became of each span."""
 
     def __init__(
         self,
@@ -78,52 +132,24 @@ class CountedSpanExporter(OTLPSpanExporter):
         timeout_s: float | None,
         compression: str | None,
     ) -> None:
-        self.exchange = Exchange("traces")
         self._tally = tally
         self._trouble = trouble
-        self._is_over = False
         self._shown = shown_endpoint(endpoint)
-        super().__init__(
-            endpoint=endpoint,
-            headers=headers,
-            timeout=timeout_s,
-            compression=None if compression is None else Compression(compression),
-            session=cast("Any", self.exchange),  # what is used of a session, it has
-        )
+        super().__init__(endpoint, headers=headers, timeout_s=timeout_s, compression=compression)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch, in parts if it must be; called by one thread at a time."""
         self._tally.take(len(spans))
-        parts, went_well = [spans], True
-        while parts:
-            part = parts.pop()
-            if self._tally.is_given_up:
-                self._tally.settle(failed=len(part))
-                went_well = False
-                continue
-            outcome = self._sent(part)
-            if _is_better_in_halves(outcome, self.exchange.outcome) and len(part) > 1:
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
-                continue
+        went_well = True
+        for number, outcome in self.outcomes(spans):
             went_well &= outcome.reason is None
-            self._settle(outcome, len(part))
+            self._settle(outcome, number)
         return SpanExportResult.SUCCESS if went_well else SpanExportResult.FAILURE
 
-    def shutdown(self) -> None:
-        """Wait for no next attempt; twice is harmless."""
-        if not self._is_over:
-            self._is_over = True
-            super().shutdown()  # type: ignore[no-untyped-call] # the SDK's, without an annotation
-
     def _sent(self, spans: Sequence[ReadableSpan]) -> Outcome:
-        self.exchange.forget()
-        try:
-            with quieted(*EXPORT_LOGGERS):
-                super().export(spans)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the spans did not arrive and the next may
-            return Outcome(reason_of(error))
-        return self.exchange.outcome or Outcome("spans that cannot be encoded")
+        if self._tally.is_given_up:
+            return Outcome(self._tally.last_error or "given up")
+        return super()._sent(spans)
 
     def _settle(self, outcome: Outcome, number: int) -> None:
         rejected = min(outcome.rejected, number)
@@ -136,12 +162,6 @@ class CountedSpanExporter(OTLPSpanExporter):
         )
         if outcome.reason is not None and not self._tally.is_given_up:
             self._trouble.tell("spans", self._shown, outcome.reason)
-
-
-def _is_better_in_halves(outcome: Outcome, exchanged: Outcome | None) -> bool:
-    return outcome.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or (
-        outcome.reason is not None and exchanged is None
-    )
 
 
 class CountedMetricExporter(OTLPMetricExporter):
@@ -189,7 +209,8 @@ class CountedMetricExporter(OTLPMetricExporter):
         self.last_error = outcome.reason
         if outcome.reason is None:
             return MetricExportResult.SUCCESS
-        self._trouble.tell("metrics", self._shown, outcome.reason)
+        if not self.is_over:
+            self._trouble.tell("metrics", self._shown, outcome.reason)
         return MetricExportResult.FAILURE
 
     def shutdown(self, timeout_millis: float = 30_000, **options: Any) -> None:

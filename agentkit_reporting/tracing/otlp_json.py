@@ -51,6 +51,8 @@ def _span(exported: LogSpan) -> dict[str, Any]:
             {"timeUnixNano": str(event.ns), "name": event.name, "attributes": _pairs(event.attributes)}
             for event in span.events
         ]
+    if span.dropped_events:
+        told["droppedEventsCount"] = span.dropped_events
     told["status"] = {} if span.error is None else {"code": _STATUS_ERROR, "message": span.error}
     return told
 

@@ -12,13 +12,21 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.accounting import Account
 from agentkit_reporting.event_queue import is_on_event_loop
-from agentkit_reporting.process_ends import EXIT_TIMEOUT_S, watch
-from agentkit_reporting.tracing.delivery import DeliveryCounts, Flusher, SpanTally, Trouble, left_until
+from agentkit_reporting.process_ends import watch
+from agentkit_reporting.tracing.delivery import (
+    CLOSE_TIMEOUT_S,
+    DeliveryCounts,
+    Flusher,
+    SpanTally,
+    Trouble,
+    left_until,
+)
+from agentkit_reporting.tracing.export_resource import service_attributes
 from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of, shown_endpoint
 from agentkit_reporting.tracing.otlp_settings import is_disabled, queue_settings, reading_headers
 
@@ -35,9 +43,6 @@ __all__ = ["OtlpTracing", "otlp_tracing"]
 
 logger = logging.getLogger(__name__)
 
-_SERVICE: Final = "service.name"
-_DEFAULT_SERVICE: Final = "agentkit"
-
 
 def otlp_tracing(
     endpoint: str | None = None,
@@ -48,17 +53,21 @@ def otlp_tracing(
     timeout_s: float | None = None,
     compression: Literal["none", "gzip", "deflate"] | None = None,
     metrics: bool = True,
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
 ) -> OtlpTracing:
     """Return providers that send to an endpoint; what is not given comes from the standard variables (OTEL_…).
 
     endpoint: the base address of a receiver, such as `http://localhost:4318`, to which the signal's path is added.
     headers: of each request, such as an API key; never shown. service_name: `service.name` of the resource, `agentkit`
     where nobody says. resource: more attributes of it. timeout_s: how long one batch is tried, its retries included.
-    metrics: whether metrics are sent as well; a receiver of spans alone says 404 to them. Raises ConfigurationError for
-    what cannot be sent to, and without the extra `otel`.
+    metrics: whether metrics are sent as well; a receiver of spans alone says 404 to them. close_timeout_s: how long
+    `flush` and `close` wait where nobody says. Raises ConfigurationError for what cannot be sent to, and without the
+    extra `otel`.
     """
     if timeout_s is not None and not timeout_s > 0:
         raise ConfigurationError(f"timeout_s={timeout_s!r} refused; give seconds, more than 0")
+    if not close_timeout_s >= 0:
+        raise ConfigurationError(f"close_timeout_s={close_timeout_s!r} refused; give seconds, 0 or more")
     if compression not in {None, "none", "gzip", "deflate"}:
         raise ConfigurationError(f"compression={compression!r} refused; use 'gzip', 'deflate' or 'none'")
     options = {"headers": checked_headers(headers), "timeout_s": timeout_s, "compression": compression}
@@ -71,13 +80,8 @@ def otlp_tracing(
             "a delivery over OTLP refused because opentelemetry-exporter-otlp-proto-http is not installed; "
             "install agentkit-loop[otel]"
         ) from None
-    told = dict(resource or {}) | ({_SERVICE: service_name} if service_name else {})
-    described = Resource.create(dict(told))
-    if str(described.attributes.get(_SERVICE, "")).startswith(
-        "unknown_service"
-    ):  # the SDK's, of nobody's saying
-        described = described.merge(Resource({_SERVICE: _DEFAULT_SERVICE}))
-    return OtlpTracing(addresses, described, options, metrics=metrics)
+    described = Resource.create({**(resource or {}), **service_attributes(service_name, resource)})
+    return OtlpTracing(addresses, described, options, metrics=metrics, close_timeout_s=close_timeout_s)
 
 
 class OtlpTracing:
@@ -88,8 +92,15 @@ class OtlpTracing:
     """
 
     def __init__(
-        self, addresses: tuple[str, str], resource: Resource, options: dict[str, Any], *, metrics: bool
+        self,
+        addresses: tuple[str, str],
+        resource: Resource,
+        options: dict[str, Any],
+        *,
+        metrics: bool,
+        close_timeout_s: float,
     ) -> None:
+        self._close_timeout_s = close_timeout_s
         self.endpoint = shown_endpoint(addresses[0])
         """Where spans are sent, without credentials."""
         queue = queue_settings()
@@ -194,16 +205,22 @@ class OtlpTracing:
         for flusher in self._flushers:
             flusher.ask()
 
-    def flush(self, timeout_s: float | None = EXIT_TIMEOUT_S) -> bool:
+    def flush(self, timeout_s: float | None = None) -> bool:
         """Have everything sent, and wait for it within a bound; whether every span so far, and the metrics, arrived.
+
+        timeout_s: None waits for `close_timeout_s`.
 
         Does not wait on an event loop, where others would wait with it.
         """
-        return self._flushed(timeout_s) and self._is_all_there
+        return self._flushed(self._end_of(timeout_s)) and self._is_all_there
 
-    def _flushed(self, timeout_s: float | None) -> bool:
-        """Have everything sent; whether it was tried to its end within the time."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+    def _end_of(self, timeout_s: float | None) -> float:
+        return time.monotonic() + (self._close_timeout_s if timeout_s is None else timeout_s)
+
+    def _flushed(self, until: float) -> bool:
+        """Have everything sent; whether it was tried to its end within the time, or is not tried any more."""
+        if self._tally.is_given_up:
+            return True
         asked = [(flusher, flusher.ask()) for flusher in self._flushers]
         if is_on_event_loop():
             return not self.pending and all(flusher.wait(number, 0.0) for flusher, number in asked[1:])
@@ -216,15 +233,15 @@ class OtlpTracing:
         if self._meters is not None:
             self._meters.flush()
 
-    def close(self, timeout_s: float | None = EXIT_TIMEOUT_S) -> bool:
+    def close(self, timeout_s: float | None = None) -> bool:
         """Take no more, send what is held within a bound, and give up what is left; whether everything arrived.
 
-        Twice is harmless. On an event loop, where nothing is waited for, what is held is sent by other threads, until
-        the process ends.
+        timeout_s: None waits for `close_timeout_s`. Twice is harmless. On an event loop, where nothing is waited for,
+        what is held is sent by other threads, until the process ends.
         """
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        until = self._end_of(timeout_s)
         self._tally.is_closed = True
-        is_tried = self._flushed(timeout_s)
+        is_tried = self._flushed(until)
         if not is_tried and is_on_event_loop():
             return False
         with self._ending:
@@ -234,7 +251,7 @@ class OtlpTracing:
         self.tell_lost()
         return self._is_all_there
 
-    def _shut_down(self, timeout_s: float | None) -> None:
+    def _shut_down(self, timeout_s: float) -> None:
         """End the SDK's threads; one that is in a request ends with it, which nobody waits for beyond the bound."""
         if self._meters is not None:
             self._meters.end()

@@ -26,6 +26,7 @@ from agentkit_reporting.tracing.api_spans import ApiSpans
 from agentkit_reporting.tracing.capture import content_of
 from agentkit_reporting.tracing.content import CONTENT_EVENTS
 from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
+from agentkit_reporting.tracing.delivery import CLOSE_TIMEOUT_S
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
 from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
 from agentkit_reporting.tracing.run_claims import RunClaims
@@ -114,13 +115,15 @@ class TracingReporter(LoopObserver):
         redact: Redactor | bool = True,
         profile: ProfileName | None = None,
         metrics: bool = True,
+        close_timeout_s: float = CLOSE_TIMEOUT_S,
     ) -> Self:
         """Return one that sends its spans and metrics over OTLP/HTTP by itself, in the background.
 
         endpoint: of a collector or backend, `http://localhost:4318` by default; `/v1/traces` is added. What is not
         given is as OpenTelemetry's variables say (`OTEL_EXPORTER_OTLP_…`, `OTEL_SERVICE_NAME`, …). metrics: False for
         a backend that takes spans alone. An endpoint that is dead or slow delays nobody: it is told once, counted in
-        `account()`, and `close()` returns False. Raises ConfigurationError for what is no endpoint or header.
+        `account()`, and `close()` returns False. close_timeout_s: how long `flush` and `close` wait for it where nobody
+        says. Raises ConfigurationError for what is no endpoint or header.
         """
         from agentkit_reporting.tracing.otlp_provider import otlp_tracing  # noqa: PLC0415 - an extra, and slow
 
@@ -134,6 +137,7 @@ class TracingReporter(LoopObserver):
             timeout_s=timeout_s,
             compression=compression,
             metrics=metrics,
+            close_timeout_s=close_timeout_s,
         )
         providers = (made.tracer_provider, made.meter_provider)
         return cls(

@@ -21,7 +21,9 @@ EXPORT_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.common.http",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
-    "urllib3.connectionpool",  # the address with its query
+    "urllib3.connection",  # these three: the address with its query
+    "urllib3.connectionpool",
+    "urllib3.util.retry",
 )
 
 _here = threading.local()

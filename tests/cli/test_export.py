@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -38,7 +40,8 @@ def make(folder: Path) -> None:
 def printed(arguments: Sequence[str], folder: Path) -> str:
     """Return what the command prints, with a word for our version, which changes with each release."""
     version = f'"{scope_version()}"'
-    return agentkit(*arguments, cwd=folder).stdout.replace(version, '"VERSION"')
+    with contextlib.chdir(folder):
+        return exported(*arguments[1:]).stdout.replace(version, '"VERSION"')
 
 
 def write_many(log: Path, two_runs: Path, count: int) -> None:
@@ -143,6 +146,19 @@ def test_one_session_can_be_chosen_and_bad_lines_are_told(folder: Path) -> None:
         if pair["key"] == "gen_ai.conversation.id"
     }
     assert conversations == {"fix-2"}
+
+
+@COMMANDS
+def test_events_of_which_no_span_tells_are_said(folder: Path, command: str) -> None:
+    log = folder / "runs.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[1:]))  # without the first run's beginning
+    result = exported(command, "runs.jsonl")
+    assert result.exit_code == 0
+    assert result.stdout
+    assert re.search(
+        r"no span tells of \d+ events of runs that have not begun or are over; where ", result.stderr
+    )
 
 
 def test_a_line_holds_a_bounded_number_of_spans(folder: Path) -> None:

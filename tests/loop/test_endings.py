@@ -417,6 +417,26 @@ def test_ctrl_c_while_an_event_is_told_tears_no_event(tmp_path: Path, seq: int) 
     assert process.returncode == 130 or told[-1]["type"] == "run_finished", process.stderr
 
 
+LEFT = """
+import sys
+from agentkit_loop.agent import Agent
+from agentkit_loop.testing import ScriptedModel
+from agentkit_reporting import JsonlReporter
+
+stream = Agent(ScriptedModel(["hi"]), observers=[JsonlReporter(sys.argv[1])]).stream("go")
+next(iter(stream))
+"""
+
+
+def test_a_program_may_leave_a_stream_to_the_end_of_the_interpreter(tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LEFT, str(log)], capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    assert [event["type"] for event in _events(log)] == ["run_started", "input_accepted", "run_cancelled"]
+
+
 def test_steps_are_what_a_host_sees() -> None:
     run = Run([ADDING, "three"], tools=[add])
     with run.agent.start("go") as driver:

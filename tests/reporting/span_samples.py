@@ -100,6 +100,7 @@ def runs(draw: st.DrawFn) -> list[LogSpan]:
         attributes=draw(_ATTRIBUTES),
         name=draw(texts()),
         error=draw(st.none() | texts()),
+        dropped_events=draw(st.integers(0, 3)),
         events=draw(st.lists(st.builds(SpanEvent, name=texts(), ns=_NS, attributes=_ATTRIBUTES), max_size=3)),
     )
     children = []

@@ -266,6 +266,18 @@ def test_closing_gives_up_what_hangs_and_says_so_once(
         assert said.endswith("; last error: no answer yet")
 
 
+def test_who_gives_no_time_waits_for_that_of_the_option_and_only_once() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.release.clear()
+        tracing = otlp_tracing(receiver.endpoint, close_timeout_s=0.01)
+        end_spans(tracing, 3)
+        assert not tracing.flush()
+        assert not tracing.close()
+        assert not tracing.close(600.0)
+        assert not tracing.flush(600.0)
+        assert tracing.counts().failed == 3
+
+
 async def _both(tracing: OtlpTracing) -> tuple[bool, bool]:
     return tracing.flush(None), tracing.close(None)
 

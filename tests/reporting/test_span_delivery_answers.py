@@ -18,26 +18,32 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.tracing.otlp_exchange import reason_of
 from agentkit_reporting.tracing.otlp_provider import otlp_tracing
-from tests.reporting.span_makers import end_spans, set_variables, tracing_to
+from tests.reporting.span_makers import end_spans, ours, set_variables, tracing_to
 
 PASSWORD = "hush-hush-hush"  # noqa: S105 - of nothing
 
 
 class AnsweringServer:
-    """Answers every request with the same; `answer` None: closes the connection instead."""
+    """Answers every request with the same; `answer` None: closes the connection instead.
+
+    missing: bytes that it announces, and does not send before it closes the connection.
+    """
 
     def __init__(self) -> None:
+        self.missing = 0
+        self.authorizations: list[str | None] = []
         self.answer: tuple[str, bytes] | None = ("application/x-protobuf", b"")
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["content-length"]))
+                server.authorizations.append(self.headers["authorization"])
                 if server.answer is not None:
                     kind, body = server.answer
                     self.send_response(200)
                     self.send_header("content-type", kind)
-                    self.send_header("content-length", str(len(body)))
+                    self.send_header("content-length", str(len(body) + server.missing))
                     self.end_headers()
                     self.wfile.write(body)
 
@@ -79,6 +85,8 @@ TERMINAL = f"no such key: {PASSWORD}\n\x1b[31mred" + "x" * 9_000
     [
         ("application/x-protobuf", b"", 0),
         ("text/plain", b"ok", 0),
+        ("text/html; charset=utf-8", b"", 0),
+        ("text/html", b"ok", 0),
         ("application/x-protobuf", b"\xff\xff no message", 0),
         ("application/x-protobuf", b"\0" * 3_000_000, 0),
         ("application/json", b"{}", 0),
@@ -88,7 +96,20 @@ TERMINAL = f"no such key: {PASSWORD}\n\x1b[31mred" + "x" * 9_000
         ("application/x-protobuf", partial_success(99, ""), 5),
         ("application/x-protobuf", partial_success(-1, "a warning"), 0),
     ],
-    ids=["empty", "text", "torn", "endless", "json", "odd", "json some", "some", "too many", "fewer"],
+    ids=[
+        "empty",
+        "text",
+        "no page",
+        "hardly a page",
+        "torn",
+        "endless",
+        "json",
+        "odd",
+        "json some",
+        "some",
+        "too many",
+        "fewer",
+    ],
 )
 def test_an_answer_of_success_is_one_but_for_the_spans_that_it_rejects(
     kind: str, body: bytes, rejected: int, server: AnsweringServer, caplog: pytest.LogCaptureFixture
@@ -115,6 +136,66 @@ def test_a_web_page_is_no_receiver(server: AnsweringServer) -> None:
         )
 
 
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_an_answer_that_ends_early_is_one_and_the_spans_are_sent_once(
+    encoding: str, server: AnsweringServer
+) -> None:
+    server.missing = 100
+    server.answer = (f"application/x-protobuf\r\nContent-Encoding: {encoding}", b"ab")
+    with tracing_to(server.endpoint) as tracing:
+        end_spans(tracing, 5)
+        assert tracing.flush(30.0)
+        assert len(server.authorizations) == 1
+
+
+def test_what_the_endpoint_repeats_of_the_address_is_masked(
+    server: AnsweringServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = ("application/x-protobuf", partial_success(2, f"who is {PASSWORD}? Use another protobuf"))
+    address = server.endpoint.replace("//", f"//ann:{PASSWORD}@")
+    for endpoint in (address, f"{server.endpoint}?key={PASSWORD}"):
+        with tracing_to(endpoint) as tracing:
+            end_spans(tracing, 5)
+            assert not tracing.flush(30.0)
+            assert (
+                tracing.counts().last_error == "2 rejected by the receiver: who is ***? Use another protobuf"
+            )
+    assert PASSWORD not in caplog.text
+
+
+def test_a_header_wins_over_what_the_home_directory_says(
+    server: AnsweringServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ann password pw\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for headers in ({"Authorization": "Bearer given"}, None):
+        with tracing_to(server.endpoint, headers=headers) as tracing:
+            end_spans(tracing, 1)
+            assert tracing.flush(30.0)
+    assert server.authorizations == ["Bearer given", "Basic YW5uOnB3"]
+
+
+def test_what_the_library_below_says_of_an_answer_is_left_out(
+    server: AnsweringServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = ("text/plain\r\nno header at all", b"")
+    with tracing_to(f"{server.endpoint}?key={PASSWORD}") as tracing:
+        end_spans(tracing, 1)
+        assert tracing.flush(30.0)
+    assert PASSWORD not in caplog.text
+    assert ours(caplog) == []
+
+
+def test_a_limit_that_leaves_no_time_is_said_in_words(
+    server: AnsweringServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_variables(monkeypatch, OTEL_EXPORTER_OTLP_TIMEOUT="-1")
+    with tracing_to(server.endpoint) as tracing:
+        end_spans(tracing, 1)
+        assert not tracing.flush(30.0)
+        assert str(tracing.counts().last_error).startswith("no time to send it; ")
+
+
 def test_a_connection_that_is_closed_without_an_answer_has_failed(server: AnsweringServer) -> None:
     server.answer = None
     with tracing_to(server.endpoint, timeout_s=0.2) as tracing:
@@ -137,7 +218,7 @@ def test_a_host_that_nobody_knows_is_said_so(monkeypatch: pytest.MonkeyPatch) ->
         (requests.ReadTimeout("hush"), "no answer in time"),
         (requests.exceptions.InvalidHeader("hush"), "a header's value that HTTP does not allow"),
         (requests.exceptions.SSLError(ssl.SSLError(1, "hush")), "no secure connection: TLS failed"),
-        (requests.exceptions.ProxyError("http://me:hush@proxy"), "ProxyError"),
+        (requests.exceptions.ProxyError("http://me:hush@proxy"), "the proxy cannot be reached"),
         (ValueError("hush"), "ValueError"),
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, Exception) else "",

@@ -1,16 +1,13 @@
-"""Where spans are sent and as what: the argument, else the standard variables, and one sentence for what cannot be."""
+"""What a delivery is told by its arguments, else by the standard variables."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from opentelemetry.trace import NonRecordingSpan
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of, shown_endpoint
 from agentkit_reporting.tracing.otlp_provider import otlp_tracing
 from tests.otlp_receiver import OtlpReceiver, attributes_of
 from tests.reporting.span_makers import end_spans, ours, set_variables, tracing_to
@@ -19,117 +16,6 @@ from tests.reporting.span_makers import end_spans, ours, set_variables, tracing_
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch)
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "traces", "metrics"),
-    [
-        ("http://host:4318", "http://host:4318/v1/traces", "http://host:4318/v1/metrics"),
-        ("https://host/", "https://host/v1/traces", "https://host/v1/metrics"),
-        ("http://host/otlp/", "http://host/otlp/v1/traces", "http://host/otlp/v1/metrics"),
-        ("http://host/v1/traces", "http://host/v1/traces", "http://host/v1/metrics"),
-        ("http://host/a/v1/metrics/", "http://host/a/v1/traces", "http://host/a/v1/metrics"),
-        (
-            "http://[::1]:4318?key=1",
-            "http://[::1]:4318/v1/traces?key=1",
-            "http://[::1]:4318/v1/metrics?key=1",
-        ),
-        (None, "http://localhost:4318/v1/traces", "http://localhost:4318/v1/metrics"),
-    ],
-)
-def test_an_argument_is_a_base_to_which_the_path_of_the_signal_is_added(
-    endpoint: str | None, traces: str, metrics: str
-) -> None:
-    assert endpoint_of("traces", endpoint, environ={}) == traces
-    assert endpoint_of("metrics", endpoint, environ={}) == metrics
-
-
-def test_the_variable_of_a_signal_is_its_whole_address_and_that_of_all_a_base() -> None:
-    environ = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://all:1/base/",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://own:2/as/it/is",
-    }
-    assert endpoint_of("traces", environ=environ) == "http://own:2/as/it/is"
-    assert endpoint_of("metrics", environ=environ) == "http://all:1/base/v1/metrics"
-    assert endpoint_of("traces", "http://argument", environ=environ) == "http://argument/v1/traces"
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "said"),
-    [
-        (
-            "localhost:4318",
-            "endpoint='localhost:4318' refused, which has no scheme; write 'http://localhost:4318'",
-        ),
-        ("//host", "endpoint='//host' refused, which has no scheme; write 'http://host'"),
-        ("", "endpoint='' refused, which has no scheme; write 'http://localhost:4318'"),
-        (
-            "grpc://host:4317",
-            "endpoint='grpc://host:4317' refused; use http:// or https://, over which OTLP is sent here",
-        ),
-        ("http://", "endpoint='http://' refused, which is no URL; give one such as 'http://localhost:4318'"),
-        (
-            "http://host:port",
-            "endpoint='http://host:port' refused, which is no URL; give one such as 'http://localhost:4318'",
-        ),
-        (
-            "http://[::1",
-            "endpoint='http://[::1' refused, which is no URL; give one such as 'http://localhost:4318'",
-        ),
-        (
-            "http://a b",
-            "endpoint='http://a b' refused for the space in it; give a URL such as 'http://localhost:4318'",
-        ),
-        (
-            "http://me:hush@host:x?key=hush",
-            "endpoint='http://***@host:x' refused, which is no URL; give one such as 'http://localhost:4318'",
-        ),
-    ],
-    ids=["host", "slashes", "empty", "grpc", "nothing", "port", "brackets", "space", "password"],
-)
-def test_an_endpoint_that_is_no_url_gets_one_sentence(endpoint: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"^{re.escape(said)}$"):
-        otlp_tracing(endpoint)
-
-
-def test_a_variable_that_is_no_url_is_named_in_its_sentence() -> None:
-    with pytest.raises(ConfigurationError, match=r"^OTEL_EXPORTER_OTLP_TRACES_ENDPOINT='collector' refused"):
-        endpoint_of("traces", environ={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector"})
-
-
-def test_another_protocol_in_the_environment_is_refused_unless_the_program_gives_an_endpoint() -> None:
-    environ = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    with pytest.raises(
-        ConfigurationError, match=r"^OTEL_EXPORTER_OTLP_PROTOCOL='grpc' refused; use 'http/protobuf'"
-    ):
-        endpoint_of("traces", environ=environ)
-    assert endpoint_of("traces", "http://host", environ=environ) == "http://host/v1/traces"
-    own = {**environ, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
-    assert endpoint_of("traces", environ=own) == "http://localhost:4318/v1/traces"
-
-
-@given(st.text(max_size=30))
-def test_any_text_is_an_address_or_refused_and_never_shows_a_password(text: str) -> None:
-    try:
-        address = endpoint_of("traces", f"http://me:hush@{text}", environ={})
-    except ConfigurationError as error:
-        assert "hush" not in str(error)  # noqa: PT017 - either is right
-    else:
-        assert address.startswith("http://")
-        assert "hush" not in shown_endpoint(address)
-
-
-@pytest.mark.parametrize("value", ["hush\nx: y", "hush\r", " hush", "hush ", "hush☃", "hush\0"])
-def test_a_headers_value_that_http_has_not_is_refused_without_showing_it(value: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^the value of header 'api-key' refused; ") as refused:
-        otlp_tracing("http://localhost", headers={"api-key": value})
-    assert "hush" not in str(refused.value)
-
-
-@pytest.mark.parametrize("name", ["", "a b", "a:b", "a\n", "ä"])
-def test_a_headers_name_that_http_has_not_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^a header's name .* refused; "):
-        checked_headers({name: "x"})
 
 
 @pytest.mark.parametrize(

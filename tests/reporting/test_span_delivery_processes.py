@@ -199,7 +199,7 @@ for _ in range(10):
     if child == 0:
         end_spans(1)
         count(1)
-        os._exit(tracing.close(0.05))
+        os._exit(tracing.close(0.01))
     done(child)
 stop.set()
 for thread in threads: thread.join()
