@@ -11,8 +11,6 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.forks import Locked
 from agentkit_loop.trace_context import SpanPlace
@@ -82,14 +80,6 @@ class _Wrapping(Locked):
 _wrapping = _Wrapping()
 
 
-@attrs.define(eq=False)
-class _Begun:
-    """A span that was begun. context: one in which it is the parent, once somebody needed that."""
-
-    made: ApiSpan
-    context: Context | None = None
-
-
 class ApiSpans:
     """Makes spans of those that are over.
 
@@ -148,22 +138,23 @@ class ApiSpans:
 
     def context_of(self, span: Span) -> Context | None:
         """Return a context in which this span is the parent, begun now if it was not; None without a provider."""
-        begun, _ = self._made(span)
-        return None if begun is None else self._within(begun)
+        made, _ = self._made(span)
+        return None if made is None else self._within(span, made)
 
     def finished_context(self, span: Span | None) -> Context:
         """Return a context with a span that has been made, for exemplars; without one, an empty context."""
-        begun = None if span is None else _pocketed(span)
-        return self._nowhere if begun is None else self._within(begun)
+        made: Any = None if span is None else span.sink
+        return self._nowhere if span is None or made is None else self._within(span, made)
 
     def _end(self, span: Span) -> None:
-        begun, is_new = self._made(span)
-        if begun is None:
+        made, is_new = self._made(span)
+        if made is None:
             return
-        made = begun.made
-        is_whole = is_new and not span.events and span.error is None
+        if is_new and not span.events and span.error is None:  # most: it was begun with all that it tells
+            made.end(span.end_ns)
+            return
         try:
-            if not is_whole and made.is_recording():
+            if made.is_recording():
                 if not is_new:  # it was begun for a child, with what was known then
                     made.update_name(span.name)
                     made.set_attributes(dict(span.attributes))
@@ -174,51 +165,50 @@ class ApiSpans:
         finally:
             made.end(span.end_ns)
 
-    def _made(self, span: Span) -> tuple[_Begun | None, bool]:
+    def _made(self, span: Span) -> tuple[ApiSpan | None, bool]:
         """Return the API's span, and whether it was begun just now; None without a provider."""
         found: Any = span.sink  # nobody else puts something there
         tracer = None if found is not None else self._tracer or self._found_tracer()
         if tracer is None:
             return found, False
         with self._making:
-            found = span.sink
-            if found is None:
-                span.sink = begun = _Begun(self._begun(tracer, span))
-                return begun, True
-        return found, False
-
-    def _begun(self, tracer: Tracer, span: Span) -> ApiSpan:
-        context = self._context_within(span.parent)
-        ids = self._ids
-        if ids is not None:
-            ids.asked.ids = span.trace_id, span.span_id
-        try:
-            return tracer.start_span(
-                span.name,
-                context,
-                kind=self._kinds[span.kind],
-                # A copy where the fold goes on with its own.
-                attributes=span.attributes if span.end_ns else dict(span.attributes),
-                start_time=span.start_ns,
-            )
-        finally:
+            if span.sink is not None:
+                found = span.sink
+                return found, False
+            context = self._context_within(span.parent)
+            ids = self._ids
             if ids is not None:
-                ids.asked.ids = None
+                ids.asked.ids = span.trace_id, span.span_id
+            try:
+                span.sink = found = tracer.start_span(
+                    span.name,
+                    context,
+                    self._kinds[span.kind],
+                    # A copy where the fold goes on with its own.
+                    span.attributes if span.end_ns else dict(span.attributes),
+                    start_time=span.start_ns,
+                )
+            finally:
+                if ids is not None:
+                    ids.asked.ids = None
+        return found, True
 
     def _context_within(self, parent: Span | SpanPlace | None) -> Context:
         if parent is None:
             return self._nowhere
         if isinstance(parent, SpanPlace):
             return self._around(self._api.NonRecordingSpan(self._remote(parent)))
-        begun: Any = parent.sink or self._made(parent)[0]
-        if begun is None:
-            return self._nowhere
-        return begun.context or self._within(begun)
+        context: Any = parent.within
+        if context is None:
+            made, _ = self._made(parent)
+            context = self._nowhere if made is None else self._within(parent, made)
+        return context  # type: ignore[no-any-return] # nobody else puts something there
 
-    def _within(self, begun: _Begun) -> Context:
-        if begun.context is None:
-            begun.context = self._around(begun.made)
-        return begun.context
+    def _within(self, span: Span, made: ApiSpan) -> Context:
+        context: Any = span.within
+        if context is None:
+            span.within = context = self._around(made)
+        return context  # type: ignore[no-any-return] # as above
 
     def _around(self, made: ApiSpan) -> Context:
         return self._api.set_span_in_context(made, self._nowhere)
@@ -241,10 +231,6 @@ class ApiSpans:
             self._ids = _wrapping.wrapped(tracer)
             self._tracer = tracer
         return self._tracer
-
-
-def _pocketed(span: Span) -> _Begun | None:
-    return span.sink  # type: ignore[return-value] # nobody else puts something there
 
 
 def _states(header: str | None) -> list[tuple[str, str]]:

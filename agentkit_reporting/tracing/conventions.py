@@ -276,10 +276,10 @@ class Profile:
         self.name: ProfileName = name
         under = _BOTH.get(name, (name,))
         self._rows = {each.key: (_naming(each, under), each.kind in _WHOLE) for each in ATTRIBUTES}
-        self._single = {
-            key: names[0]
+        self._plain = {
+            key: names
             for key, ((names, converted, shapes), is_whole) in self._rows.items()
-            if len(names) == 1 and not (converted or shapes or is_whole)
+            if not (converted or shapes or is_whole)
         }
 
     def __repr__(self) -> str:
@@ -292,19 +292,22 @@ class Profile:
         at 1,024 characters. Raises KeyError for a key that no row has.
         """
         found = {} if found is None else found
-        single = self._single
+        plain = self._plain
         for key, value in told.items():
             if value is None:
                 continue
-            name = single.get(key)
-            if name is not None:  # most of what is told
+            names = plain.get(key)
+            if names is not None:  # most of what is told
                 kind = type(value)
                 if (
-                    len(value) <= _MOST_CHARACTERS  # type: ignore[arg-type] # a text
+                    -_INT64 <= value < _INT64  # type: ignore[operator] # a number
+                    if kind is int
+                    else len(value) <= _MOST_CHARACTERS  # type: ignore[arg-type] # a text
                     if kind is str
-                    else kind is bool or (kind is int and -_INT64 <= value < _INT64)  # type: ignore[operator] # a number
+                    else kind is bool or (kind is float and math.isfinite(value))  # type: ignore[arg-type] # the same
                 ):
-                    found[name] = value
+                    for name in names:
+                        found[name] = value
                     continue
             (names, converted, shapes), is_whole = self._rows[key]
             bounded = value if is_whole else _bounded(value)

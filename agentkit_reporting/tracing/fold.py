@@ -45,11 +45,15 @@ from agentkit_reporting.tracing.fold_runs import (
     teller_of,
     told_usage,
 )
-from agentkit_reporting.tracing.own_attributes import brief_text, plain_value
+from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES, brief_text, plain_value
 from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Span, SpanSink
 
 __all__ = ["SPAN_EVENTS", "SpanFold"]
 
+# Names of our own, the same under each profile, that every request or call tells: written without the table's way.
+_TURN, _REQUEST, _ATTEMPT, _TOOL_ATTEMPT = (
+    OWN_ATTRIBUTES[key][0] for key in ("turn", "request.id", "request.attempt", "tool.attempt")
+)
 _SHARED: Final = ("conversation", "agent.name", "run.id")  # what each span of a run tells
 _RunEnd: TypeAlias = ev.RunFinished | ev.RunFailed | ev.RunCancelled
 _OfCall: TypeAlias = (
@@ -228,16 +232,18 @@ class SpanFold:
         earlier = run.requests.get(event.request_id)
         model = brief_text(event.model or run.started.model)
         known = run.known.get(("chat", model, event.purpose)) or self._know_request(run, event, model)
-        told: Told = {
-            "compacted": (run.is_compacted and event.purpose == "turn") or None,
-            "turn": None if event.turn_id is None else brief_text(event.turn_id),
-            "request.id": brief_text(event.request_id),
-            "request.attempt": plain_value(event.attempt),
-        }
+        attributes = known.copy()
+        if event.turn_id is not None:
+            attributes[_TURN] = brief_text(event.turn_id)
+        attributes[_REQUEST] = brief_text(event.request_id)
+        attempt = plain_value(event.attempt)
+        if attempt is not None:
+            attributes[_ATTEMPT] = attempt
+        if run.is_compacted and event.purpose == "turn":
+            self._profile.named({"compacted": True}, attributes)
         if self._content is not None:
-            told.update(self._said(event))
+            self._profile.named(self._said(event), attributes)
         span_id = span_id_of(event.session_id, event.run_id, event.seq)
-        attributes = self._profile.named(told, known.copy())
         run.requests[event.request_id] = OpenRequest(
             run.child("chat", model, span_id=span_id, attributes=attributes)
         )
@@ -299,16 +305,18 @@ class SpanFold:
         if known is None:
             facts = self._profile.named(tool_facts(event.name, run.specs))
             known = run.remember(("execute_tool", name), facts)
-        told: Told = {
-            "tool.call_id": brief_text(event.call_id),
-            "turn": None if event.turn_id is None else brief_text(event.turn_id),
-            "tool.attempt": plain_value(event.attempt),
-            "tool.edited": event.edited or None,
-        }
+        told: Told = {"tool.call_id": brief_text(event.call_id)}
+        if event.edited:
+            told["tool.edited"] = True
         if self._content is not None:
             told.update(self._said(event))
-        span_id = call_span_id(event.session_id, event.run_id, event.call_id)
         attributes = self._profile.named(told, known.copy())
+        if event.turn_id is not None:
+            attributes[_TURN] = brief_text(event.turn_id)
+        attempt = plain_value(event.attempt)
+        if attempt is not None:
+            attributes[_TOOL_ATTEMPT] = attempt
+        span_id = call_span_id(event.session_id, event.run_id, event.call_id)
         run.calls[event.call_id] = run.child("execute_tool", name, span_id=span_id, attributes=attributes)
 
     def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> None:
@@ -320,12 +328,12 @@ class SpanFold:
             return
         run.begin_earlier(span, event.duration_ms)
         is_held = event.interrupted and event.duration_ms is None
-        told: Told = {"tool.interrupted": event.interrupted or None}
-        if event.is_error:
-            told["error"] = span.error = tool_error(event)
-        if self._content is not None:
+        if event.interrupted or event.is_error or self._content is not None:
+            told: Told = {"tool.interrupted": event.interrupted or None}
+            if event.is_error:
+                told["error"] = span.error = tool_error(event)
             told.update(self._said(event))
-        self._add(span, told)
+            self._add(span, told)
         if is_held:
             run.held.append((span, epoch_ns(event.timestamp)))
         else:
@@ -366,7 +374,8 @@ class SpanFold:
         return span
 
     def _finish(self, span: Span, run: OpenRun) -> None:
-        self._sink.take(self._over(span, run))
+        span.end_ns = run.last_ns
+        self._sink.take(self._over(span, run) if span.dropped_events else span)
 
     def _give(self, spans: list[Span]) -> None:
         """Give spans that are over to the sink, each of them, whatever it says of one before."""

@@ -27,7 +27,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.usage import Cost, Usage, can_be_added
 from agentkit_reporting.tracing.fold_moments import Told
-from agentkit_reporting.tracing.own_attributes import brief_text, plain_value
+from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.spans import AttributeValue, Span
 
 __all__ = [
@@ -182,11 +182,11 @@ def told_usage(request: OpenRequest) -> Told:
     told: Told = {}
     if usage is not None:
         told = {
-            "usage.input": plain_value(usage.total_input_tokens),
-            "usage.output": plain_value(usage.output_tokens),
-            "usage.cache_read": plain_value(usage.cached_input_tokens),
-            "usage.cache_write": plain_value(usage.cache_write_input_tokens),
-            "usage.reasoning": plain_value(usage.reasoning_tokens),
+            "usage.input": usage.total_input_tokens,
+            "usage.output": usage.output_tokens,
+            "usage.cache_read": usage.cached_input_tokens,
+            "usage.cache_write": usage.cache_write_input_tokens,
+            "usage.reasoning": usage.reasoning_tokens,
         }
     if cost is not None and can_be_added(cost.amount):
         told["cost"] = float(cost.amount)

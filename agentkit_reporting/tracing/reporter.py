@@ -173,29 +173,30 @@ class TracingReporter(LoopObserver):
             with self._lock:  # around our own folds alone: the provider is called without it
                 if self._closed:
                     self._refuse()
-                tells, counts = True, self._metrics is not None
                 if event.__class__ is RunStarted:
-                    tells, counts = self._claimed(event)
-                if tells:
+                    spans, ended = self._begin(event)
+                else:
                     self._fold.take(event)
-                ended = self._work.take(event) if counts else ()
-                spans = self._over.taken() if self._over.spans else ()
+                    ended = () if self._metrics is None else self._work.take(event)
+                    spans = self._over.taken() if self._over.spans else ()
             if spans or ended:
                 self._tell(spans, ended)
         except BaseException:
             self._failed.add()
             raise
-        if event.__class__ is RunStarted:
-            watch_child()
+
+    def _begin(self, event: AgentEvent) -> tuple[Sequence[Span], tuple[Ended, ...]]:
+        """Take the beginning of a run, as far as no other reporter tells it with the same provider."""
+        watch_child()
+        run = (event.session_id, event.run_id)
+        if _claims.claim(self._spans.tracer_provider, run, self):
+            self._fold.take(event)
+        if self._metrics is not None and _claims.claim(self._metrics.provider, run, self):
+            return self._over.taken(), self._work.take(event)
+        return self._over.taken(), ()
 
     def _refuse(self) -> Never:
         raise IllegalMoveError("event", "the reporter is closed", "make a new one")
-
-    def _claimed(self, event: AgentEvent) -> tuple[bool, bool]:
-        """Claim a run that begins; whether it is this one that makes its spans, and that counts it."""
-        run = (event.session_id, event.run_id)
-        counts = self._metrics is not None and _claims.claim(self._metrics.provider, run, self)
-        return _claims.claim(self._spans.tracer_provider, run, self), counts
 
     def _tell(self, spans: Sequence[Span], ended: tuple[Ended, ...]) -> None:
         error = self._spans.end(spans)

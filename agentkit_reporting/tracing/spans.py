@@ -40,8 +40,8 @@ class Span:
     operation: `invoke_agent`, `chat` or `execute_tool`. kind: `internal` or `client`. parent: another span of ours, or
     a place elsewhere, or None for the root of a trace; one of ours is not over, but for a sub-agent that ends after its
     call, as a log may tell. start_ns, end_ns: since 1970, UTC. error: None for a span without an error, else a short
-    text; then `error.type` is among the attributes. dropped_events: how many found no room (fold_moments.py). sink:
-    what a sink keeps of a span that is not over, as its children need it.
+    text; then `error.type` is among the attributes. dropped_events: how many found no room (fold_moments.py). sink,
+    within: what a sink keeps of a span that is not over, as its children need it.
     """
 
     operation: Literal["invoke_agent", "chat", "execute_tool"]
@@ -59,6 +59,7 @@ class Span:
     error: str | None = None
     dropped_events: int = 0
     sink: object = None
+    within: object = None
 
     @property
     def parent_id(self) -> int | None:
