@@ -175,7 +175,8 @@ class ApiSpans:
             if span.sink is not None:
                 found = span.sink
                 return found, False
-            context = self._context_within(span.parent)
+            parent: Any = span.parent
+            context: Any = (parent.within if type(parent) is Span else None) or self._context_within(parent)
             ids = self._ids
             if ids is not None:
                 ids.asked.ids = span.trace_id, span.span_id
@@ -198,11 +199,8 @@ class ApiSpans:
             return self._nowhere
         if isinstance(parent, SpanPlace):
             return self._around(self._api.NonRecordingSpan(self._remote(parent)))
-        context: Any = parent.within
-        if context is None:
-            made, _ = self._made(parent)
-            context = self._nowhere if made is None else self._within(parent, made)
-        return context  # type: ignore[no-any-return] # nobody else puts something there
+        made, _ = self._made(parent)
+        return self._nowhere if made is None else self._within(parent, made)
 
     def _within(self, span: Span, made: ApiSpan) -> Context:
         context: Any = span.within

@@ -77,6 +77,7 @@ _FINISH_REASONS: Final[Mapping[str, str]] = {
 _MOST_CHARACTERS, _MOST_TEXTS = 1_024, 64  # of an attribute that is not content, and of an array
 _WHOLE = ("json", "any")  # content, which is bounded already, and not to be cut again
 _INT64 = 2**63
+_LEAST = -_INT64
 
 
 def finish_reason_told(reason: str) -> str:
@@ -300,7 +301,7 @@ class Profile:
             if names is not None:  # most of what is told
                 kind = type(value)
                 if (
-                    -_INT64 <= value < _INT64  # type: ignore[operator] # a number
+                    _LEAST <= value < _INT64  # type: ignore[operator] # a number
                     if kind is int
                     else len(value) <= _MOST_CHARACTERS  # type: ignore[arg-type] # a text
                     if kind is str
@@ -377,5 +378,5 @@ def _bounded(value: AttributeValue) -> AttributeValue | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if -_INT64 <= value < _INT64 else None
+        return value if _LEAST <= value < _INT64 else None
     return value if math.isfinite(value) else None

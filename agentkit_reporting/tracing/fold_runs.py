@@ -125,16 +125,17 @@ class OpenRun:
         """Return a span in this run that begins now. subject: what its name tells beside the operation."""
         run = self.span
         return Span(
-            operation=operation,
-            name=f"{operation} {subject}" if subject else operation,
-            trace_id=run.trace_id,
-            span_id=span_id,
-            parent=run,
-            start_ns=self.last_ns,
-            session_id=run.session_id,
-            run_id=run.run_id,
-            kind="client" if operation == "chat" else "internal",
-            attributes=attributes,
+            operation,
+            f"{operation} {subject}" if subject else operation,
+            run.trace_id,
+            span_id,
+            run,
+            self.last_ns,
+            run.session_id,
+            run.run_id,
+            "client" if operation == "chat" else "internal",
+            0,
+            attributes,
         )
 
     def begin_earlier(self, span: Span, duration_ms: float | None) -> None:
@@ -144,9 +145,9 @@ class OpenRun:
         as the spans below it have heard by then, though a clock that is being set right counts a little less.
         """
         if duration_ms is not None and 0 < duration_ms < _LONGEST_MS:
-            took = round(duration_ms * 1_000_000)
-            if took > 2 * (self.last_ns - span.start_ns):
-                span.start_ns = max(self.last_ns - took, self.span.start_ns)
+            took_ns = duration_ms * 1_000_000
+            if took_ns > 2 * (self.last_ns - span.start_ns):
+                span.start_ns = max(self.last_ns - round(took_ns), self.span.start_ns)
 
 
 Teller: TypeAlias = Literal["run", "resume", "either"]
