@@ -42,15 +42,14 @@ _STOPPING = (Finished, AwaitingInput, *BLOCKING)
 class Agent:
     """A model, its tools and its observers.
 
-    model: anything with `name`, `stream` and `astream`. tools: functions or Tools. system: the system
-    prompt. observers: told every event, in this order; closed by `agent.close()` or by leaving
-    `with Agent(…)`. failure_policy: what follows when an observer raises. retry: how failed requests are
-    made again. max_parallel_tools: tool bodies at once. parameters: further request parameters, handed to
-    the model. prices: what requests cost, as a PriceBook or anything with a `cost` method; left out, the
-    model's own `prices`, where it has some (AnthropicModel has a PriceBook); None tells no costs. approve:
-    asked about each call that needs approval, sync or async. permissions: which calls run, are asked about, or
-    are denied. limits: what a session may use. compaction: when and how its transcript is shortened. clock: for
-    tests.
+    model: anything with `name`, `stream` and `astream`. tools: functions or Tools. system: the system prompt.
+    observers: told every event, in this order; closed by `agent.close()`, `await agent.aclose()`, or by leaving `with
+    Agent(…)` or `async with Agent(…)`. failure_policy: what follows when an observer raises. retry: how failed
+    requests are made again. max_parallel_tools: tool bodies at once. parameters: further request parameters, handed
+    to the model. prices: what requests cost, as a PriceBook or anything with a `cost` method; left out, the model's
+    own `prices`, where it has some (AnthropicModel has a PriceBook); None tells no costs. approve: asked about each
+    call that needs approval, sync or async. permissions: which calls run, are asked about, or are denied. limits:
+    what a session may use. compaction: when and how its transcript is shortened. clock: for tests.
     Raises ConfigurationError for what cannot work.
     """
 
@@ -121,6 +120,21 @@ class Agent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, and hold up no task of the running event loop with it."""
+        self._closed = True  # before another task gets its turn
+        from agentkit_loop.scope_telling import beside_the_loop  # noqa: PLC0415 - for async hosts only
+
+        await beside_the_loop(self.close)
 
     def close(self) -> None:
         """Flush and close the observers that were given to this agent; it starts no further run.

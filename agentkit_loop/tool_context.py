@@ -138,6 +138,21 @@ class ToolContext:
         """Return what the host gave for a provider, None where it gave nothing: then raise NeedsAuth."""
         return None if self._credentials is None else self._credentials.get(provider)
 
+    @property
+    def traceparent(self) -> str | None:
+        """Where the span of this call is, as a `traceparent` of W3C Trace Context; None in a context of no run.
+
+        For headers of what the tool asks others, and for spans of its own below the call's:
+        `opentelemetry.propagate.extract({"traceparent": context.traceparent})` is the context of those. It is derived
+        of the ids, without OpenTelemetry, so it is there whether or not somebody makes the span: a TracingReporter, or
+        an export of the log, that make it with OpenTelemetry's SDK; another implementation of its API gives spans ids
+        of its own, and the trace alone of a run that was started within one is the same. Its sampled flag is that of
+        the run's parent; a run without one counts as sampled, whatever a provider's sampler says.
+        """
+        if not (self.session_id and self.run_id):
+            return None
+        return place_of_call(self.run_metadata, self.session_id, self.run_id, self.call_id).traceparent
+
     def masked(self, value: JSON) -> JSON:
         """Return a value without the credentials of the run; the driver's."""
         return value if self._credentials is None else self._credentials.masked(value)

@@ -11,6 +11,7 @@ import click
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.cli.drawing import Cell, Pieces, Table, drawn, grid, styled_line
 from agentkit_reporting.cli.reading import whisper
+from agentkit_reporting.configuration.checks import warnings_of
 from agentkit_reporting.configuration.configured import checked_settings
 from agentkit_reporting.configuration.faults import ConfigurationFault, InvalidConfigurationError, shown
 from agentkit_reporting.configuration.observers import Planned, planned_observers
@@ -88,6 +89,7 @@ def _check(settings: Settings | None, faults: tuple[ConfigurationFault, ...], *,
                 {"place": each.place, "line": each.line, "key": each.key, "text": each.text}
                 for each in faults
             ],
+            "warnings": [] if settings is None or faults else warnings_of(settings),
             "observers": [{"name": each.name, "class": each.kind, "detail": each.detail} for each in planned],
         }
         sys.stdout.write(json_text(told) + "\n")
@@ -114,6 +116,7 @@ def _tell_plan(settings: Settings, planned: list[Planned]) -> None:
         lines.append((("warn", f"switched off by {settings.setting('disabled').origin}: nothing is made"),))
     elif not planned:
         lines.append(("no observer is made",))
+    lines += [(("warn", visible(each)),) for each in warnings_of(settings)]
     _print(lines)
     rows: list[list[Cell]] = [
         [each.name, each.kind, ("dim", visible(each.detail).replace("\n", " ")[:_DETAIL_COLUMNS])]

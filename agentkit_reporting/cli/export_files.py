@@ -44,7 +44,9 @@ def otlp_json(
     """
     resource = export_resource(service_name)
     spans = _Counted(LogSpans(logs, session_id, profile_name, content=content))
-    return _write(spans, (f"{otlp_line(batch, resource)}\n" for batch in batches_of(spans)), output)
+    schema_url = spans.source.schema_url
+    lines = (f"{otlp_line(batch, resource, schema_url=schema_url)}\n" for batch in batches_of(spans))
+    return _write(spans, lines, output)
 
 
 @click.command("perfetto", short_help="Write runs for ui.perfetto.dev and speedscope.")

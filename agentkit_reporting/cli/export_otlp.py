@@ -64,7 +64,8 @@ def otlp(
     url = traces_endpoint(endpoint)
     source = LogSpans(logs, session_id, profile_name, content=content)
     outcome = _Outcome(url)
-    with OtlpSender(url, headers=_pairs(headers), resource=export_resource(service_name)) as sender:
+    resource = export_resource(service_name)
+    with OtlpSender(url, headers=_pairs(headers), resource=resource, schema_url=source.schema_url) as sender:
         try:
             outcome.send(source, sender)
         except KeyboardInterrupt:

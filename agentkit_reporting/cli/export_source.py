@@ -17,6 +17,7 @@ from agentkit_reporting.terminal import counted
 from agentkit_reporting.tracing.capture import content_of
 from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.log_spans import LogSpan, spans_of
+from agentkit_reporting.tracing.scope import schema_url_of
 
 __all__ = ["LogSpans", "attribute_options", "log_options"]
 
@@ -73,6 +74,11 @@ class LogSpans:
         self._place = ", ".join(logs)
         self._session_id = session_id
         self._unplaced = 0
+
+    @property
+    def schema_url(self) -> str | None:
+        """The schema of the names that their attributes have."""
+        return schema_url_of(self._profile)
 
     def __iter__(self) -> Iterator[LogSpan]:
         return spans_of(

@@ -24,7 +24,7 @@ from agentkit_reporting.redaction.rule_set import RULE_GROUPS, RULE_NAMES
 from agentkit_reporting.toml_source import Keys, nearest
 from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of
 
-__all__ = ["RECORDS", "check_together", "is_traced"]
+__all__ = ["RECORDS", "check_together", "is_traced", "warnings_of"]
 
 RECORDS: dict[str, tuple[str, str]] = {
     "log": ("run.jsonl", "JsonlReporter"),
@@ -71,6 +71,21 @@ def is_traced(settings: Settings) -> bool:
     return settings.has_table("tracing") and settings["tracing.enabled"]
 
 
+def warnings_of(settings: Settings) -> list[str]:
+    """Return what works, and hardly does what was meant. settings: without a fault."""
+    told = settings.setting("redaction.content")
+    if (
+        settings["disabled"]
+        or not is_traced(settings)
+        or not settings["tracing.content"]
+        or told.value == "full"
+    ):
+        return []
+    place = settings.setting("tracing.content").origin
+    what = f"{place}: tracing.content=true tells nothing because redaction.content is {told.value!r} ({told.origin})"
+    return [f'{what}; say "full" there, or leave tracing.content out']
+
+
 def _check_tracing(settings: Settings, faults: FaultList) -> None:
     endpoint, keys = settings["tracing.endpoint"], ("tracing", "endpoint")
     if endpoint is not None and not faults.has_any(keys):
@@ -81,6 +96,8 @@ def _check_tracing(settings: Settings, faults: FaultList) -> None:
             faults.add(keys, "tracing.endpoint refused beside tracing.endpoint_env; give one of them")
         _try(lambda: endpoint_of("traces", endpoint), keys, faults)
     named = settings["tracing.endpoint_env"]
+    if named is None and endpoint is None and not settings["disabled"]:
+        _try(lambda: endpoint_of("traces"), ("tracing",), faults)
     if named is not None and endpoint is None and not settings["disabled"]:
         _check_variable(("tracing", "endpoint_env"), named, settings.environ, faults)
     for header, variable in settings.table("tracing.headers_env").items():

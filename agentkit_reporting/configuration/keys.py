@@ -362,7 +362,7 @@ _TRACING = (
         example="OTLP_URL",
     ),
     Key("service_name", TEXT, None, "who is traced", example="my-agent", also=("service", "name")),
-    Key("content", FLAG, None, "true tells what was said, where redaction.content is full", example=True),
+    Key("content", FLAG, None, "true tells what was said, where redaction.content is full", example=False),
     Key(
         "profile",
         choice("genai", "genai-1.36", "openinference", "all"),

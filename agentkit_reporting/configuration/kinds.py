@@ -67,6 +67,8 @@ def choice(*words: str) -> Kind:
 
 def kind_of(value: object) -> str:
     """Return what a TOML value is, as a part of a sentence."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     for types, word in _WORDS:
         if isinstance(value, types):
             return word
@@ -74,7 +76,6 @@ def kind_of(value: object) -> str:
 
 
 _WORDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (bool, "true or false"),
     ((int, float), "a number"),
     (str, "text"),
     (list, "a list"),

@@ -7,12 +7,14 @@ or shown, and the event bus last, behind which whoever subscribed runs.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.observers import Observer
 from agentkit_reporting.configuration.checks import RECORDS, is_traced
 from agentkit_reporting.configuration.keys import SUBSCRIBER_KINDS
@@ -22,6 +24,7 @@ from agentkit_reporting.configuration.shared_values import new_content_redactor,
 from agentkit_reporting.configuration.subscribers import made_subscriber, without_content
 from agentkit_reporting.configuration.validation import subscriber_kind
 from agentkit_reporting.toml_source import Keys
+from agentkit_reporting.tracing.otlp_endpoint import endpoint_of, shown_endpoint
 
 __all__ = [
     "BUS",
@@ -211,11 +214,28 @@ def _registered(name: str, given: Mapping[str, Any], keys: Keys) -> Planned:
 
 
 def _traced(settings: Settings) -> Planned:
-    detail = ", ".join(
-        f"{key} {value}" for key, value in settings.given(TRACING, "service_name", "profile").items()
-    )
+    given = settings.given(TRACING, "service_name", "profile")
+    detail = ", ".join([_sent_to(settings), *(f"{key} {value}" for key, value in given.items())])
     # It masks what it tells of what was said, and tells none of it where that is not allowed.
     return Planned(TRACING, "TracingReporter", detail, (TRACING,), lambda: _tracing(settings), withholds=True)
+
+
+def _sent_to(settings: Settings) -> str:
+    """Return where spans are sent, without credentials, and who says so where the file does not."""
+    endpoint, named = settings[f"{TRACING}.endpoint"], settings[f"{TRACING}.endpoint_env"]
+    origin = ""
+    if endpoint is None and named is not None:
+        endpoint, origin = settings.environ.get(named, ""), named
+    elif endpoint is None:
+        names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+        origin = next((name for name in names if os.environ.get(name)), "the default")
+    try:
+        shown = shown_endpoint(endpoint_of("traces", endpoint))
+    except ConfigurationError:  # which the check tells
+        return origin
+    if origin == named:  # an endpoint that is secret is named so: its path may be, too
+        shown = "/".join(shown.split("/")[:3])
+    return f"{shown} ({origin})" if origin else shown
 
 
 def _tracing(settings: Settings) -> Observer:

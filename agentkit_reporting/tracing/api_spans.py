@@ -7,6 +7,8 @@ is made before the first of them is over, since they need it.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from opentelemetry.trace import SpanContext, Tracer, TracerProvider
 
 __all__ = ["ApiSpans", "DerivedIds"]
+
+logger = logging.getLogger(__name__)
+
+_NOWHERE = (
+    "no tracer provider is set, so spans go nowhere; call opentelemetry.trace.set_tracer_provider(…), give one as "
+    "TracingReporter(tracer_provider), or have TracingReporter.over_otlp(…) send them"
+)
 
 
 class _Asked(threading.local):
@@ -84,14 +93,17 @@ class ApiSpans:
     """Makes spans of those that are over.
 
     tracer_provider: None takes the global one, looked up whenever a span is to be made until there is one; what is over
-    before that is told to nobody. With the SDK, whose tracers have an `id_generator`, ids are those of the events; with
-    another implementation they are its own, and only the tree is the same. Safe for threads: nothing is locked while
-    a span is ended; to begin one that several threads may need takes a lock.
+    before that is told to nobody, which is logged once. schema_url: of the attributes' names. With the SDK, whose
+    tracers have an `id_generator`, ids are those of the events; with another implementation they are its own, and only
+    the tree is the same. Safe for threads: nothing is locked while a span is ended; to begin one that several threads
+    may need takes a lock.
 
     Raises ConfigurationError where OpenTelemetry's API is not installed, and for what is no provider.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(
+        self, tracer_provider: TracerProvider | None = None, *, schema_url: str | None = SCHEMA_URL
+    ) -> None:
         try:
             from opentelemetry import trace  # noqa: PLC0415 - an extra
             from opentelemetry.context import Context  # noqa: PLC0415 - the same
@@ -107,6 +119,8 @@ class ApiSpans:
         self._api = trace
         self._nowhere = Context()
         self._given = tracer_provider
+        self._schema_url = schema_url
+        self._has_warned = False
         self._tracer: Tracer | None = None
         self._ids: DerivedIds | None = None
         self._kinds = {"internal": trace.SpanKind.INTERNAL, "client": trace.SpanKind.CLIENT}
@@ -149,6 +163,7 @@ class ApiSpans:
     def _end(self, span: Span) -> None:
         made, is_new = self._made(span)
         if made is None:
+            self._warn()
             return
         if is_new and not span.events and span.error is None:  # most: it was begun with all that it tells
             made.end(span.end_ns)
@@ -164,6 +179,12 @@ class ApiSpans:
                     made.set_status(self._api.Status(self._api.StatusCode.ERROR, span.error or None))
         finally:
             made.end(span.end_ns)
+
+    def _warn(self) -> None:
+        with self._making:
+            has_warned, self._has_warned = self._has_warned, True
+        if not has_warned and os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true":
+            logger.warning(_NOWHERE)  # where it is switched off nobody is meant to set one
 
     def _made(self, span: Span) -> tuple[ApiSpan | None, bool]:
         """Return the API's span, and whether it was begun just now; None without a provider."""
@@ -225,7 +246,7 @@ class ApiSpans:
             provider = self.tracer_provider
             if isinstance(provider, self._api.ProxyTracerProvider):  # nobody has set one so far
                 return None
-            tracer = provider.get_tracer(SCOPE_NAME, scope_version() or None, schema_url=SCHEMA_URL)
+            tracer = provider.get_tracer(SCOPE_NAME, scope_version() or None, schema_url=self._schema_url)
             self._ids = _wrapping.wrapped(tracer)
             self._tracer = tracer
         return self._tracer

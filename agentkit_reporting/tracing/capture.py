@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Final, get_args
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.values import safe_repr
 from agentkit_reporting.configuration.environment import content_told
 from agentkit_reporting.configuration.faults import shown
 from agentkit_reporting.redaction.content_marks import Content, ContentRedactor
@@ -48,8 +49,12 @@ def content_of(
     content: None leaves it to the environment. redact: True for our own rules, or a Redactor that nobody else uses;
     one that takes content out leaves none to tell. most_bytes: of each attribute; less where the SDK is told to cut
     texts shorter, and none where nothing would be left. environ: in place of the process's own. Raises
-    ConfigurationError for a content that is no choice.
+    ConfigurationError for a content that is no choice, and for a `redact` that is neither.
     """
+    if not isinstance(redact, (bool, Redactor, ContentRedactor)):
+        raise ConfigurationError(
+            f"redact={safe_repr(redact):.60} refused because it masks nothing; give True or a Redactor(…)"
+        )
     environ = os.environ if environ is None else environ
     if not _is_wanted(content, environ) or content_told(environ) in ("metadata", "off"):
         return None
@@ -74,7 +79,7 @@ def _is_wanted(content: bool | Content | None, environ: Mapping[str, str]) -> bo
     given = environ.get(CAPTURE_VARIABLE, "").strip().lower()
     if given and given not in (*_ON, *_OFF):
         # A variable of OpenTelemetry's never stops a program (its specification on configuration).
-        choices = ", ".join(name.upper() for name in (*_OFF[:2], *_ON[:2]))
+        choices = ", ".join(name.upper() for name in (*_OFF, *_ON))
         logger.warning("%s=%s is taken as NO_CONTENT; use one of %s", CAPTURE_VARIABLE, shown(given), choices)
     return given in _ON
 

@@ -11,6 +11,7 @@ The texts of errors are content too: a tool's exception quotes its arguments, a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from agentkit_reporting.tracing.fitting import (
     joined,
 )
 from agentkit_reporting.tracing.messages import has_bytes, role_of, shape_of, tool_definition
+from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.spans import STATUS, AttributeValue
 from agentkit_reporting.tracing.withheld import LEFT_OUT, without_content
 
@@ -64,6 +66,8 @@ CONTENT_EVENTS: Final[tuple[type[AgentEvent], ...]] = (
 )
 """What `take` has to be given; the rest says nothing of the content."""
 
+logger = logging.getLogger(__name__)
+
 _MOST_SESSIONS = 4_096  # beyond, the content of the one that began first is forgotten
 _MOST_CALLS = 1_024  # of a session, that are asked for and not answered
 _ERROR_COLUMNS = 300
@@ -84,6 +88,7 @@ class _Session:
     """What is kept of an open run. seen: items of the transcript that are rendered. dropped: those that are no more."""
 
     run_id: str
+    last_seq: int
     system: Fitted | None = None
     definitions: Fitted | None = None
     specs: dict[str, ToolSpec] = attrs.field(factory=dict)
@@ -128,16 +133,29 @@ class SpanContent(Locked):
             return
         if not isinstance(event, CONTENT_EVENTS) or isinstance(event, _ENDS):
             return
-        session = None if isinstance(event, ev.RunStarted) else self._of(event)
-        if session is None and not isinstance(event, ev.RunStarted):
-            return
+        session = self._of(event)
+        if session is None:
+            if isinstance(event, ev.RunStarted):
+                self._keep(event, None)
+        elif event.seq > session.last_seq or not event.seq:  # else it was told before
+            session.last_seq = max(event.seq, session.last_seq)
+            self._keep(event, session)
+
+    def _keep(self, event: AgentEvent, session: _Session | None) -> None:
+        """Keep what an event says; of a run that tells what no text can say, as a hand-made event may, nothing more."""
         scrubbed = self._scrubbed(event)
-        if isinstance(scrubbed, ev.RunStarted):
-            self._begin(scrubbed)
-        elif session is not None:
-            self._look(session, scrubbed)
-            session.transcript.apply(scrubbed)
-            self._render(session, scrubbed)
+        try:
+            if isinstance(scrubbed, ev.RunStarted):
+                self._begin(scrubbed)
+            elif session is not None:
+                self._look(session, scrubbed)
+                session.transcript.apply(scrubbed)
+                self._render(session, scrubbed)
+        except Exception as error:  # noqa: BLE001 - content is an extra: its spans are told all the same
+            # Without its text, which may quote what was said.
+            what = f"the content of run {brief_text(event.run_id)} is left out from here on"
+            logger.warning("%s because of %s", what, type(error).__name__)
+            self._sessions.pop(event.session_id, None)
 
     def told_by(self, event: AgentEvent) -> dict[str, AttributeValue | None]:
         """Return what the span that an event begins or ends says of content, by the keys of the table.
@@ -190,7 +208,12 @@ class SpanContent(Locked):
 
     def _begin(self, event: ev.RunStarted) -> None:
         specs = {spec.name: spec for spec in event.tools}
-        session = _Session(run_id=event.run_id, specs=specs, definitions=self._definitions(specs.values()))
+        session = _Session(
+            run_id=event.run_id,
+            last_seq=event.seq,
+            specs=specs,
+            definitions=self._definitions(specs.values()),
+        )
         if event.system:
             session.system = fitted_parts([{"type": "text", "content": event.system}], self._most)
         session.transcript.apply(event)
@@ -321,7 +344,7 @@ class SpanContent(Locked):
 
     def _answer(self, message: Fitted, finish_reason: str) -> Fitted:
         """Return the messages of an answer: the one, with why it ended."""
-        reason = fitted_value(finish_reason_told(finish_reason), 100)
+        reason = fitted_value(finish_reason_told(brief_text(finish_reason)), 100)
         ending = "" if reason is None else f',"finish_reason":{reason.text}'
         return Fitted(f"[{message.text[:-1]}{ending}}}]", message.is_cut)
 

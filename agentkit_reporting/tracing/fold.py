@@ -9,6 +9,8 @@ Everything is taken from the events: so spans that are made live and spans of a 
   before it, credentials are asked for within it. A call that never ran is a moment on the run, and no span.
 - Whatever was started is ended: by its own end, else by its run's, else, where the log has no more, by `close()` with
   the last time that its run told; then it is `unfinished`.
+- What is told twice, as by a log with doubled lines or by an observer that is registered twice, counts once: the
+  numbers of a run's events rise.
 - What is told under a run's id after its end, as by a process that was taken for dead, or of a run whose beginning is
   not among the events, is superseded or without a place: it gives no span and is counted. So the sum over spans is
   what UsageReporter adds up, less what such a process used after a resume had ended its spans, which no sink can open
@@ -54,16 +56,12 @@ __all__ = ["SPAN_EVENTS", "SpanFold"]
 _TURN, _REQUEST, _ATTEMPT, _TOOL_ATTEMPT = (
     OWN_ATTRIBUTES[key][0] for key in ("turn", "request.id", "request.attempt", "tool.attempt")
 )
+_RESULT: Final = ev.ToolResultReceived  # looked at for each event
 _SHARED: Final = ("conversation", "agent.name", "run.id")  # what each span of a run tells
 _RunEnd: TypeAlias = ev.RunFinished | ev.RunFailed | ev.RunCancelled
 _OfCall: TypeAlias = (
     ev.ApprovalRequired | ev.ApprovalResolved | ev.AuthRequired | ev.AuthResolved | ev.ToolExecutionProgress
 )
-
-
-def _is_plain_result(event: AgentEvent) -> bool:
-    """Whether it is a result that only the run itself can have told."""
-    return type(event) is ev.ToolResultReceived and not event.interrupted
 
 
 class SpanFold:
@@ -90,7 +88,10 @@ class SpanFold:
 
     @property
     def unplaced(self) -> int:
-        """How many of the SPAN_EVENTS were of no open run, or ended what had not begun; exact for one thread."""
+        """How many of the SPAN_EVENTS were of no open run, or told before, or ended what had not begun.
+
+        Exact for one thread.
+        """
         return self._unplaced
 
     def take(self, event: AgentEvent) -> None:
@@ -107,7 +108,13 @@ class SpanFold:
         if run is None:
             self._unplaced += 1
             return
-        if run.held or (kind in CLOSING_KINDS and not _is_plain_result(event)):
+        seq = event.seq
+        if seq > run.last_seq:
+            run.last_seq = seq
+        elif seq:  # it was told before; without a number by who tells no other either
+            self._unplaced += 1
+            return
+        if run.held or (kind in CLOSING_KINDS and (kind is not _RESULT or event.interrupted)):  # type: ignore[attr-defined] # a result has it
             try:
                 self._give(self._settled(run, event))
             finally:
@@ -155,6 +162,7 @@ class SpanFold:
             span=span,
             started=attrs.evolve(event, items=(), tools=(), system=None),
             last_ns=ns,
+            last_seq=event.seq,
             shared=self._profile.named({key: facts[key] for key in _SHARED}),
             parameters=parameter_facts(event.parameters),
             specs={spec.name: spec for spec in event.tools},
@@ -322,14 +330,17 @@ class SpanFold:
     def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> None:
         span = run.calls.pop(event.call_id, None)
         if span is None:  # it never ran, or in an earlier run
+            told: Told = {}
             if event.name not in run.specs:  # of no tool: a word of the model's
+                if run.specs and tool_error(event) == "not_started":
+                    told["error"] = "unknown_tool"
                 event = attrs.evolve(event, name="")
-            add_moment(run.span, event, run.last_ns, self._profile)
+            add_moment(run.span, event, run.last_ns, self._profile, told)
             return
         run.begin_earlier(span, event.duration_ms)
         is_held = event.interrupted and event.duration_ms is None
         if event.interrupted or event.is_error or self._content is not None:
-            told: Told = {"tool.interrupted": event.interrupted or None}
+            told = {"tool.interrupted": event.interrupted or None}
             if event.is_error:
                 told["error"] = span.error = tool_error(event)
             told.update(self._said(event))

@@ -46,14 +46,14 @@ def tool_error(event: ev.ToolResultReceived) -> str | None:
     return "timeout" if is_late else "tool_error"
 
 
-def add_moment(span: Span, event: AgentEvent, ns: int, profile: Profile) -> None:
-    """Add a moment to a span, or count that there was no room for it."""
+def add_moment(span: Span, event: AgentEvent, ns: int, profile: Profile, told: Told | None = None) -> None:
+    """Add a moment to a span, or count that there was no room for it. told: what the event alone does not tell."""
     most = MOST_ROUTINE_EVENTS if type(event) in _ROUTINE else MOST_EVENTS
     if len(span.events) >= most:
         span.dropped_events += 1
         return
-    told = profile.named(MOMENTS[type(event)](event))
-    span.events.append(SpanEvent(f"agentkit.{event.type}", ns, told))
+    named = profile.named({**MOMENTS[type(event)](event), **(told or {})})
+    span.events.append(SpanEvent(f"agentkit.{event.type}", ns, named))
 
 
 # --- what is told of each

@@ -66,7 +66,8 @@ class OpenRequest:
 class OpenRun:
     """A run that has not ended.
 
-    started: its beginning, without its transcript. last_ns: the latest time that it told. shared: what each of its
+    started: its beginning, without its transcript. last_ns: the latest time that it told. last_seq: the number of the
+    last event. shared: what each of its
     spans tells, under the profile's names. parameters: of its requests, by the keys of the table. specs: its tools.
     requests, calls: those that are open, by id. held: calls that were closed without a measured end, each with the
     time of that, as long as it is not clear who did: the run or a resume. is_recovered: a resume did. is_compacted: its
@@ -77,6 +78,7 @@ class OpenRun:
     span: Span
     started: RunStarted
     last_ns: int
+    last_seq: int
     shared: dict[str, AttributeValue]
     parameters: dict[str, AttributeValue | None] = attrs.field(factory=dict)
     specs: dict[str, ToolSpec] = attrs.field(factory=dict)

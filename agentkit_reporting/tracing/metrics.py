@@ -95,6 +95,7 @@ class _Request:
 
 @attrs.define(eq=False)
 class _Run:
+    last_seq: int = 0
     agent: str = ""
     model: str = ""
     metadata: Mapping[str, JSON] = attrs.field(factory=dict)
@@ -115,7 +116,8 @@ class _Run:
 class OpenWork:
     """What is open, as the events tell it; says of each thing when it is over. Its owner locks.
 
-    Nothing is kept of a run whose beginning is not among the events, or that is over.
+    Nothing is kept of a run whose beginning is not among the events, or that is over. What is told twice counts once:
+    the numbers of a run's events rise.
     """
 
     def __init__(self) -> None:
@@ -123,21 +125,27 @@ class OpenWork:
 
     def take(self, event: AgentEvent) -> tuple[Ended, ...]:
         """Take an event; return what is over with it."""
-        match event:
-            case ev.RunStarted():
+        run = self._runs.get((event.session_id, event.run_id))
+        if run is None:
+            if isinstance(event, ev.RunStarted):
                 self._runs[event.session_id, event.run_id] = _Run(
-                    event.agent_name, event.model, event.metadata
+                    event.seq, event.agent_name, event.model, event.metadata
                 )
+            return ()
+        if event.seq > run.last_seq:
+            run.last_seq = event.seq
+        elif event.seq:  # told before
+            return ()
+        match event:
             case ev.ModelRequestStarted() | ev.UsageUpdated() | ev.ToolExecutionStarted():
-                run = self._runs.get((event.session_id, event.run_id))
-                if run is not None:
-                    run.note(event)
+                run.note(event)
             case ev.ModelRequestFinished() | ev.ModelRequestFailed():
-                return self._request_ended(event)
+                return _request_ended(run, event)
             case ev.ToolResultReceived():
-                return self._call_ended(event)
+                return _call_ended(run, event)
             case ev.RunFinished() | ev.RunFailed() | ev.RunCancelled():
-                return self._run_ended(event)
+                del self._runs[event.session_id, event.run_id]
+                return _run_ended(run, event)
             case _:
                 pass
         return ()
@@ -146,57 +154,6 @@ class OpenWork:
         """Forget what is open; return the requests of which tokens were reported."""
         runs, self._runs = self._runs, {}
         return tuple(ended for run in runs.values() for ended in _cut_requests(run))
-
-    def _request_ended(self, event: ev.ModelRequestFinished | ev.ModelRequestFailed) -> tuple[Ended, ...]:
-        run = self._runs.get((event.session_id, event.run_id))
-        request = None if run is None else run.requests.pop(event.request_id, None)
-        if request is None:
-            return ()
-        answer = event if isinstance(event, ev.ModelRequestFinished) else None
-        ended = Ended(
-            operation="chat",
-            attributes=_request_attributes(request, None if answer is None else answer.response_model),
-            duration_ms=event.duration_ms,
-            first_content_ms=None if answer is None else answer.first_content_ms,
-            error=event.error_class if isinstance(event, ev.ModelRequestFailed) else None,
-            usage=request.usage,
-        )
-        return (ended,)
-
-    def _call_ended(self, event: ev.ToolResultReceived) -> tuple[Ended, ...]:
-        run = self._runs.get((event.session_id, event.run_id))
-        name = None if run is None else run.calls.pop(event.call_id, None)
-        if run is None or name is None:
-            return ()  # it never started
-        failed = "tool_error" if event.error is None else event.error.type
-        ended = Ended(
-            operation="execute_tool",
-            attributes=_named(
-                ("gen_ai.operation.name", "execute_tool"),
-                ("gen_ai.tool.name", name),
-                ("gen_ai.agent.name", run.agent),
-            ),
-            duration_ms=event.duration_ms,
-            error=failed if event.is_error else None,
-        )
-        return (ended,)
-
-    def _run_ended(self, event: ev.RunFinished | ev.RunFailed | ev.RunCancelled) -> tuple[Ended, ...]:
-        run = self._runs.pop((event.session_id, event.run_id), None)
-        if run is None:
-            return ()
-        ended = Ended(
-            operation="invoke_agent",
-            attributes=_named(
-                ("gen_ai.operation.name", "invoke_agent"),
-                ("gen_ai.provider.name", provider_of(run.model, run.metadata)),
-                ("gen_ai.agent.name", run.agent),
-                ("gen_ai.request.model", run.model),
-            ),
-            duration_ms=event.duration_ms,
-            error=event.error.type if isinstance(event, ev.RunFailed) else None,
-        )
-        return (*_cut_requests(run), ended)
 
 
 class ApiMetrics:
@@ -284,6 +241,55 @@ def _seconds(ended: Ended, span: Span | None) -> float | None:
     if span is None or span.end_ns <= span.start_ns:
         return None  # told all at once, and measured by nobody
     return (span.end_ns - span.start_ns) / 1_000_000_000
+
+
+def _request_ended(run: _Run, event: ev.ModelRequestFinished | ev.ModelRequestFailed) -> tuple[Ended, ...]:
+    request = run.requests.pop(event.request_id, None)
+    if request is None:
+        return ()
+    answer = event if isinstance(event, ev.ModelRequestFinished) else None
+    ended = Ended(
+        operation="chat",
+        attributes=_request_attributes(request, None if answer is None else answer.response_model),
+        duration_ms=event.duration_ms,
+        first_content_ms=None if answer is None else answer.first_content_ms,
+        error=event.error_class if isinstance(event, ev.ModelRequestFailed) else None,
+        usage=request.usage,
+    )
+    return (ended,)
+
+
+def _call_ended(run: _Run, event: ev.ToolResultReceived) -> tuple[Ended, ...]:
+    name = run.calls.pop(event.call_id, None)
+    if name is None:
+        return ()  # it never started
+    failed = "tool_error" if event.error is None else event.error.type
+    ended = Ended(
+        operation="execute_tool",
+        attributes=_named(
+            ("gen_ai.operation.name", "execute_tool"),
+            ("gen_ai.tool.name", name),
+            ("gen_ai.agent.name", run.agent),
+        ),
+        duration_ms=event.duration_ms,
+        error=failed if event.is_error else None,
+    )
+    return (ended,)
+
+
+def _run_ended(run: _Run, event: ev.RunFinished | ev.RunFailed | ev.RunCancelled) -> tuple[Ended, ...]:
+    ended = Ended(
+        operation="invoke_agent",
+        attributes=_named(
+            ("gen_ai.operation.name", "invoke_agent"),
+            ("gen_ai.provider.name", provider_of(run.model, run.metadata)),
+            ("gen_ai.agent.name", run.agent),
+            ("gen_ai.request.model", run.model),
+        ),
+        duration_ms=event.duration_ms,
+        error=event.error.type if isinstance(event, ev.RunFailed) else None,
+    )
+    return (*_cut_requests(run), ended)
 
 
 def _cut_requests(run: _Run) -> list[Ended]:

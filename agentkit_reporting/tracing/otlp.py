@@ -54,10 +54,17 @@ class OtlpSender:
 
     endpoint: the address of traces, whole. headers: in addition to those of OTEL_EXPORTER_OTLP_(TRACES_)HEADERS, and
     before them; time limit, compression and certificates are those of the standard's variables. resource: see
-    export_resource. Raises ConfigurationError where OpenTelemetry is not installed.
+    export_resource. schema_url: of the spans (scope.py). Raises ConfigurationError without OpenTelemetry.
     """
 
-    def __init__(self, endpoint: str, *, headers: Mapping[str, str], resource: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        headers: Mapping[str, str],
+        resource: Mapping[str, str],
+        schema_url: str | None = SCHEMA_URL,
+    ) -> None:
         try:
             from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - slow, and an extra
             from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415 - the same
@@ -68,7 +75,7 @@ class OtlpSender:
                 "sending spans refused because OpenTelemetry is not installed; install agentkit-loop[otel]"
             ) from error
         self._resource = Resource(dict(resource))
-        self._scope = InstrumentationScope(SCOPE_NAME, scope_version() or None, SCHEMA_URL)
+        self._scope = InstrumentationScope(SCOPE_NAME, scope_version() or None, schema_url)
         with reading_headers():
             self._post = SpanPost(endpoint, headers=headers)
 

@@ -23,12 +23,19 @@ _KNOWS_REMOTE = 0x100  # the flags tell whether the parent is remote
 _IS_REMOTE = 0x200
 
 
-def otlp_line(spans: Sequence[LogSpan], resource: Mapping[str, str]) -> str:
-    """Return a line, without its end, in printable ASCII; what is exported over HTTP is the same."""
+def otlp_line(
+    spans: Sequence[LogSpan], resource: Mapping[str, str], *, schema_url: str | None = SCHEMA_URL
+) -> str:
+    """Return a line, without its end, in printable ASCII; what is exported over HTTP is the same.
+
+    schema_url: of the spans (scope.py).
+    """
     scope: dict[str, Any] = {"name": SCOPE_NAME}
     if scope_version():
         scope["version"] = scope_version()
-    scope_spans = {"scope": scope, "spans": [_span(each) for each in spans], "schemaUrl": SCHEMA_URL}
+    scope_spans: dict[str, Any] = {"scope": scope, "spans": [_span(each) for each in spans]}
+    if schema_url is not None:
+        scope_spans["schemaUrl"] = schema_url
     told = {"resource": {"attributes": _pairs(resource)}, "scopeSpans": [scope_spans]}
     return json_text({"resourceSpans": [told]})
 

@@ -29,7 +29,9 @@ from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.delivery import CLOSE_TIMEOUT_S
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
 from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
+from agentkit_reporting.tracing.otlp_endpoint import shown_endpoint
 from agentkit_reporting.tracing.run_claims import RunClaims
+from agentkit_reporting.tracing.scope import schema_url_of
 from agentkit_reporting.tracing.spans import Span
 
 if TYPE_CHECKING:
@@ -63,11 +65,12 @@ class TracingReporter(LoopObserver):
     """Makes a span of each run, request and tool call; may be shared by sessions and threads.
 
     tracer_provider, meter_provider: the host's; None takes the global ones, also where they are set later than this is
-    made. content: whether spans tell messages, arguments, results and error texts; None leaves it to the environment
-    (capture.py), which is off. redact: what is masked in them first, our own rules or a Redactor that nobody else uses.
-    profile: under which names attributes are told (conventions.py). metrics: whether durations and tokens are recorded
-    as well. delivery: what is behind the providers, where that is to be flushed and closed with this; `over_otlp` makes
-    one.
+    made. As long as there is no tracer provider spans go nowhere, which is logged once; `NoOpTracerProvider()` says
+    that none are wanted. content: whether spans tell messages, arguments, results and error texts; None leaves it to
+    the environment (capture.py), which is off. redact: what is masked in them first, our own rules or a Redactor that
+    nobody else uses. profile: under which names attributes are told (conventions.py). metrics: whether durations and
+    tokens are recorded as well. delivery: what is behind the providers, where that is to be flushed and closed with
+    this; `over_otlp` makes one.
 
     Ids are derived from session and run: the same log gives the same spans, live, told again, or exported. The parent
     of a run is what its `metadata["traceparent"]` names, never the span that is current where an event is told, and
@@ -94,7 +97,7 @@ class TracingReporter(LoopObserver):
         self._profile = chosen_profile(profile, os.environ)
         self._content: dict[str, Any] = {"content": content, "redact": redact}
         self._delivery = delivery
-        self._spans = ApiSpans(tracer_provider)
+        self._spans = ApiSpans(tracer_provider, schema_url=schema_url_of(self._profile))
         self._metrics = ApiMetrics(meter_provider) if metrics else None
         self._closed = False
         self.begin_anew()
@@ -157,12 +160,21 @@ class TracingReporter(LoopObserver):
 
     def _new_fold(self) -> SpanFold:
         content = content_of(**self._content)
+        self._tells_content = content is not None
         more: tuple[EventKind, ...] = ()
         if content is not None:
             said = tuple(kind for kind in CONTENT_EVENTS if kind not in (*SPAN_EVENTS, ContentDelta))
             more = (*said, BeginPart, CommitPart)  # no previews, of which nothing is told
         self.wants: tuple[EventKind, ...] = (*SPAN_EVENTS, *more)  # type: ignore[misc] # of this one observer
         return SpanFold(self._over, profile=self._profile, content=content)
+
+    def __repr__(self) -> str:
+        told = [f"profile {self._profile.name}"]
+        told += [f"content {'on' if self._tells_content else 'off'}"]
+        told += [f"metrics {'off' if self._metrics is None else 'on'}"]
+        endpoint = getattr(self._delivery, "endpoint", None)  # of our own delivery
+        told += [f"to {shown_endpoint(endpoint)}"] if isinstance(endpoint, str) else []
+        return f"<{type(self).__name__}: {', '.join(told)}>"
 
     # --- events
 
@@ -173,12 +185,16 @@ class TracingReporter(LoopObserver):
             with self._lock:  # around our own folds alone: the provider is called without it
                 if self._closed:
                     self._refuse()
+                spans: Sequence[Span]
                 if event.__class__ is RunStarted:
                     spans, ended = self._begin(event)
                 else:
                     self._fold.take(event)
                     ended = () if self._metrics is None else self._work.take(event)
-                    spans = self._over.taken() if self._over.spans else ()
+                    over = self._over
+                    spans = over.spans
+                    if spans:
+                        over.spans = []  # as `taken` does
             if spans or ended:
                 self._tell(spans, ended)
         except BaseException:

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Final
 
-from agentkit_reporting.tracing.conventions import CONVENTIONS_VERSION
+from agentkit_reporting.tracing.conventions import CONVENTIONS_VERSION, Profile, ProfileName
 
-__all__ = ["SCHEMA_URL", "SCOPE_NAME", "scope_version"]
+__all__ = ["SCHEMA_URL", "SCOPE_NAME", "schema_url_of", "scope_version"]
 
 SCOPE_NAME: Final = "agentkit"
 
-SCHEMA_URL: Final = f"https://opentelemetry.io/schemas/{CONVENTIONS_VERSION}"
-"""Which version of the semantic conventions the names are of, in the form of OpenTelemetry's schema files."""
+_SCHEMAS: Final = "https://opentelemetry.io/schemas/"
+
+SCHEMA_URL: Final = f"{_SCHEMAS}{CONVENTIONS_VERSION}"
+"""Which version of the semantic conventions the names are of, in the form of OpenTelemetry's schema files.
+
+It is that of metrics, and of spans whose profile has no other.
+"""
+
+_OF_PROFILES: Final[Mapping[ProfileName, str | None]] = {
+    "genai-1.36": f"{_SCHEMAS}1.36.0",
+    "openinference": None,  # its names are of no version of theirs
+}
+
+
+def schema_url_of(profile: Profile) -> str | None:
+    """Return the schema of the spans whose attributes a profile names; None where they are of none."""
+    return _OF_PROFILES.get(profile.name, SCHEMA_URL)
 
 
 @functools.cache

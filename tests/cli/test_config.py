@@ -111,6 +111,71 @@ def test_the_template_is_a_configuration(tmp_path: Path) -> None:
     configure(tmp_path / "agentkit.toml", environ={}).close()
 
 
+def checked(place: Path, text: str, *options: str, **environment: str) -> str:
+    """Return what a check of a configuration that works prints."""
+    (place / "x.toml").write_text(f"[storage]\nlog = false\n{text}", encoding="utf-8")
+    result = agentkit("config", "--check", *options, "x.toml", cwd=place, given=None, **environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    return " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("keys", "environment", "told"),
+    [
+        ("", {}, "http://localhost:4318/v1/traces (the default)"),
+        ('service_name = "zoo"', {}, "http://localhost:4318/v1/traces (the default), service_name zoo"),
+        (
+            'endpoint = "http://host:1"',
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"},
+            "http://host:1/v1/traces",
+        ),
+        (
+            "",
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://me:word@host:1/?token=abc"},
+            "http://***@host:1/v1/traces (OTEL_EXPORTER_OTLP_ENDPOINT)",
+        ),
+        (
+            "",
+            {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://host:1/x"},
+            "http://host:1/x (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)",
+        ),
+        ('endpoint_env = "ZOO"', {"ZOO": "http://me:word@host:1/to-ken"}, "http://***@host:1 (ZOO)"),
+    ],
+    ids=["default", "service", "file", "variable", "own-variable", "named"],
+)
+def test_where_spans_are_sent_is_told_without_credentials(
+    tmp_path: Path, keys: str, environment: dict[str, str], told: str
+) -> None:
+    shown = json.loads(checked(tmp_path, f"[tracing]\n{keys}\n", "--json", **environment))
+    assert shown["observers"] == [{"name": "tracing", "class": "TracingReporter", "detail": told}]
+
+
+def test_a_protocol_that_is_not_spoken_is_a_fault_of_the_check(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("[storage]\nlog = false\n[tracing]\n", encoding="utf-8")
+    result = agentkit("config", "--check", "x.toml", cwd=tmp_path, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
+    assert result.returncode == 1
+    assert result.stdout.startswith("x.toml:3: tracing: OTEL_EXPORTER_OTLP_PROTOCOL='grpc' refused; ")
+
+
+@pytest.mark.parametrize(
+    ("content", "variable", "who"),
+    [('[redaction]\ncontent = "metadata"', "", "x.toml:6"), ("", "metadata", "AGENTKIT_CONTENT")],
+    ids=["file", "variable"],
+)
+def test_content_that_is_asked_for_and_not_told_is_warned_of(
+    tmp_path: Path, content: str, variable: str, who: str
+) -> None:
+    text = f"[tracing]\ncontent = true\n{content}\n"
+    warning = (
+        "x.toml:4: tracing.content=true tells nothing because redaction.content is 'metadata' "
+        f'({who}); say "full" there, or leave tracing.content out'
+    )
+    assert f"x.toml: ok {warning} " in checked(tmp_path, text, AGENTKIT_CONTENT=variable)
+    shown = json.loads(checked(tmp_path, text, "--json", AGENTKIT_CONTENT=variable))
+    assert (shown["ok"], shown["warnings"]) == (True, [warning])
+    assert json.loads(checked(tmp_path, "[tracing]\ncontent = true\n", "--json"))["warnings"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

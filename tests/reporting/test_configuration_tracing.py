@@ -24,12 +24,14 @@ PROMPT = "look for the zebra"
 NO_PLACE = "refused because a secret does not belong into a file"
 NAMED = "put it into an environment variable, and name that where there is a key for it"
 NOT_SET = "refused because ZOO_KEY is not set in the environment; set it, or name another"
+NO_NAME = "a header's name with a sign that HTTP does not allow refused; use letters, digits and '-'"
 NOT_INSTALLED = "opentelemetry-exporter-otlp-proto-http is not installed"
 
 
 def written(place: Path, text: str) -> Path:
     path = place / "agentkit.toml"
-    path.write_text(f"[storage]\nlog = false\n{text}", encoding="utf-8")
+    head, table = ("", text) if text.startswith("[") or not text else (text, "")
+    path.write_text(f"{head}[storage]\nlog = false\n{table}", encoding="utf-8")
     return path
 
 
@@ -161,7 +163,7 @@ def test_the_profiles_are_those_of_the_reporter() -> None:
         ),
         (
             '[tracing.headers_env]\n"x api" = "ZOO_KEY"\n',
-            "tracing.headers_env.\"x api\": a header's name 'x api' refused; use letters, digits and '-'",
+            f'tracing.headers_env."x api": {NO_NAME}',
         ),
         (
             '[tracing.headers]\nAuthorization = "Bearer abc"\n',
@@ -171,8 +173,22 @@ def test_the_profiles_are_those_of_the_reporter() -> None:
             '[tracing]\nattributes = "all"\n',
             "tracing.attributes refused because there is no such key; did you mean 'profile'?",
         ),
+        ("tracing = true\n", "tracing refused because it is true; write a table [tracing]"),
+        ("tracing = [1]\n", "tracing refused because it is a list; write a table [tracing]"),
     ],
-    ids=["no-scheme", "password", "token", "two", "not-set", "literal", "header", "headers", "attributes"],
+    ids=[
+        "no-scheme",
+        "password",
+        "token",
+        "two",
+        "not-set",
+        "literal",
+        "header",
+        "headers",
+        "attributes",
+        "switch",
+        "list",
+    ],
 )
 def test_what_is_wrong_is_told_in_one_sentence(tmp_path: Path, text: str, told: str) -> None:
     assert fault_of(tmp_path, text) == told

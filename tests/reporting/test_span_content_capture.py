@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting import TracingReporter
 from agentkit_reporting.redaction.content_marks import ContentRedactor
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.capture import CAPTURE_VARIABLE, content_of
@@ -41,7 +42,16 @@ def test_a_word_that_the_variable_does_not_have_is_taken_as_no_and_said(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         assert content_of(environ={CAPTURE_VARIABLE: "yes please"}) is None
-    assert "is taken as NO_CONTENT; use one of NO_CONTENT, EVENT_ONLY, SPAN_ONLY" in caplog.text
+    assert (
+        "is taken as NO_CONTENT; use one of NO_CONTENT, EVENT_ONLY, FALSE, SPAN_ONLY, SPAN_AND_EVENT, TRUE"
+        in caplog.text
+    )
+
+
+def test_what_masks_nothing_is_refused_also_where_no_content_is_told() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        TracingReporter(redact="nope")  # type: ignore[arg-type] # what is tested
+    assert str(caught.value) == "redact='nope' refused because it masks nothing; give True or a Redactor(…)"
 
 
 @pytest.mark.parametrize("argument", [True, "full"])

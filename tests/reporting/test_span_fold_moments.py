@@ -146,6 +146,16 @@ TOLD: list[tuple[AgentEvent, str, dict[str, Any]]] = [
         {  # the name of no tool is a word of the model's
             "gen_ai.tool.call.id": "other",
             "agentkit.tool.not_started": True,
+            "error.type": "unknown_tool",
+        },
+    ),
+    (
+        ev.ToolResultReceived(call_id="other", name="gated", output=SAID, is_error=True, not_started=True),
+        "run",
+        {
+            "gen_ai.tool.name": "gated",
+            "gen_ai.tool.call.id": "other",
+            "agentkit.tool.not_started": True,
             "error.type": "not_started",
         },
     ),

@@ -265,8 +265,9 @@ def printed(receiver: OtlpReceiver) -> dict[str, list[str]]:
     """Return the lines of each part of a program that ran in a process of its own."""
     command = [sys.executable, "-c", PROGRAM, receiver.endpoint]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
     assert done.returncode == 0
+    (warning,) = done.stderr.splitlines()  # of the one run that ended before there was a provider
+    assert warning.startswith("no tracer provider is set, so spans go nowhere; ")
     parts = (part.splitlines() for part in done.stdout.split("== ")[1:])
     return {name: lines for name, *lines in parts}
 

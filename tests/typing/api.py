@@ -71,6 +71,7 @@ def read_file(path: str) -> str:
 async def fetch(context: ToolContext, url: str) -> bytes:
     """Fetch a page."""
     context.progress(url, 0.5)
+    assert_type(context.traceparent, str | None)
     return b""
 
 
@@ -188,6 +189,9 @@ async def use_async() -> None:
     channel = ChannelReporter.on_loop(take_later, maxsize=10)
     assert_type(await channel.aclose(1), bool)
     agent = Agent(ScriptedModel(["hi"]))
+    async with agent as entered:
+        assert_type(entered, Agent)
+    assert_type(await agent.aclose(), None)
     assert_type(await agent.arun("hi"), RunResult)
     async with agent.astart() as driver:
         assert_type(driver, AsyncLoopDriver)
