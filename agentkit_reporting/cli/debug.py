@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from agentkit_reporting.cli.session_option import SESSION_END
+
 if TYPE_CHECKING:
     from agentkit_reporting.analysis.debug_replay import DebugReplay
     from agentkit_reporting.analysis.debug_state import DebugState
@@ -27,6 +29,7 @@ _MOST_NAMED = 10  # tools, and steps, that are named
 @click.option(
     "--session",
     "session_id",
+    type=SESSION_END,
     metavar="ID",
     help="Which session, or run of a step log; the end of an id is enough.  [default: the one that began last]",
 )

@@ -17,6 +17,7 @@ from agentkit_reporting.analysis.run_diff_rules import DiffRule
 from agentkit_reporting.cli.diff_drawing import as_json, as_markdown, as_text
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
+from agentkit_reporting.cli.session_option import SESSION_END
 from agentkit_reporting.cli.session_table import tell_of_sessions
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.records.step_log import StepLog
@@ -26,8 +27,10 @@ from agentkit_reporting.terminal import json_text
 @click.command("diff")
 @click.argument("log_a", metavar="A")
 @click.argument("log_b", metavar="B")
-@click.option("--session-a", metavar="ID", help="The session of A; the end of an id is enough.")
-@click.option("--session-b", metavar="ID", help="The session of B.")
+@click.option(
+    "--session-a", type=SESSION_END, metavar="ID", help="The session of A; the end of an id is enough."
+)
+@click.option("--session-b", type=SESSION_END, metavar="ID", help="The session of B.")
 @click.option(
     "--fail-on",
     "rules",

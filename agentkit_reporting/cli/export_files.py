@@ -20,7 +20,11 @@ from agentkit_reporting.tracing.perfetto import perfetto_texts
 __all__ = ["otlp_json", "perfetto"]
 
 _OUTPUT = click.option(
-    "-o", "--output", default="-", metavar="FILE", help="A file that is not there yet.  [default: stdout]"
+    "-o",
+    "--output",
+    default="-",
+    metavar="FILE",
+    help="A file that is not there yet, or - for stdout.  [default: -]",
 )
 
 

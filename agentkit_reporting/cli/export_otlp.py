@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from agentkit_reporting.cli.export_source import LogSpans, attribute_options, log_options
+from agentkit_reporting.cli.export_source import LogSpans, attribute_options, log_options, named
 from agentkit_reporting.cli.reading import whisper
 from agentkit_reporting.terminal import counted, json_text
 from agentkit_reporting.tracing.conventions import ProfileName
@@ -19,7 +19,6 @@ from agentkit_reporting.tracing.otlp_endpoint import checked_headers, shown_endp
 
 __all__ = ["otlp"]
 
-_MOST_NAMED = 5  # sessions that are named
 _HINTS: Final[Mapping[int, str]] = {
     **dict.fromkeys(range(300, 400), "no redirect is followed, give the address that it leads to"),
     **dict.fromkeys((401, 403), "give its credentials by --header"),
@@ -75,7 +74,8 @@ def otlp(
         return source.tell(0)
     source.tell(outcome.spans)
     if as_json:
-        sys.stdout.write(json_text(outcome.as_json()) + "\n")
+        beside = {"open_sessions": source.open_sessions, "repeated_events": source.repeated_events}
+        sys.stdout.write(json_text({**outcome.as_json(), **beside}) + "\n")
     elif outcome.is_whole:
         click.echo(outcome)
     if not outcome.is_whole:
@@ -123,7 +123,7 @@ class _Outcome:
         if self._sent.failure:
             faults.append(self._sent.failure)
             faults += [hint] if (hint := _HINTS.get(self._sent.status or 0)) else []
-            faults.append(f"spans are missing of {self._sessions()}")
+            faults.append(f"spans are missing of {named(self._missing)}")
         return "; ".join(faults)
 
     def as_json(self) -> dict[str, object]:
@@ -139,11 +139,6 @@ class _Outcome:
             "rejected_because": self._sent.said,
             "incomplete_sessions": list(self._missing),
         }
-
-    def _sessions(self) -> str:
-        more = len(self._missing) - _MOST_NAMED
-        rest = f" and {counted(more, 'more session')}" if more > 0 else ""
-        return ", ".join(list(self._missing)[:_MOST_NAMED]) + rest
 
 
 def _pairs(headers: tuple[str, ...]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import click
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.cli.reading import KeptEvents, in_words_of_options, tell_of_bad_lines, whisper
+from agentkit_reporting.cli.session_option import SESSION_END
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import visible
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--session",
     "session_id",
+    type=SESSION_END,
     metavar="ID",
     help="Which session, where the log holds several; the end of an id is enough.",
 )

@@ -13,6 +13,7 @@ import click
 from agentkit_loop.errors import ConfigurationError, ModelError
 from agentkit_reporting.cli.answering import answer_options
 from agentkit_reporting.cli.file_agent import agent_options
+from agentkit_reporting.cli.session_option import SESSION_END
 
 if TYPE_CHECKING:
     from agentkit_loop.agent import Agent
@@ -46,6 +47,7 @@ _OF_THE_DEFAULT_AGENT = frozenset(
 @click.option(
     "--session",
     "session_id",
+    type=SESSION_END,
     metavar="ID",
     help="Which session, where the log holds several; the end of an id is enough.",
 )

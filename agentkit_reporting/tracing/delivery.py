@@ -8,20 +8,34 @@ rejected (the endpoint took the request and said that it did not take this span)
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
 
 import attrs
 
 from agentkit_reporting.accounting import Account, Tally
 
-__all__ = ["CLOSE_TIMEOUT_S", "DeliveryCounts", "Flusher", "SpanTally", "Trouble", "left_until"]
+__all__ = [
+    "CLOSE_TIMEOUT_S",
+    "SPEAKER",
+    "DeliveryCounts",
+    "Flusher",
+    "Reach",
+    "SpanTally",
+    "Trouble",
+    "VainWait",
+    "left_until",
+]
 
 logger = logging.getLogger(__name__)
+
+SPEAKER: Final = "TracingReporter"
+"""Who says in a log what became of spans: the one that the host knows."""
 
 CLOSE_TIMEOUT_S: Final = 4.0
 """How long a flush and a close wait where nobody says: less than the loop waits for its observers (5 s)."""
@@ -66,22 +80,28 @@ class DeliveryCounts:
         )
 
     def __str__(self) -> str:
-        causes = [
-            f"{count:,} {word}"
-            for count, word in (
-                (self.failed, "failed"),
-                (self.rejected, "rejected"),
-                (self.dropped, "dropped by the full queue"),
-                (self.refused, "after the close"),
-                (self.pending, "not sent"),
-            )
-            if count
-        ]
-        return f"{self.delivered:,} of {self.ended:,} were delivered{_in_brackets(causes)}"
+        return f"{self.delivered:,} of {self.ended:,} spans were delivered{self.missing}"
+
+    @property
+    def missing(self) -> str:
+        """What was not delivered, in the words of the account, in brackets after a space; "" where nothing is."""
+        of_failed = _told((self.rejected, "rejected"), (self.refused, "after the close"))
+        why = f": {of_failed}" if of_failed else ""
+        causes = _told(
+            (self.failed + self.rejected + self.refused, f"failed{why}"),
+            (self.dropped, "dropped by the full queue"),
+            (self.pending, "pending"),
+            between="; ",
+        )
+        return f" ({causes})" if causes else ""
+
+    def at_the_end(self) -> DeliveryCounts:
+        """Return them where nothing is sent any more: what is pending has failed."""
+        return attrs.evolve(self, failed=self.failed + self.pending, pending=0)
 
 
-def _in_brackets(causes: list[str]) -> str:
-    return f" ({', '.join(causes)})" if causes else ""
+def _told(*counted: tuple[int, str], between: str = ", ") -> str:
+    return between.join(f"{count:,} {word}" for count, word in counted if count)
 
 
 class SpanTally:
@@ -165,19 +185,91 @@ class Trouble:
     def begin_anew(self) -> None:
         """Nothing is told: at first, and in a forked child."""
         self._told: dict[str, object] = {}
+        self.is_told_at_the_end = False  # the end is near, which tells what is missing, and why
 
-    def tell(self, what: str, endpoint: str, reason: str) -> None:
-        """Log it. what: `spans` or `metrics`. endpoint: as it may be shown."""
+    def tell(self, what: Literal["spans", "metrics"], endpoint: str, reason: str) -> None:
+        """Log it. endpoint: as it may be shown."""
         ours = object()
-        if self._told.setdefault(what, ours) is not ours:
+        if self.is_told_at_the_end or self._told.setdefault(what, ours) is not ours:
             return
         if self._told.setdefault(f"because {reason}", ours) is ours:
+            rest = "the account counts the rest" if what == "spans" else "the account counts spans alone"
             logger.warning(
-                "%s are not delivered to %s: %s; this is told once, the reporter's account counts the rest",
+                "%s: %s are not delivered to %s: %s; this is told once, %s",
+                SPEAKER,
                 what,
                 endpoint,
                 reason,
+                rest,
             )
+
+    def tell_not_taken(self, endpoint: str, reason: str) -> None:
+        """Log that metrics are not taken there, whatever else was told: it has a cure of its own."""
+        ours = object()
+        if self._told.setdefault("metrics are not taken", ours) is ours:
+            logger.warning(
+                "%s: metrics are not taken at %s: %s; they are not sent again, give metrics=False for a backend that "
+                "takes spans alone",
+                SPEAKER,
+                endpoint,
+                reason,
+            )
+
+    def is_told(self, reason: str) -> bool:
+        """Whether this is known to who reads the log."""
+        return f"because {reason}" in self._told
+
+
+class Reach:
+    """Whether an endpoint answers, as far as its last request told; shared by what is sent there.
+
+    is_dead: nothing answered that took the last request, its retries included, or only that it is busy. waiting: how
+    many wait for a flush at the moment, on whose account nothing is tried again there: one last try is enough.
+    """
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nothing is known, and nobody waits: at first, and in a forked child."""
+        self.is_dead = False
+        self.waiting = 0
+        self._counting = threading.Lock()
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Somebody waits for what is sent there."""
+        with self._counting:
+            self.waiting += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.waiting -= 1
+
+    @property
+    def is_last_try(self) -> bool:
+        """Whether a request that fails now is not tried again."""
+        return self.is_dead and self.waiting > 0
+
+
+class VainWait:
+    """How long somebody waited for what is still under way, so that nobody waits for the same once more."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nobody waited, or not in vain."""
+        self._waited: tuple[int, float] | None = None
+
+    def note(self, settled: int, seconds: float) -> None:
+        """Take note of a wait without an outcome. settled: how many spans were settled when it was given up."""
+        self._waited = (settled, seconds)
+
+    def seconds(self, settled: int) -> float:
+        """Return how long it was; 0.0 where spans were settled since, so that a next wait may be worth it."""
+        return self._waited[1] if self._waited is not None and self._waited[0] == settled else 0.0
 
 
 class Flusher:

@@ -76,7 +76,7 @@ class OtlpSender:
             ) from error
         self._resource = Resource(dict(resource))
         self._scope = InstrumentationScope(SCOPE_NAME, scope_version() or None, schema_url)
-        with reading_headers():
+        with reading_headers("agentkit"):
             self._post = SpanPost(endpoint, headers=headers)
 
     def __enter__(self) -> Self:

@@ -39,6 +39,7 @@ _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f]")
 # To the last `@`, also without a scheme: what is no URL may have a password with any sign in it.
 _USER = re.compile(r"\A((?:[^/@:]*:)?//)?.*@", re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name, RFC 9110 section 5.6.2
+_WORDS = re.compile(r"([A-Za-z-]{1,40})[: ]")  # without digits, which hardly a credential lacks
 _VALUE = re.compile(
     r"[\x20-\x7e\x80-\xff\t]*"
 )  # a header's value, section 5.5; without what starts a new line
@@ -86,14 +87,24 @@ def checked_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     given: dict[Any, Any] = dict(headers or {})
     for name, value in given.items():
         if not isinstance(name, str) or _TOKEN.fullmatch(name) is None:
-            raise ConfigurationError(  # a value may stand in it: `Authorization: Bearer …` is curl's way to give one
-                "a header's name with a sign that HTTP does not allow refused; use letters, digits and '-'"
+            raise ConfigurationError(
+                f"a header's name{_beginning(name)} refused for a sign that HTTP does not allow; use letters, digits "
+                "and '-'"
             )
         if not isinstance(value, str) or value != value.strip() or _VALUE.fullmatch(value) is None:
             raise ConfigurationError(
                 f"the value of header {name!r} refused; give a text of one line without spaces around it"
             )
     return given
+
+
+def _beginning(name: object) -> str:
+    """Say how a name begins, if with a word before the sign that is wrong.
+
+    A value may stand behind it: `Authorization: Bearer …` is curl's way to give one.
+    """
+    words = _WORDS.match(name) if isinstance(name, str) else None
+    return "" if words is None else f" that begins with {words[1]!r}"
 
 
 def _check_protocol(signal: Signal, environ: Mapping[str, str]) -> None:

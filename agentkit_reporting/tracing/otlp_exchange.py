@@ -7,6 +7,7 @@ own. Needs the extra `otel`.
 
 from __future__ import annotations
 
+import contextlib
 import http
 import http.client
 import json
@@ -22,12 +23,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import attrs
 import requests
 from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped] # generated, without types
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from agentkit_loop.credentials import MASK
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.terminal import one_line
+from agentkit_reporting.tracing.delivery import Reach
 from agentkit_reporting.tracing.otlp_endpoint import GRPC_PORT, Signal
 
 __all__ = ["Exchange", "Outcome", "reason_of"]
@@ -38,6 +41,12 @@ _MOST_BYTES: Final = 64 * 1024  # of an answer; a partial success is a number an
 _MOST_COLUMNS: Final = 200
 _SHORTEST_SECRET: Final = 6  # characters of a piece of a header's value that is masked in an answer
 _NO_SECRETS: Final = frozenset({"content-type", "content-encoding", "user-agent"})
+_MOST_NESTED: Final = 3  # as in {"errors": [{"message": "…"}]}
+_SENTENCES: Final = ("error", "errors", "message", "detail", "title", "reason", "error_description")
+_MOST_SAID: Final = 120  # characters of what an endpoint says beside a status
+_BUSY: Final = frozenset({429, 502, 503, 504})  # that are tried again, by the specification of OTLP
+_UNKNOWN: Final = frozenset({404, 405, 501})
+_WEB_PAGE: Final = "a web page answered, not a receiver of OTLP"
 _PROVIDERS: Final = "opentelemetry_otlp_credential_provider"
 
 
@@ -56,14 +65,30 @@ class Outcome:
     message: str | None = None
     is_posted: bool = True
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the endpoint says that it may take the same later."""
+        return self.status in _BUSY
+
+    @property
+    def is_other_signal(self) -> bool:
+        """Whether who answered knows nothing of what was posted: there is no such place, or it is a web page."""
+        return self.reason is not None and (self.status in _UNKNOWN or self.reason == _WEB_PAGE)
+
+
+class _LastTryError(requests.RequestException):
+    """No further try: of a connection's error, and of some statuses, the exporter would make one."""
+
 
 class Exchange:
     """Posts for an exporter of one signal, as a session of `requests` does, and keeps how it went.
 
-    verify, cert: set by the exporter, from the variables for certificates.
+    verify, cert: set by the exporter, from the variables for certificates. reach: what is known of the endpoint; where
+    that says that this is the last try, the exporter makes no other.
     """
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: Signal, reach: Reach | None = None) -> None:
+        self._reach = Reach() if reach is None else reach
         self.verify: bool | str = True
         self.cert: str | tuple[str, str] | None = None
         self.outcome: Outcome | None = None
@@ -108,11 +133,20 @@ class Exchange:
             )
         except Exception as error:
             self.outcome = Outcome(_with_hint(reason_of(error), url))
+            if self._reach.is_last_try:
+                raise _LastTryError from error
             raise
         self.outcome = _judged(
             self._signal, response, _beginning(response, timeout), _secrets(response, headers)
         )
+        if self.outcome.is_busy and self._reach.is_last_try:
+            raise _LastTryError
         return response
+
+    def note_end(self) -> None:
+        """Take note that what was posted last is not tried again."""
+        if self.outcome is not None:
+            self._reach.is_dead = self.outcome.status is None or self.outcome.is_busy
 
     def close(self) -> None:
         """Close the connections that wait for a next request."""
@@ -196,18 +230,45 @@ def _beginning(response: requests.Response, timeout_s: float) -> bytes:
 def _judged(signal: Signal, response: requests.Response, body: bytes, secrets: Iterable[str]) -> Outcome:
     """Say how it went. The exporter takes a redirect for a success, which brings nothing anywhere; it is none here."""
     status = response.status_code
-    if not http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
-        words = http.client.responses.get(status, "")
-        return Outcome(f"{status} {words}".rstrip(), status)
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not http.HTTPStatus.OK <= status < http.HTTPStatus.MULTIPLE_CHOICES:
+        words = f"{status} {http.client.responses.get(status, '')}".rstrip()
+        said = one_line(_masked(_words_of(kind, body), secrets), _MOST_SAID)
+        return Outcome(f"{words}: {said}" if said else words, status)
     if kind == "text/html" and body.lstrip().startswith(b"<"):
-        return Outcome("a web page answered, not a receiver of OTLP", status)
+        return Outcome(_WEB_PAGE, status)
     rejected, said = _partial_success(signal, kind, body)
     if rejected <= 0:
         return Outcome(None, status)
     message = one_line(_masked(said, secrets), _MOST_COLUMNS) or None
     reason = f"{rejected:,} rejected by the receiver{f': {message}' if message else ''}"
     return Outcome(reason, status, rejected, message)
+
+
+def _words_of(kind: str, body: bytes) -> str:
+    """Return what a refusal says in words: a text, the sentence in JSON, or OTLP's own Status; never a page."""
+    if kind == "application/x-protobuf":
+        with contextlib.suppress(DecodeError):
+            return str(Status.FromString(body).message)
+        return ""
+    text = body.decode("utf-8", "replace").strip()
+    if text.startswith("<") or not (kind.startswith("text/") or kind.endswith("json")) or kind == "text/html":
+        return ""
+    return _sentence(text) if kind.endswith("json") else text
+
+
+def _sentence(text: str) -> str:
+    """Return the sentence that a JSON text holds under one of the usual names, else the text."""
+    with contextlib.suppress(ValueError, RecursionError):
+        told: object = json.loads(text)
+        for _ in range(_MOST_NESTED):
+            if isinstance(told, list) and told:
+                told = told[0]
+            elif isinstance(told, dict):
+                told = next((told[name] for name in _SENTENCES if told.get(name)), None)
+        if isinstance(told, str):
+            return told
+    return text
 
 
 def _partial_success(signal: Signal, kind: str, body: bytes) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from agentkit_reporting.process_ends import watch_child
-from agentkit_reporting.tracing.delivery import Flusher, SpanTally, Trouble
+from agentkit_reporting.tracing.delivery import Flusher, Reach, SpanTally, Trouble
 from agentkit_reporting.tracing.otlp_endpoint import shown_endpoint
 from agentkit_reporting.tracing.otlp_exchange import Exchange, Outcome, reason_of
 from agentkit_reporting.tracing.sdk_logs import EXPORT_LOGGERS, quieted
@@ -75,8 +75,9 @@ class SpanPost(OTLPSpanExporter):
         headers: Mapping[str, str],
         timeout_s: float | None = None,
         compression: str | None = None,
+        reach: Reach | None = None,
     ) -> None:
-        self.exchange = Exchange("traces")
+        self.exchange = Exchange("traces", reach)
         self._is_over = False
         super().__init__(
             endpoint=endpoint,
@@ -116,6 +117,7 @@ class SpanPost(OTLPSpanExporter):
                 super().export(spans)
         except Exception as error:  # noqa: BLE001 - whatever it is, the spans did not arrive and the next may
             reason = reason_of(error)
+        self.exchange.note_end()
         return self.exchange.outcome or Outcome(reason, is_posted=False)
 
 
@@ -128,6 +130,7 @@ class CountedSpanExporter(SpanPost):
         tally: SpanTally,
         trouble: Trouble,
         *,
+        reach: Reach,
         headers: Mapping[str, str],
         timeout_s: float | None,
         compression: str | None,
@@ -135,7 +138,7 @@ class CountedSpanExporter(SpanPost):
         self._tally = tally
         self._trouble = trouble
         self._shown = shown_endpoint(endpoint)
-        super().__init__(endpoint, headers=headers, timeout_s=timeout_s, compression=compression)
+        super().__init__(endpoint, headers=headers, timeout_s=timeout_s, compression=compression, reach=reach)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch, in parts if it must be; called by one thread at a time."""
@@ -172,6 +175,7 @@ class CountedMetricExporter(OTLPMetricExporter):
         endpoint: str,
         trouble: Trouble,
         *,
+        reach: Reach,
         headers: Mapping[str, str],
         timeout_s: float | None,
         compression: str | None,
@@ -179,8 +183,8 @@ class CountedMetricExporter(OTLPMetricExporter):
         self.is_over = False  # nothing is sent any more
         self._is_shut = False
         self.last_error: str | None = None
-        """Why the last export failed; None if it did not."""
-        self._exchange = Exchange("metrics")
+        """Why the last export failed; None if it did not, and where nobody takes metrics."""
+        self._exchange = Exchange("metrics", reach)
         self._trouble = trouble
         self._shown = shown_endpoint(endpoint)
         self._process = os.getpid()
@@ -206,6 +210,11 @@ class CountedMetricExporter(OTLPMetricExporter):
             outcome = Outcome(reason_of(error))
         else:
             outcome = self._exchange.outcome or Outcome("metrics that cannot be encoded")
+        self._exchange.note_end()
+        if outcome.is_other_signal:
+            self.is_over, self.last_error = True, None
+            self._trouble.tell_not_taken(self._shown, str(outcome.reason))
+            return MetricExportResult.FAILURE
         self.last_error = outcome.reason
         if outcome.reason is None:
             return MetricExportResult.SUCCESS

@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider as SdkMeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from agentkit_reporting.tracing.delivery import Flusher, Trouble
+from agentkit_reporting.tracing.delivery import Flusher, Reach, Trouble
 from agentkit_reporting.tracing.otlp_exporters import CountedMetricExporter
 from agentkit_reporting.tracing.otlp_settings import number_of, reading_headers
 
@@ -41,11 +41,13 @@ class OtlpMeters(MeterProvider):
         options: Mapping[str, Any],
         *,
         trouble: Trouble,
+        reach: Reach,
         flusher: Flusher,
     ) -> None:
         self._address = address
         self._resource = resource
         self._trouble = trouble
+        self._reach = reach
         self._options = options
         self._interval_ms = number_of("OTEL_METRIC_EXPORT_INTERVAL", 60_000)
         self._timeout_ms = number_of("OTEL_METRIC_EXPORT_TIMEOUT", 30_000)
@@ -55,7 +57,7 @@ class OtlpMeters(MeterProvider):
         self._parents: list[_Made | None] = []  # kept, so that nothing of them is ended here
 
     def _make(self) -> _Made:
-        exporter = CountedMetricExporter(self._address, self._trouble, **self._options)
+        exporter = CountedMetricExporter(self._address, self._trouble, reach=self._reach, **self._options)
         reader = PeriodicExportingMetricReader(
             exporter, export_interval_millis=self._interval_ms, export_timeout_millis=self._timeout_ms
         )
@@ -89,7 +91,7 @@ class OtlpMeters(MeterProvider):
 
     def flush(self) -> None:
         """Send the totals as they are now, on this thread."""
-        if self._made is not None:
+        if self._made is not None and not self._made.exporter.is_over:
             self._made.provider.force_flush(self._timeout_ms)
 
     def end(self) -> None:

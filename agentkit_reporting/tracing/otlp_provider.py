@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.accounting import Account
@@ -20,10 +21,13 @@ from agentkit_reporting.event_queue import is_on_event_loop
 from agentkit_reporting.process_ends import watch
 from agentkit_reporting.tracing.delivery import (
     CLOSE_TIMEOUT_S,
+    SPEAKER,
     DeliveryCounts,
     Flusher,
+    Reach,
     SpanTally,
     Trouble,
+    VainWait,
     left_until,
 )
 from agentkit_reporting.tracing.export_resource import service_attributes
@@ -106,6 +110,11 @@ class OtlpTracing:
         queue = queue_settings()
         self._tally = SpanTally(queue["max_queue_size"])
         self._trouble = Trouble()
+        self._reach = Reach()
+        is_one_place = urlsplit(addresses[0]).netloc == urlsplit(addresses[1]).netloc
+        self._metrics_reach = self._reach if is_one_place else Reach()
+        self._metrics_endpoint = shown_endpoint(addresses[1])
+        self._in_vain = VainWait()
         self._meters: OtlpMeters | None = None
         self._exporter: CountedSpanExporter | None = None
         # Their threads keep this as well, so that what nobody else holds is flushed at exit.
@@ -120,7 +129,12 @@ class OtlpTracing:
                 flusher = Flusher("agentkit-otlp-metrics", self._flush_metrics)
                 self._flushers.append(flusher)
                 self._meters = OtlpMeters(
-                    addresses[1], resource, options, trouble=self._trouble, flusher=flusher
+                    addresses[1],
+                    resource,
+                    options,
+                    trouble=self._trouble,
+                    reach=self._metrics_reach,
+                    flusher=flusher,
                 )
         self._told_lost = 0
         self._ending = threading.Lock()
@@ -141,7 +155,7 @@ class OtlpTracing:
                 CountedSpanProcessor,
             )
 
-            exporter = CountedSpanExporter(address, self._tally, self._trouble, **options)
+            exporter = CountedSpanExporter(address, self._tally, self._trouble, reach=self._reach, **options)
             processor = CountedSpanProcessor(
                 BatchSpanProcessor(exporter, **queue), self._tally, self._trouble, address, self._flushers[0]
             )
@@ -165,6 +179,9 @@ class OtlpTracing:
         """Count from nothing, with connections of its own: this is a forked child."""
         self._tally.begin_anew()
         self._trouble.begin_anew()
+        self._reach.begin_anew()
+        self._metrics_reach.begin_anew()
+        self._in_vain.forget()
         self._told_lost = 0
         self._ending = threading.Lock()
         if self._exporter is not None:
@@ -201,18 +218,30 @@ class OtlpTracing:
     # --- flush and close
 
     def ask_for_flush(self) -> None:
-        """Have everything sent by other threads; waits for nobody."""
+        """Have everything sent by other threads, since the process ends; waits for nobody."""
+        self._trouble.is_told_at_the_end = True
         for flusher in self._flushers:
             flusher.ask()
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Have everything sent, and wait for it within a bound; whether every span so far, and the metrics, arrived.
 
-        timeout_s: None waits for `close_timeout_s`.
-
-        Does not wait on an event loop, where others would wait with it.
+        timeout_s: None waits for `close_timeout_s`. While somebody waits, an endpoint that is dead, since its last
+        batch failed after its retries, gets one try of each batch. Does not wait on an event loop, where others would
+        wait with it.
         """
-        return self._flushed(self._end_of(timeout_s)) and self._is_all_there
+        began = time.monotonic()
+        is_tried = self._flushed(self._end_of(timeout_s))
+        self._in_vain.forget()
+        if not is_tried:
+            self._in_vain.note(self._settled, time.monotonic() - began)
+        return is_tried and self._is_all_there
+
+    @property
+    def _settled(self) -> int:
+        """How many spans were sent, or tried in vain: as long as that is equal, nothing has come of waiting."""
+        counts = self.counts()
+        return counts.delivered + counts.failed + counts.rejected
 
     def _end_of(self, timeout_s: float | None) -> float:
         return time.monotonic() + (self._close_timeout_s if timeout_s is None else timeout_s)
@@ -221,10 +250,11 @@ class OtlpTracing:
         """Have everything sent; whether it was tried to its end within the time, or is not tried any more."""
         if self._tally.is_given_up:
             return True
-        asked = [(flusher, flusher.ask()) for flusher in self._flushers]
-        if is_on_event_loop():
-            return not self.pending and all(flusher.wait(number, 0.0) for flusher, number in asked[1:])
-        return all(flusher.wait(number, left_until(until)) for flusher, number in asked)
+        with self._reach.awaited(), self._metrics_reach.awaited():
+            asked = [(flusher, flusher.ask()) for flusher in self._flushers]
+            if is_on_event_loop():
+                return not self.pending and all(flusher.wait(number, 0.0) for flusher, number in asked[1:])
+            return all(flusher.wait(number, left_until(until)) for flusher, number in asked)
 
     def _flush_spans(self) -> None:
         self.tracer_provider.force_flush()
@@ -236,11 +266,12 @@ class OtlpTracing:
     def close(self, timeout_s: float | None = None) -> bool:
         """Take no more, send what is held within a bound, and give up what is left; whether everything arrived.
 
-        timeout_s: None waits for `close_timeout_s`. Twice is harmless. On an event loop, where nothing is waited for,
-        what is held is sent by other threads, until the process ends.
+        timeout_s: None waits for `close_timeout_s`; what a flush has just waited for in vain is taken off it. Twice is
+        harmless. On an event loop, where nothing is waited for, what is held is sent by other threads, until the
+        process ends.
         """
-        until = self._end_of(timeout_s)
-        self._tally.is_closed = True
+        until = self._end_of(timeout_s) - self._in_vain.seconds(self._settled)
+        self._tally.is_closed = self._trouble.is_told_at_the_end = True
         is_tried = self._flushed(until)
         if not is_tried and is_on_event_loop():
             return False
@@ -277,12 +308,17 @@ class OtlpTracing:
 
     def tell_lost(self) -> None:
         """Log, in one line, what was not delivered; nothing where everything was, or where it was said already."""
-        counts = self.counts()
+        counts = self.counts().at_the_end()
         missing = counts.ended - counts.delivered
+        of_metrics = self.metrics_error
         if missing <= self._told_lost:
+            if of_metrics and not missing and not self._trouble.is_told(of_metrics):
+                self._trouble.is_told_at_the_end = False
+                self._trouble.tell("metrics", self._metrics_endpoint, of_metrics)
             return
         self._told_lost = missing
         error = counts.last_error or self._trying
-        errors = [f"; last error: {error}"] if error else []
-        errors += [f"; of the metrics: {self.metrics_error}"] if self.metrics_error else []
-        logger.warning("of the spans to %s %s%s", self.endpoint, counts, "".join(errors))
+        told = {f"; last error: {error}": error, f"; of the metrics: {of_metrics}": of_metrics}
+        why = "".join(text for text, reason in told.items() if reason and not self._trouble.is_told(reason))
+        sent = f"{counts.delivered:,} of {counts.ended:,} spans were delivered to {self.endpoint}"
+        logger.warning("%s: %s%s%s", SPEAKER, sent, counts.missing, why)

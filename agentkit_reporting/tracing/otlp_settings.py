@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from agentkit_reporting.tracing.delivery import SPEAKER
 from agentkit_reporting.tracing.sdk_logs import ENVIRONMENT_LOGGER, quieted
 
 __all__ = ["is_disabled", "number_of", "queue_settings", "reading_headers"]
@@ -47,19 +48,27 @@ def number_of(variable: str, default: int) -> int:
         number = 0
     if number < 1:
         logger.warning(
-            "%s=%.60r is left out, which is no whole number above 0; it is %d", variable, text, default
+            "%s: %s=%.60r is left out, which is no whole number above 0; it is %d",
+            SPEAKER,
+            variable,
+            text,
+            default,
         )
         return default
     return number
 
 
 @contextlib.contextmanager
-def reading_headers() -> Iterator[None]:
-    """Have the SDK read the headers of the environment; of one that it cannot read, its value is not told."""
+def reading_headers(speaker: str = SPEAKER) -> Iterator[None]:
+    """Have the SDK read the headers of the environment; of one that it cannot read, its value is not told.
+
+    speaker: who tells that, in the log.
+    """
     with quieted(ENVIRONMENT_LOGGER) as unreadable:
         yield
     if unreadable:
         logger.warning(
-            "a header in OTEL_EXPORTER_OTLP_HEADERS is left out because it cannot be read; "
-            "write name=value,name=value with each value URL-encoded"
+            "%s: a header in OTEL_EXPORTER_OTLP_HEADERS is left out because it cannot be read; "
+            "write name=value,name=value with each value URL-encoded",
+            speaker,
         )

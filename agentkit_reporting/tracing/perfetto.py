@@ -1,9 +1,9 @@
 """Spans as trace events, which ui.perfetto.dev and speedscope open.
 
-The form is the Trace Event Format's JSON: a process for each session, in it a track for each run, and further tracks
-where calls ran at the same time, since the slices of a track must nest. Arrows lead from a call to the agent behind it.
-What importers do with it was read in Perfetto's trace processor and in speedscope: of overlapping slices Perfetto drops
-one; speedscope loses a slice without a duration that begins where another ends.
+The form is the Trace Event Format's JSON: a process for each session, in it a track for each run, named by its
+agent, and further tracks where calls ran at the same time, since the slices of a track must nest. Arrows lead from a
+call to the agent behind it. What importers do with it was read in Perfetto's trace processor and in speedscope: of
+overlapping slices Perfetto drops one; speedscope loses a slice without a duration that begins where another ends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 def perfetto_texts(spans: Iterable[LogSpan]) -> Iterator[str]:
     """Yield the pieces of the file, in printable ASCII; nothing where there are no spans.
 
-    Holds the slices of open runs, and for each session its number.
+    Holds the slices of open runs, and for each session its number and the names of its agents.
     """
     tracks = _Tracks()
     begun = False
@@ -71,6 +71,7 @@ class _Tracks:
     def __init__(self) -> None:
         self._last_id = 0
         self._pids: dict[str, int] = {}
+        self._agents_shown: set[tuple[int, str]] = set()  # in which process a track is named by which agent
         self._open: dict[tuple[str, str], list[_Slice]] = {}
         self._calls: dict[int, _Place] = {}
         self._agents: dict[int, list[tuple[int, _Place]]] = {}  # by the call's span, which is still to come
@@ -94,8 +95,9 @@ class _Tracks:
         whole = _slice(span)
         placed, lanes = _placed(whole, self._open.pop(run, []))
         tids = [self._new_id() for _ in range(lanes)]
+        shown = self._track_name(pid, span)
         for lane, tid in enumerate(tids):
-            name = span.run_id if lane == 0 else f"{span.run_id} ({lane + 1})"
+            name = f"{shown} · parallel {lane + 1}" if lane else shown
             yield from _named("thread", pid, tid, name, tid)
         for lane, each_slice in placed:
             yield from _drawn(each_slice, pid, tids[lane])
@@ -113,8 +115,15 @@ class _Tracks:
     def _process(self, run: Span) -> Iterator[str]:
         if run.session_id not in self._pids:
             pid = self._pids[run.session_id] = self._new_id()
-            agent = run.name.removeprefix("invoke_agent").strip()
-            yield from _named("process", pid, 0, f"{agent} {run.session_id}".strip(), pid)
+            yield from _named("process", pid, 0, f"{_agent_of(run)} {run.session_id}".strip(), pid)
+
+    def _track_name(self, pid: int, run: Span) -> str:
+        """Return the agent's name; with the run's id where a track of the session has that name already."""
+        agent = _agent_of(run)
+        if agent and (pid, agent) not in self._agents_shown:
+            self._agents_shown.add((pid, agent))
+            return agent
+        return f"{agent} {run.run_id}".strip()
 
     def _call(self, span_id: int, place: _Place) -> Iterator[str]:
         for agent_id, agent in self._agents.pop(span_id, ()):
@@ -127,6 +136,10 @@ class _Tracks:
             yield from _arrow(span_id, call, place)
         else:
             _remember(self._agents, call_id, [*self._agents.get(call_id, ()), (span_id, place)])
+
+
+def _agent_of(run: Span) -> str:
+    return run.name.removeprefix("invoke_agent").strip()
 
 
 def _remember(known: dict[int, _T], key: int, value: _T) -> None:

@@ -161,6 +161,62 @@ def test_events_of_which_no_span_tells_are_said(folder: Path, command: str) -> N
     )
 
 
+@COMMANDS
+def test_a_log_that_is_there_twice_is_exported_once(folder: Path, command: str) -> None:
+    log = folder / "runs.jsonl"
+    once = exported(command, "runs.jsonl")
+    number = len(log.read_bytes().splitlines())
+    (folder / "copy.jsonl.gz").write_bytes(gzip.compress(log.read_bytes()))
+    twice = exported(command, "runs.jsonl", "copy.jsonl.gz")
+    assert (twice.exit_code, twice.stdout) == (0, once.stdout)
+    assert f"agentkit: left out {number} events of runs that were told already; " in twice.stderr
+    piped = agentkit("export", command, "-", cwd=folder, given=log.read_bytes() * 2)
+    assert (piped.returncode, piped.stdout) == (0, once.stdout)
+
+
+@COMMANDS
+def test_a_run_without_an_end_is_said_and_what_comes_later_is_exported(folder: Path, command: str) -> None:
+    lines = (folder / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "cut.jsonl").write_bytes(b"".join(lines[:-3]))
+    result = exported(command, "cut.jsonl")
+    assert result.exit_code == 0
+    assert "agentkit: 1 run has no end, crashed or still going on: fix-2; spans end there " in result.stderr
+    assert "no end" not in exported(command, "cut.jsonl", "--session", "fix-1").stderr
+    whole = exported(command, "cut.jsonl", "runs.jsonl")
+    assert "no end" not in whole.stderr
+    assert whole.stdout == exported(command, "runs.jsonl").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cache", "x", "--session", ""),
+        ("cost", "x", "--session", " "),
+        ("debug", "x", "--session", ""),
+        ("diff", "x", "y", "--session-a", ""),
+        ("export", "otlp-json", "x", "--session", ""),
+        ("replay", "x", "--session", ""),
+        ("resume", "x", "--session", ""),
+        ("show", "x", "--session", ""),
+        ("time", "x", "--session", ""),
+        ("wire", "x", "--session", ""),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_session_without_an_id_is_refused_by_every_command(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(agentkit_command, arguments)
+    assert result.exit_code == 2
+    assert "refused, which names no session; give the end of an id" in " ".join(result.output.split())
+
+
+def test_an_empty_standard_input_is_called_so(folder: Path) -> None:
+    result = agentkit("export", "otlp-json", "-", cwd=folder, given=b"")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "agentkit: no run in standard input; give a log of one\n",
+    )
+
+
 def test_a_line_holds_a_bounded_number_of_spans(folder: Path) -> None:
     write_many(folder / "many.jsonl", folder / "runs.jsonl", 50)
     lines = exported("otlp-json", "many.jsonl").stdout.splitlines()

@@ -150,6 +150,22 @@ class PageServer(OtlpReceiver):
         request.wfile.write(b"<html>")
 
 
+class WordyServer(PageServer):
+    """A server that refuses everything, and says why."""
+
+    def __init__(self, kind: str, body: str) -> None:
+        super().__init__()
+        self._kind, self._body = kind, body.encode()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        request.rfile.read(int(request.headers["content-length"]))
+        request.send_response(400)
+        request.send_header("content-type", self._kind)
+        request.send_header("content-length", str(len(self._body)))
+        request.end_headers()
+        request.wfile.write(self._body)
+
+
 def test_a_page_is_no_answer_of_an_endpoint() -> None:
     with PageServer() as server, OtlpSender(server.endpoint, headers={}, resource={}) as sender:
         sent = sender.send(exported(span()))
@@ -233,7 +249,10 @@ def test_spans_that_the_endpoint_rejects_are_not_counted_as_sent(export: Export)
         (("--endpoint", f"ann:{SECRET}@host"), "='***@host' refused, which has no scheme"),
         (("--endpoint", "http://h", "--header", SECRET), "it is no NAME=VALUE"),
         (("--endpoint", "http://h", "--header", f"x={SECRET}\nb: c"), "the value of header 'x' refused"),
-        (("--endpoint", "http://h", "--header", f"x: {SECRET}=="), "a header's name with a sign"),
+        (
+            ("--endpoint", "http://h", "--header", f"x: {SECRET}=="),
+            "a header's name that begins with 'x' refused",
+        ),
     ],
     ids=["no-endpoint", "no-address", "no-header", "two-lines", "colon"],
 )
@@ -245,6 +264,64 @@ def test_wrong_options_are_refused_without_their_secrets(
     assert said in result.stderr
     assert SECRET not in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_the_endpoint_says_of_a_refusal_is_told_without_what_it_was_sent(export: Export) -> None:
+    body = json.dumps({"error": {"message": f"no tenant for {SECRET}\n\x1b[31m" + "x" * 500}})
+    with WordyServer("application/json", body) as server:
+        result = export("otlp", "runs.jsonl", "--endpoint", server.endpoint, "--header", f"x-key={SECRET}")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert "/v1/traces: 400 Bad Request: no tenant for ***" in result.stderr
+    assert SECRET not in result.stderr
+    assert "\x1b" not in result.stderr
+    assert "x" * 130 not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("application/json", '{"error":"tenant quota exceeded"}', ": tenant quota exceeded"),
+        ("application/json", '{"errors":[{"message":"no"}]}', ": no"),
+        ("application/json", "{}", ": {}"),
+        ("application/problem+json", '{"title":"no such tenant"}', ": no such tenant"),
+        ("text/plain; charset=utf-8", "quota\n", ": quota"),
+        ("text/plain", "<html>", ""),
+        ("text/html", "no page", ""),
+        ("application/x-protobuf", "\x12\x04gone", ": gone"),
+        ("application/x-protobuf", "\x7f", ""),
+        ("", "x", ""),
+    ],
+)
+def test_a_refusal_in_words_is_told_with_its_status(kind: str, body: str, said: str) -> None:
+    with WordyServer(kind, body) as server, OtlpSender(server.endpoint, headers={}, resource={}) as sender:
+        assert sender.send(exported(span())) == Sent(failure=f"400 Bad Request{said}", status=400)
+
+
+def test_a_header_of_the_environment_that_cannot_be_read_is_told_by_name(
+    folder: Path, receiver: OtlpReceiver
+) -> None:
+    result = agentkit(
+        *("export", "otlp", "runs.jsonl", "--endpoint", receiver.endpoint),
+        cwd=folder,
+        OTEL_EXPORTER_OTLP_HEADERS=SECRET,
+    )
+    assert result.stderr.startswith("agentkit: a header in OTEL_EXPORTER_OTLP_HEADERS is left out because ")
+
+
+def test_runs_without_an_end_and_what_is_told_twice_stand_in_the_json_too(
+    export: Export, folder: Path, receiver: OtlpReceiver
+) -> None:
+    log = folder / "runs.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    (folder / "cut.jsonl").write_bytes(b"".join(lines[:-1]))
+    result = export("otlp", "cut.jsonl", "cut.jsonl", "--json", "--endpoint", receiver.endpoint)
+    told = json.loads(result.stdout)
+    assert (result.returncode, told["open_sessions"]) == (0, {"fix-2": 1})
+    assert told["repeated_events"] in {
+        0,
+        len(lines) - 1,
+    }  # where the reader takes one name twice for one file
+    assert len({each.span_id for each in receiver.spans}) == len(receiver.spans) == told["spans"]
 
 
 def test_a_log_without_a_run_sends_nothing(export: Export, folder: Path, receiver: OtlpReceiver) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 
 from agentkit_reporting.tracing.log_spans import LogSpan, spans_of
 from agentkit_reporting.tracing.perfetto import perfetto_texts
+from agentkit_reporting.tracing.spans import Span
 from tests.reporting.span_samples import NAMES, T0, exported, family, orders, runs, span
 
 US = 1_000
@@ -157,3 +158,24 @@ def test_a_session_is_a_process_named_by_its_agent_and_parents_come_before_child
     agents = [name.split()[0] for name in in_order]
     assert (agents[0], sorted(agents[1:])) == ("boss", sorted(NAMES))
     assert {name.split()[1] for name in in_order} == {event.session_id for event in events}
+
+
+def test_a_track_has_the_agents_name_and_the_runs_id_only_where_two_would_be_equal() -> None:
+    def run(number: int, name: str, session: str) -> Span:
+        return span(number=number, name=name, session_id=session, run_id=f"run-{number}")
+
+    made = [
+        run(1, "invoke_agent analyst", "s"),
+        run(2, "invoke_agent analyst", "s"),
+        run(3, "invoke_agent analyst", "t"),
+        run(4, "invoke_agent", "t"),
+    ]
+    names = [each["args"]["name"] for each in drawn(exported(*made)) if each["name"] == "thread_name"]
+    assert names == ["analyst", "analyst run-2", "analyst", "run-4"]
+
+
+def test_a_further_track_of_a_run_is_named_by_its_agent_too() -> None:
+    run = span(name="invoke_agent analyst")
+    calls = [span("execute_tool", number=number, parent=run) for number in (2, 3)]
+    names = [each["args"]["name"] for each in drawn(exported(*calls, run)) if each["name"] == "thread_name"]
+    assert names == ["analyst", "analyst · parallel 2"]

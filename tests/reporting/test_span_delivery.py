@@ -101,7 +101,9 @@ def test_a_receiver_that_refuses_is_told_once_and_the_rest_is_counted(
         assert counts.last_error is not None
         assert counts.last_error.startswith(f"{status} ")
         (told,) = ours(caplog)
-        assert told.startswith(f"spans are not delivered to {receiver.endpoint}/v1/traces: {status} ")
+        assert told.startswith(
+            f"TracingReporter: spans are not delivered to {receiver.endpoint}/v1/traces: {status} "
+        )
     assert "hush" not in caplog.text + repr(tracing) + repr(tracing.__dict__)
 
 
@@ -138,11 +140,11 @@ def test_a_dead_receiver_is_told_once_whatever_the_sdk_says(
         end_spans(tracing, 3)
         assert not tracing.flush(30.0)
         assert tracing.counts().failed == 5
-        told = f"spans are not delivered to {dead}/v1/traces: Connection refused; "
+        told = f"TracingReporter: spans are not delivered to {dead}/v1/traces: Connection refused; "
         assert [line[: len(told)] for line in ours(caplog)] == [told]
         assert not tracing.close(30.0)
     assert ours(caplog)[1:] == [
-        f"of the spans to {dead}/v1/traces 0 of 5 were delivered (5 failed); last error: Connection refused"
+        f"TracingReporter: 0 of 5 spans were delivered to {dead}/v1/traces (5 failed)"
     ]
     assert "hush" not in caplog.text
     assert "Traceback" not in caplog.text
@@ -245,6 +247,37 @@ def test_an_endpoint_that_hangs_holds_no_agent_up(monkeypatch: pytest.MonkeyPatc
         assert len(receiver.spans) == 40
 
 
+def test_an_endpoint_that_is_known_to_be_dead_gets_one_try_and_its_retries_when_it_answers_again() -> None:
+    tries = 6  # of the exporter's own
+    with OtlpReceiver(statuses=(503,) * (tries + 1)) as receiver, tracing_to(receiver.endpoint) as tracing:
+        for made in (tries, tries + 1):
+            end_spans(tracing, 1)
+            assert not tracing.flush(30.0)
+            assert receiver.requests == made
+        end_spans(tracing, 1)
+        assert not tracing.flush(30.0)  # those before have failed
+        receiver.statuses.append(503)
+        end_spans(tracing, 1)
+        assert not tracing.flush(30.0)
+        counts = tracing.counts()
+        assert (counts.failed, counts.delivered, receiver.requests) == (2, 2, tries + 4)
+
+
+def test_a_close_tries_a_dead_endpoint_once_more_and_says_once_what_is_missing(
+    dead: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracing = otlp_tracing(dead, timeout_s=0.5)
+    end_spans(tracing, 1)
+    assert not tracing.flush(30.0)
+    end_spans(tracing, 2)
+    assert not tracing.close(30.0)
+    assert tracing.counts().failed == 3
+    assert [line.partition("/v1/traces")[2] for line in ours(caplog)] == [
+        ": Connection refused; this is told once, the account counts the rest",
+        " (3 failed)",
+    ]
+
+
 def test_closing_gives_up_what_hangs_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -261,7 +294,7 @@ def test_closing_gives_up_what_hangs_and_says_so_once(
         assert not tracing.close(0.01)
         (said,) = ours(caplog)
         assert said.startswith(
-            f"of the spans to {receiver.endpoint}/v1/traces 0 of 3 were delivered (3 failed); "
+            f"TracingReporter: 0 of 3 spans were delivered to {receiver.endpoint}/v1/traces (3 failed); "
         )
         assert said.endswith("; last error: no answer yet")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit_reporting.tracing.delivery import Flusher, SpanTally, Trouble
+from agentkit_reporting.tracing.delivery import Flusher, SpanTally, Trouble, VainWait
 
 STEPS = st.lists(st.sampled_from(["end", "end", "take", "deliver", "fail", "reject", "close"]), max_size=60)
 
@@ -42,15 +42,30 @@ def test_the_counts_add_up_after_every_step(steps: list[str], capacity: int) -> 
 
 def test_counts_say_in_one_line_what_became_of_the_spans() -> None:
     tally = SpanTally(2)
-    assert str(tally.counts()) == "0 of 0 were delivered"
+    assert str(tally.counts()) == "0 of 0 spans were delivered"
     for _ in range(4):
         tally.admit()
     tally.take(2)
     tally.settle(delivered=1, rejected=1)
     tally.admit()
-    assert (
-        str(tally.counts()) == "1 of 5 were delivered (1 rejected, 2 dropped by the full queue, 1 not sent)"
+    assert str(tally.counts()) == (
+        "1 of 5 spans were delivered (1 failed: 1 rejected; 2 dropped by the full queue; 1 pending)"
     )
+    tally.is_closed = True
+    tally.admit()
+    assert tally.counts().at_the_end().missing == (
+        " (3 failed: 1 rejected, 1 after the close; 2 dropped by the full queue)"
+    )
+    assert tally.counts().at_the_end().account("x").failed == 3
+
+
+def test_what_was_waited_for_in_vain_is_known_as_long_as_nothing_comes_of_it() -> None:
+    wait = VainWait()
+    assert wait.seconds(0) == 0.0
+    wait.note(3, 4.0)
+    assert (wait.seconds(3), wait.seconds(4)) == (4.0, 0.0)
+    wait.forget()
+    assert wait.seconds(3) == 0.0
 
 
 def test_what_is_asked_for_during_a_flush_is_done_after_it_and_once() -> None:
@@ -96,10 +111,12 @@ def test_trouble_is_told_once_for_each_signal_and_once_for_each_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     trouble = Trouble()
-    for what, reason in (("spans", "refused"), ("spans", "gone"), ("metrics", "refused"), ("metrics", "x")):
-        trouble.tell(what, "http://host", reason)
+    for reason in ("refused", "gone"):
+        trouble.tell("spans", "http://host", reason)
+    for reason in ("refused", "x"):
+        trouble.tell("metrics", "http://host", reason)
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
-        "spans are not delivered to http://host: refused"
+        "TracingReporter: spans are not delivered to http://host: refused"
     ]
     other = Trouble()
     other.tell("spans", "http://host", "refused")

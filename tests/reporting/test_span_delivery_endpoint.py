@@ -54,7 +54,9 @@ def test_a_header_of_the_environment_that_cannot_be_read_is_told_without_its_val
     with tracing_to("http://localhost:1"):
         pass
     (told,) = ours(caplog)
-    assert told.startswith("a header in OTEL_EXPORTER_OTLP_HEADERS is left out because it cannot be read; ")
+    assert told.startswith(
+        "TracingReporter: a header in OTEL_EXPORTER_OTLP_HEADERS is left out because it cannot be read; "
+    )
     assert "hush" not in caplog.text
 
 
@@ -106,8 +108,8 @@ def test_a_number_that_is_none_is_told_and_left_out(
     with tracing_to("http://localhost:1"):
         pass
     assert ours(caplog) == [
-        "OTEL_BSP_MAX_QUEUE_SIZE='many' is left out, which is no whole number above 0; it is 2048",
-        "OTEL_BSP_SCHEDULE_DELAY='0' is left out, which is no whole number above 0; it is 5000",
+        "TracingReporter: OTEL_BSP_MAX_QUEUE_SIZE='many' is left out, which is no whole number above 0; it is 2048",
+        "TracingReporter: OTEL_BSP_SCHEDULE_DELAY='0' is left out, which is no whole number above 0; it is 5000",
     ]
 
 

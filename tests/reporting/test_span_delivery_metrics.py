@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import logging
 
 import pytest
@@ -44,7 +45,7 @@ def test_metrics_that_are_refused_are_told_once_and_spans_arrive_all_the_same(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with OtlpReceiver() as receiver, OtlpReceiver(statuses=(404,) * 9) as other:
+    with OtlpReceiver() as receiver, OtlpReceiver(statuses=(400,) * 9) as other:
         tracing = otlp_tracing(receiver.endpoint)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{receiver.endpoint}/v1/traces")
@@ -55,12 +56,67 @@ def test_metrics_that_are_refused_are_told_once_and_spans_arrive_all_the_same(
             count(split, 1)
             end_spans(split, 1)
             assert not split.flush(30.0)
-        assert split.metrics_error == "404 Not Found"
+        assert split.metrics_error == "400 Bad Request"
         assert split.counts().is_complete
         assert not split.close(30.0)
         (told,) = ours(caplog)
-        assert told.startswith(f"metrics are not delivered to {other.endpoint}/v1/metrics: 404 Not Found; ")
+        assert told == (
+            f"TracingReporter: metrics are not delivered to {other.endpoint}/v1/metrics: 400 Bad Request; "
+            "this is told once, the account counts spans alone"
+        )
         assert len(receiver.spans) == 3
+
+
+class SpansAlone(OtlpReceiver):
+    """Takes spans, and answers metrics with a status, or with a page where that is 200."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+        self.refused = 0
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        if not request.path.endswith("/v1/metrics"):
+            super().answer(request)
+            return
+        request.rfile.read(int(request.headers["content-length"]))
+        self.refused += 1
+        request.send_response(self.status)
+        request.send_header("content-type", "text/html")
+        request.send_header("content-length", "6")
+        request.end_headers()
+        request.wfile.write(b"<html>")
+
+
+@pytest.mark.parametrize("status", [404, 405, 501, 200])
+def test_a_backend_that_takes_spans_alone_is_asked_once_and_judged_by_the_spans(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SpansAlone(status) as receiver:
+        tracing = otlp_tracing(receiver.endpoint)
+        for _ in range(3):
+            count(tracing, 1)
+            end_spans(tracing, 1)
+            assert tracing.flush(30.0)
+        assert tracing.metrics_error is None
+        assert tracing.close(30.0)
+        assert str(tracing.account()) == "complete: 3 of 3"
+        assert (receiver.refused, len(receiver.spans)) == (1, 3)
+    (told,) = ours(caplog)
+    assert told.startswith(f"TracingReporter: metrics are not taken at {receiver.endpoint}/v1/metrics: ")
+    assert told.endswith("; they are not sent again, give metrics=False for a backend that takes spans alone")
+
+
+def test_metrics_that_fail_at_the_end_alone_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with OtlpReceiver(statuses=(400,)) as receiver:
+        tracing = otlp_tracing(receiver.endpoint)
+        count(tracing, 1)
+        assert not tracing.close(30.0)
+        assert not tracing.close(30.0)
+    (told,) = ours(caplog)
+    assert told.startswith(
+        f"TracingReporter: metrics are not delivered to {receiver.endpoint}/v1/metrics: 400 "
+    )
 
 
 def test_one_cause_for_spans_and_metrics_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -68,7 +124,7 @@ def test_one_cause_for_spans_and_metrics_is_told_once(caplog: pytest.LogCaptureF
         count(tracing, 1)
         end_spans(tracing, 1)
         assert not tracing.flush(30.0)
-        assert [line.partition(": ")[2][:17] for line in ours(caplog)] == ["401 Unauthorized;"]
+        assert [line.split(": ")[2][:17] for line in ours(caplog)] == ["401 Unauthorized;"]
 
 
 def test_the_next_export_has_what_a_failed_one_lost() -> None:

@@ -80,7 +80,7 @@ def test_a_receiver_that_hangs_holds_the_end_up_for_a_bound_and_what_is_lost_is_
         shorter += "atexit.unregister(ends.deliver_all)\natexit.register(ends.deliver_all, 0.3)\n"
         said = stderr_of(f"{shorter}end_spans(7)", receiver.endpoint)
         assert said == (
-            f"of the spans to {receiver.endpoint}/v1/traces 0 of 7 were delivered (7 not sent); "
+            f"TracingReporter: 0 of 7 spans were delivered to {receiver.endpoint}/v1/traces (7 failed); "
             "last error: no answer yet\n"
         )
 
@@ -90,11 +90,10 @@ def test_a_receiver_that_refuses_is_told_once_and_the_loss_in_one_line_at_the_en
         said = stderr_of("end_spans(7)\ntracing.flush()\nend_spans(3)", receiver.endpoint)
         told, lost = said.splitlines()
         assert told.startswith(
-            f"spans are not delivered to {receiver.endpoint}/v1/traces: 401 Unauthorized; "
+            f"TracingReporter: spans are not delivered to {receiver.endpoint}/v1/traces: 401 Unauthorized; "
         )
         assert lost == (
-            f"of the spans to {receiver.endpoint}/v1/traces 0 of 10 were delivered (10 failed); "
-            "last error: 401 Unauthorized"
+            f"TracingReporter: 0 of 10 spans were delivered to {receiver.endpoint}/v1/traces (10 failed)"
         )
 
 
@@ -210,7 +209,7 @@ os._exit(0)
         said = stderr_of(
             program, receiver.endpoint, OTEL_BSP_SCHEDULE_DELAY="1", OTEL_METRIC_EXPORT_INTERVAL="1"
         )
-        assert said.count("0 of 1 were delivered") == 10
+        assert said.count("0 of 1 spans were delivered") == 10
 
 
 def test_without_the_extra_the_error_names_it() -> None:
