@@ -191,10 +191,7 @@ class TracingReporter(LoopObserver):
                 else:
                     self._fold.take(event)
                     ended = () if self._metrics is None else self._work.take(event)
-                    over = self._over
-                    spans = over.spans
-                    if spans:
-                        over.spans = []  # as `taken` does
+                    spans = self._over.taken() if self._over.spans else ()
             if spans or ended:
                 self._tell(spans, ended)
         except BaseException:
