@@ -22,7 +22,7 @@ from agentkit_reporting.records.patterns import check_topic, parse_pattern
 from agentkit_reporting.records.webhook_templates import WebhookTemplate
 from agentkit_reporting.redaction.rule_set import RULE_GROUPS, RULE_NAMES
 from agentkit_reporting.toml_source import Keys, nearest
-from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of
+from agentkit_reporting.tracing.otlp_endpoint import DEFAULT_ENDPOINT, checked_headers, endpoint_of
 
 __all__ = ["RECORDS", "check_together", "is_traced", "warnings_of"]
 
@@ -99,7 +99,10 @@ def _check_tracing(settings: Settings, faults: FaultList) -> None:
     if named is None and endpoint is None and not settings["disabled"]:
         _try(lambda: endpoint_of("traces"), ("tracing",), faults)
     if named is not None and endpoint is None and not settings["disabled"]:
-        _check_variable(("tracing", "endpoint_env"), named, settings.environ, faults)
+        keys = ("tracing", "endpoint_env")
+        _check_variable(keys, named, settings.environ, faults)
+        if not faults.has_any(keys):
+            _check_address(keys, named, settings.environ, faults)
     for header, variable in settings.table("tracing.headers_env").items():
         place = ("tracing", "headers_env", header)
         _try(lambda header=header: checked_headers({header: ""}), place, faults)  # type: ignore[misc] # as above
@@ -108,6 +111,17 @@ def _check_tracing(settings: Settings, faults: FaultList) -> None:
     if _is_missing("opentelemetry.exporter.otlp.proto.http"):
         what = "tracing refused because opentelemetry-exporter-otlp-proto-http is not installed"
         faults.add(("tracing",), f"{what}; install agentkit-loop[otel]")
+
+
+def _check_address(keys: Keys, variable: str, environ: Mapping[str, str], faults: FaultList) -> None:
+    """Note a variable that holds no address; what it holds instead may be a secret, and is not shown."""
+    try:
+        endpoint_of("traces", environ[variable])
+    except ConfigurationError:
+        what = (
+            f"{name_of(keys)} refused because {variable} holds no http(s) address that spans can be sent to"
+        )
+        faults.add(keys, f"{what}; set it to one such as {DEFAULT_ENDPOINT!r}")
 
 
 def _check_alerts(settings: Settings, faults: FaultList) -> None:

@@ -25,7 +25,7 @@ from agentkit_reporting.redaction.content_marks import Content, ContentRedactor
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.content import FEWEST_BYTES, MOST_BYTES, SpanContent
 
-__all__ = ["CAPTURE_VARIABLE", "content_of"]
+__all__ = ["CAPTURE_VARIABLE", "check_content", "content_of"]
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
@@ -56,6 +56,7 @@ def content_of(
             f"redact={safe_repr(redact):.60} refused because it masks nothing; give True or a Redactor(…)"
         )
     environ = os.environ if environ is None else environ
+    check_content(content)
     if not _is_wanted(content, environ) or content_told(environ) in ("metadata", "off"):
         return None
     if isinstance(redact, ContentRedactor):
@@ -68,13 +69,17 @@ def content_of(
     return SpanContent(redactor, most_bytes=most)
 
 
+def check_content(content: bool | Content | None) -> None:  # noqa: FBT001 - the option itself
+    """Raise ConfigurationError for a content that is no choice."""
+    if not (content is None or isinstance(content, bool) or content in get_args(Content)):
+        choices = ", ".join(map(repr, get_args(Content)))
+        raise ConfigurationError(f"content={content!r} refused because it is no choice; use {choices}")
+
+
 def _is_wanted(content: bool | Content | None, environ: Mapping[str, str]) -> bool:  # noqa: FBT001 - its own caller's
     if isinstance(content, bool):
         return content
     if content is not None:
-        if content not in get_args(Content):
-            choices = ", ".join(map(repr, get_args(Content)))
-            raise ConfigurationError(f"content={content!r} refused because it is no choice; use {choices}")
         return content == "full"
     given = environ.get(CAPTURE_VARIABLE, "").strip().lower()
     if given and given not in (*_ON, *_OFF):

@@ -9,8 +9,9 @@
 
 Sources of the rows: `1.41.1` is the last numbered release with them (open-telemetry/semantic-conventions, docs/gen-ai);
 `genai` the repository that they moved to (open-telemetry/semantic-conventions-genai, November 2026), which has no
-release yet. Names that begin with `agentkit.` are ours and the same under each profile. `server.address` and
-`server.port` are left out: no event says where a request went.
+release yet. Names that begin with `agentkit.` are ours and the same under each profile;
+`gen_ai.operation.name` and `gen_ai.conversation.id` stand under each as well, for who looks for spans of agents.
+`server.address` and `server.port` are left out: no event says where a request went.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from agentkit_reporting.tracing.attribute import (
     ValueKind,
 )
 from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES
-from agentkit_reporting.tracing.spans import AttributeValue
+from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER, AttributeValue
 
 __all__ = [
     "ATTRIBUTES",
@@ -76,8 +77,6 @@ _FINISH_REASONS: Final[Mapping[str, str]] = {
 
 _MOST_CHARACTERS, _MOST_TEXTS = 1_024, 64  # of an attribute that is not content, and of an array
 _WHOLE = ("json", "any")  # content, which is bounded already, and not to be cut again
-_INT64 = 2**63
-_LEAST = -_INT64
 
 
 def finish_reason_told(reason: str) -> str:
@@ -147,6 +146,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     _row(
         "operation", "required", OPERATIONS, "gen_ai.operation.name", is_old=True,
         openinference="openinference.span.kind", converts={"openinference": oi.span_kind},
+        shape=oi.operation_name,
     ),
     _row(
         "provider", "required", _MODEL, "gen_ai.provider.name", old="gen_ai.system",
@@ -155,7 +155,7 @@ ATTRIBUTES: Final[tuple[Attribute, ...]] = (
     _row("error", "conditionally_required", OPERATIONS, "error.type", is_old=True, openinference="error.type"),
     _row(
         "conversation", "conditionally_required", _MODEL, "gen_ai.conversation.id", is_old=True,
-        openinference="session.id",
+        openinference=("session.id", "gen_ai.conversation.id"),
     ),
     _row(
         "agent.name", "conditionally_required", _AGENT, "gen_ai.agent.name", is_old=True, openinference="agent.name"
@@ -301,7 +301,7 @@ class Profile:
             if names is not None:  # most of what is told
                 kind = type(value)
                 if (
-                    _LEAST <= value < _INT64  # type: ignore[operator] # a number
+                    SMALLEST_INTEGER <= value <= LARGEST_INTEGER  # type: ignore[operator] # a number
                     if kind is int
                     else len(value) <= _MOST_CHARACTERS  # type: ignore[arg-type] # a text
                     if kind is str
@@ -378,5 +378,5 @@ def _bounded(value: AttributeValue) -> AttributeValue | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if _LEAST <= value < _INT64 else None
+        return value if SMALLEST_INTEGER <= value <= LARGEST_INTEGER else None
     return value if math.isfinite(value) else None

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -173,8 +173,16 @@ class SpanTally:
         )
 
 
+Signal: TypeAlias = Literal["spans", "metrics"]
+
+_REST: Final[dict[Signal, str]] = {
+    "spans": "this is told once, the reporter's account counts the rest",
+    "metrics": "this is told once, they are totals, which each export sends anew",
+}
+
+
 class Trouble:
-    """Says once that something is not delivered: once for spans and once for metrics, and only once if it is the same.
+    """Says once that something is not delivered: for spans and for metrics, and for each kind of trouble.
 
     What comes after that is counted. Takes no lock, since it may be told where spans end.
     """
@@ -184,29 +192,24 @@ class Trouble:
 
     def begin_anew(self) -> None:
         """Nothing is told: at first, and in a forked child."""
-        self._told: dict[str, object] = {}
+        self._told: dict[tuple[str, str], object] = {}
+        self._causes: dict[str, None] = {}
         self.is_told_at_the_end = False  # the end is near, which tells what is missing, and why
 
-    def tell(self, what: Literal["spans", "metrics"], endpoint: str, reason: str) -> None:
-        """Log it. endpoint: as it may be shown."""
+    def tell(
+        self, what: Signal, endpoint: str, reason: str, *, kind: Literal["failed", "full"] = "failed"
+    ) -> None:
+        """Log it. endpoint: as it may be shown. kind: the endpoint does not take them, or too many wait for it."""
         ours = object()
-        if self.is_told_at_the_end or self._told.setdefault(what, ours) is not ours:
+        if self.is_told_at_the_end or self._told.setdefault((what, kind), ours) is not ours:
             return
-        if self._told.setdefault(f"because {reason}", ours) is ours:
-            rest = "the account counts the rest" if what == "spans" else "the account counts spans alone"
-            logger.warning(
-                "%s: %s are not delivered to %s: %s; this is told once, %s",
-                SPEAKER,
-                what,
-                endpoint,
-                reason,
-                rest,
-            )
+        self._causes[reason] = None
+        logger.warning("%s: %s are not delivered to %s: %s; %s", SPEAKER, what, endpoint, reason, _REST[what])
 
     def tell_not_taken(self, endpoint: str, reason: str) -> None:
         """Log that metrics are not taken there, whatever else was told: it has a cure of its own."""
         ours = object()
-        if self._told.setdefault("metrics are not taken", ours) is ours:
+        if self._told.setdefault(("metrics", "not taken"), ours) is ours:
             logger.warning(
                 "%s: metrics are not taken at %s: %s; they are not sent again, give metrics=False for a backend that "
                 "takes spans alone",
@@ -217,7 +220,7 @@ class Trouble:
 
     def is_told(self, reason: str) -> bool:
         """Whether this is known to who reads the log."""
-        return f"because {reason}" in self._told
+        return reason in self._causes
 
 
 class Reach:

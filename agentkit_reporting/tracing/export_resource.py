@@ -8,7 +8,7 @@ from typing import Final
 
 from agentkit_reporting.tracing.scope import scope_version
 
-__all__ = ["DEFAULT_SERVICE", "export_resource", "service_attributes"]
+__all__ = ["DEFAULT_SERVICE", "export_resource", "given_attributes", "service_attributes"]
 
 DEFAULT_SERVICE: Final = "agentkit"
 """The name of the service where nobody gave one."""
@@ -19,7 +19,7 @@ def export_resource(service_name: str | None = None) -> dict[str, str]:
 
     The same in each process: no id of an instance, no host. https://opentelemetry.io/docs/specs/otel/resource/sdk/
     """
-    told = _given_by_environment()
+    told = given_attributes()
     own = {
         "telemetry.sdk.language": "python",
         "telemetry.sdk.name": "agentkit_reporting",  # `opentelemetry` is reserved for its own SDKs
@@ -37,7 +37,7 @@ def service_attributes(
     The name is the one given, else that of the given attributes, else OTEL_SERVICE_NAME, else that of
     OTEL_RESOURCE_ATTRIBUTES, else DEFAULT_SERVICE, which alone has a version of ours.
     """
-    told = {**_given_by_environment(), **(given or {})}
+    told = {**given_attributes(), **(given or {})}
     name = service_name or (given or {}).get("service.name") or os.environ.get("OTEL_SERVICE_NAME")
     name = name or told.get("service.name") or DEFAULT_SERVICE
     if name == DEFAULT_SERVICE and "service.version" not in told and scope_version():
@@ -45,7 +45,8 @@ def service_attributes(
     return {"service.name": name}
 
 
-def _given_by_environment() -> dict[str, str]:
+def given_attributes() -> dict[str, str]:
+    """Return what OTEL_RESOURCE_ATTRIBUTES says."""
     from urllib.parse import unquote  # noqa: PLC0415 - only where a log is exported
 
     told = {}

@@ -17,19 +17,18 @@ from agentkit_loop.events import ModelRequestStarted, RunStarted
 from agentkit_loop.values import JSON
 from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.provider_names import provider_of
-from agentkit_reporting.tracing.spans import AttributeValue
+from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER, AttributeValue
 
 if TYPE_CHECKING:
     from agentkit_reporting.redaction.redactor import Redactor
 
-__all__ = ["parameter_facts", "request_facts", "run_facts", "tool_facts"]
+__all__ = ["TOOL_TYPE", "parameter_facts", "request_facts", "run_facts", "tool_facts"]
 
-_FUNCTION: Final = "function"
+TOOL_TYPE: Final = "function"
 """The conventions' word for a tool that the agent's own process runs; all that have an `execute_tool` span are that."""
 
 _INTEGERS = ("max_tokens", "seed", "top_k")
 _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
-_LARGEST = 2**63 - 1  # what an attribute's integer can be
 _LONGEST_DESCRIPTION = 4_096  # that are looked at; the table cuts what is told
 _MOST_STOPS, _LONGEST_STOP = 16, 256
 _OUTPUT_TYPES = {
@@ -87,7 +86,7 @@ def tool_facts(name: str, specs: Mapping[str, ToolSpec]) -> dict[str, AttributeV
     return {
         "operation": "execute_tool",
         "tool.name": brief_text(name),
-        "tool.type": _FUNCTION,
+        "tool.type": TOOL_TYPE,
         "tool.description": _description(spec.description) if spec is not None else None,
     }
 
@@ -97,7 +96,11 @@ def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue 
     plain: dict[str, Any] = {}
     for name in _INTEGERS:
         value = parameters.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST:
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and SMALLEST_INTEGER <= value <= LARGEST_INTEGER
+        ):
             plain[name] = value
     for name in _NUMBERS:
         value = parameters.get(name)
@@ -115,6 +118,8 @@ def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue 
         told["request.choice.count"] = choices
     told["request.reasoning_level"] = _reasoning_level(parameters)
     told["output.type"] = _output_type(parameters)
+    if parameters.get("stream") is True:
+        told["request.stream"] = True
     if plain:
         told["request.parameters"] = msgspec.json.encode(plain).decode()
     return told
@@ -132,7 +137,7 @@ def _of_agents(told: Mapping[str, AttributeValue | None]) -> dict[str, Attribute
     return {
         key: value
         for key, value in told.items()
-        if key not in ("request.top_k", "request.reasoning_level", "request.parameters")
+        if key not in ("request.top_k", "request.reasoning_level", "request.parameters", "request.stream")
     }
 
 

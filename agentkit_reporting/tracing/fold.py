@@ -45,6 +45,7 @@ from agentkit_reporting.tracing.fold_runs import (
     OpenRun,
     epoch_ns,
     teller_of,
+    told_of_cut,
     told_usage,
 )
 from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES, brief_text, plain_value
@@ -126,8 +127,14 @@ class SpanFold:
             act(self, run, event)
 
     def close(self) -> None:
-        """End every span that is still open, at the last time that its run told; children before parents."""
-        self._give([span for run in reversed(list(self._runs.values())) for span in self._ended(run, None)])
+        """End every span that is still open, at the last time that its run told; children before parents.
+
+        What was said in them is let go of.
+        """
+        ended = [span for run in reversed(list(self._runs.values())) for span in self._ended(run, None)]
+        if self._content is not None:
+            self._content.close()
+        self._give(ended)
 
     def span_of_request(self, session_id: str, run_id: str, request_id: str) -> Span | None:
         """Return a request's span while it is open."""
@@ -193,7 +200,7 @@ class SpanFold:
         """End a run and what is open in it; return the spans, its own last. event: None where its end is missing."""
         ended = self._released(run)
         for request in run.requests.values():
-            self._add(request.span, {"unfinished": True, **told_usage(request)})
+            self._add(request.span, {"unfinished": True, **told_of_cut(request)})
             ended.append(self._over(request.span, run))
         for call in run.calls.values():
             told: Told = {"unfinished": True}
@@ -256,7 +263,7 @@ class SpanFold:
             run.child("chat", model, span_id=span_id, attributes=attributes)
         )
         if earlier is not None:  # its end is missing
-            self._add(earlier.span, {"unfinished": True, **told_usage(earlier)})
+            self._add(earlier.span, {"unfinished": True, **told_of_cut(earlier)})
             self._finish(earlier.span, run)
 
     def _know_request(
@@ -271,6 +278,7 @@ class SpanFold:
             self._unplaced += 1
             return
         request.usage, request.cost = event.usage, event.cost
+        request.is_streaming = request.is_streaming or not event.final
 
     def _request_ends(self, run: OpenRun, event: ev.ModelRequestFinished | ev.ModelRequestFailed) -> None:
         request = run.requests.pop(event.request_id, None)
@@ -279,11 +287,12 @@ class SpanFold:
             return
         span = request.span
         run.begin_earlier(span, event.duration_ms)
-        told = told_usage(request)
         if isinstance(event, ev.ModelRequestFailed):
+            told = told_of_cut(request, event.error_class)
             told["error"] = span.error = brief_text(event.error_class)
             told["retry_after_ms"] = event.retry_after_ms
         else:
+            told = told_usage(request)
             reason = brief_text(event.finish_reason)
             known = run.known.get(("ended", reason)) or run.remember(
                 ("ended", reason), self._profile.named({"finish_reasons": (reason,)})

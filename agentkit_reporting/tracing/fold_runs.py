@@ -37,6 +37,7 @@ __all__ = [
     "Teller",
     "epoch_ns",
     "teller_of",
+    "told_of_cut",
     "told_usage",
 ]
 
@@ -55,11 +56,15 @@ def epoch_ns(moment: dt.datetime) -> int:
 
 @attrs.define(eq=False)
 class OpenRequest:
-    """A request that has not ended. usage, cost: what it told last."""
+    """A request that has not ended.
+
+    usage, cost: what it told last. is_streaming: it told usage that was not its last word, as a stream does.
+    """
 
     span: Span
     usage: Usage | None = None
     cost: Cost | None = None
+    is_streaming: bool = False
 
 
 @attrs.define(eq=False)
@@ -194,4 +199,15 @@ def told_usage(request: OpenRequest) -> Told:
     if cost is not None and can_be_added(cost.amount):
         told["cost"] = float(cost.amount)
         told["cost.currency"] = brief_text(cost.currency)
+    return told
+
+
+def told_of_cut(request: OpenRequest, error_class: str | None = None) -> Told:
+    """Return the same of a request without an answer, and whether it was a stream, where that is known.
+
+    error_class: of one that failed. Of an answer the time of its first content says so.
+    """
+    told = told_usage(request)
+    if request.is_streaming or error_class == "stream_cut":
+        told["request.stream"] = True
     return told

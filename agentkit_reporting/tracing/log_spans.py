@@ -13,7 +13,7 @@ from agentkit_reporting.tracing.conventions import Profile
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import AttributeValue, ContentSource, Span
 
-__all__ = ["BATCH_BYTES", "BATCH_SPANS", "LogSpan", "batches_of", "sendable", "spans_of"]
+__all__ = ["BATCH_BYTES", "BATCH_SPANS", "LogSpan", "batches_of", "spans_of"]
 
 BATCH_SPANS = 512
 """Most spans of a batch: as many as OpenTelemetry's batch processor sends by default."""
@@ -23,7 +23,6 @@ BATCH_BYTES = 4 * 2**20
 
 _SPAN_BYTES = 160  # ids, times and frames of a span beside its texts, about
 _PAIR_BYTES = 24  # the frame of an attribute
-_INT64 = 2**63
 
 
 @attrs.frozen
@@ -82,18 +81,6 @@ def batches_of(spans: Iterable[LogSpan]) -> Iterator[list[LogSpan]]:
         size += needed
     if batch:
         yield batch
-
-
-def sendable(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
-    """Return the attributes with whole numbers beyond 64 bits as texts, since OTLP has no others."""
-    for value in attributes.values():
-        if isinstance(value, int) and not -_INT64 <= value < _INT64:
-            return {name: _fitting(each) for name, each in attributes.items()}
-    return attributes
-
-
-def _fitting(value: AttributeValue) -> AttributeValue:
-    return str(value) if isinstance(value, int) and not -_INT64 <= value < _INT64 else value
 
 
 class _Ended:

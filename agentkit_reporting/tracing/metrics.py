@@ -20,6 +20,8 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON, safe_repr
+from agentkit_reporting.tracing.facts import TOOL_TYPE
+from agentkit_reporting.tracing.fold_moments import tool_error
 from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.provider_names import provider_of
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
@@ -107,9 +109,9 @@ class _Run:
         if isinstance(event, ev.ToolExecutionStarted):
             self.calls[event.call_id] = event.name
             return
-        if isinstance(event, ev.ModelRequestStarted) or event.request_id not in self.requests:
+        if isinstance(event, ev.ModelRequestStarted):
             self.requests[event.request_id] = _request_of(event.model, self)
-        if isinstance(event, ev.UsageUpdated):
+        elif event.request_id in self.requests:  # what is told of one that is over, no span tells either
             self.requests[event.request_id].usage = event.usage
 
 
@@ -263,16 +265,16 @@ def _call_ended(run: _Run, event: ev.ToolResultReceived) -> tuple[Ended, ...]:
     name = run.calls.pop(event.call_id, None)
     if name is None:
         return ()  # it never started
-    failed = "tool_error" if event.error is None else event.error.type
     ended = Ended(
         operation="execute_tool",
         attributes=_named(
             ("gen_ai.operation.name", "execute_tool"),
             ("gen_ai.tool.name", name),
+            ("gen_ai.tool.type", TOOL_TYPE),
             ("gen_ai.agent.name", run.agent),
         ),
         duration_ms=event.duration_ms,
-        error=failed if event.is_error else None,
+        error=tool_error(event),
     )
     return (ended,)
 

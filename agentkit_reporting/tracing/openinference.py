@@ -15,7 +15,7 @@ import msgspec
 
 from agentkit_reporting.tracing.attribute import Told
 from agentkit_reporting.tracing.provider_names import openinference_provider, openinference_system
-from agentkit_reporting.tracing.spans import AttributeValue
+from agentkit_reporting.tracing.spans import LARGEST_INTEGER, AttributeValue
 
 __all__ = [
     "agent_input",
@@ -23,6 +23,7 @@ __all__ = [
     "flat_definitions",
     "flat_input",
     "flat_output",
+    "operation_name",
     "provider_and_system",
     "span_kind",
     "tool_input",
@@ -40,6 +41,11 @@ def span_kind(operation: AttributeValue) -> AttributeValue | None:
     return _KINDS.get(str(operation))
 
 
+def operation_name(operation: AttributeValue, _: Told) -> Mapping[str, AttributeValue]:
+    """Return the operation under the GenAI conventions' name too: by that spans of agents are found anywhere."""
+    return {"gen_ai.operation.name": operation}
+
+
 def provider_and_system(provider: AttributeValue, _: Told) -> Mapping[str, AttributeValue]:
     """Return who hosts the model, and the family of its interface."""
     system = openinference_system(str(provider))
@@ -48,9 +54,9 @@ def provider_and_system(provider: AttributeValue, _: Told) -> Mapping[str, Attri
 
 
 def total_tokens(output: AttributeValue, told: Told) -> Mapping[str, AttributeValue]:
-    """Return all tokens of a request, where those of the input are told along with those of the output."""
+    """Return all tokens of a request, where those of the input are told too; no sum that no receiver could take."""
     given = told.get("usage.input")
-    if not isinstance(output, int) or not isinstance(given, int):
+    if not isinstance(output, int) or not isinstance(given, int) or given + output > LARGEST_INTEGER:
         return {}
     return {"llm.token_count.total": given + output}
 

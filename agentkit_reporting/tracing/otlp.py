@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_reporting.tracing.log_spans import LogSpan, sendable
+from agentkit_reporting.tracing.log_spans import LogSpan
 from agentkit_reporting.tracing.otlp_settings import reading_headers
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
 from agentkit_reporting.tracing.spans import Span
@@ -102,7 +102,7 @@ class OtlpSender:
         from opentelemetry.sdk.trace import Event  # noqa: PLC0415 - loaded already
         from opentelemetry.sdk.util import BoundedList  # noqa: PLC0415 - the same
 
-        events = [Event(event.name, sendable(event.attributes), event.ns) for event in span.events]
+        events = [Event(event.name, event.attributes, event.ns) for event in span.events]
         kept: BoundedList[Any] = BoundedList.from_seq(None, events)
         kept.dropped = span.dropped_events
         return kept
@@ -131,7 +131,7 @@ class OtlpSender:
             ),
             parent=parent,
             resource=self._resource,
-            attributes=sendable(span.attributes),
+            attributes=span.attributes,
             events=cast("Any", self._events(span)),  # by its own property, what the SDK counts drops in
             kind=SpanKind.CLIENT if span.kind == "client" else SpanKind.INTERNAL,
             status=Status() if span.error is None else Status(StatusCode.ERROR, span.error),

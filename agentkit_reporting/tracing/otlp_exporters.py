@@ -49,7 +49,8 @@ class CountedSpanProcessor(SpanProcessor):
             self._inner.on_end(span)
         elif not self._tally.is_closed:
             capacity = self._tally.capacity
-            self._trouble.tell("spans", self._endpoint, f"{capacity:,} wait already, more are dropped")
+            reason = f"{capacity:,} wait already, more are dropped"
+            self._trouble.tell("spans", self._endpoint, reason, kind="full")
 
     def shutdown(self) -> None:
         """Take no more; ends the batching processor, which may wait for a request of it."""

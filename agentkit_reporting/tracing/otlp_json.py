@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentkit_reporting.terminal import json_text
-from agentkit_reporting.tracing.log_spans import LogSpan, sendable
+from agentkit_reporting.tracing.log_spans import LogSpan
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
 from agentkit_reporting.tracing.spans import AttributeValue
 
@@ -65,7 +65,7 @@ def _span(exported: LogSpan) -> dict[str, Any]:
 
 
 def _pairs(attributes: Mapping[str, AttributeValue]) -> list[dict[str, Any]]:
-    return [{"key": name, "value": _value(value)} for name, value in sendable(attributes).items()]
+    return [{"key": name, "value": _value(value)} for name, value in attributes.items()]
 
 
 def _value(value: AttributeValue) -> dict[str, Any]:

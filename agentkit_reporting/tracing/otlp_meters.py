@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -31,13 +31,14 @@ class OtlpMeters(MeterProvider):
     A forked child has others, since those of its parent would send what was measured there once more. The totals are
     collected and sent by a thread, every OTEL_METRIC_EXPORT_INTERVAL milliseconds (60,000).
 
-    flusher: what calls `flush()`; begun when the first meter is given out.
+    describe: makes the resource, that of the process it is called in. flusher: what calls `flush()`; begun when the
+    first meter is given out.
     """
 
     def __init__(
         self,
         address: str,
-        resource: Resource,
+        describe: Callable[[], Resource],
         options: Mapping[str, Any],
         *,
         trouble: Trouble,
@@ -45,7 +46,7 @@ class OtlpMeters(MeterProvider):
         flusher: Flusher,
     ) -> None:
         self._address = address
-        self._resource = resource
+        self._describe = describe
         self._trouble = trouble
         self._reach = reach
         self._options = options
@@ -61,7 +62,7 @@ class OtlpMeters(MeterProvider):
         reader = PeriodicExportingMetricReader(
             exporter, export_interval_millis=self._interval_ms, export_timeout_millis=self._timeout_ms
         )
-        return _Made(SdkMeterProvider([reader], resource=self._resource, shutdown_on_exit=False), exporter)
+        return _Made(SdkMeterProvider([reader], resource=self._describe(), shutdown_on_exit=False), exporter)
 
     def begin_anew(self) -> None:
         """Give out others from now on: this is a forked child."""

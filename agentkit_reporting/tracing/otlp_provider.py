@@ -8,10 +8,12 @@ flush, a close and the end of the process wait within a bound. Loads OpenTelemet
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -30,9 +32,9 @@ from agentkit_reporting.tracing.delivery import (
     VainWait,
     left_until,
 )
-from agentkit_reporting.tracing.export_resource import service_attributes
 from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of, shown_endpoint
 from agentkit_reporting.tracing.otlp_settings import is_disabled, queue_settings, reading_headers
+from agentkit_reporting.tracing.run_claims import Destination, destination_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -78,14 +80,17 @@ def otlp_tracing(
     addresses = endpoint_of("traces", endpoint), endpoint_of("metrics", endpoint)
     try:
         from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: F401, PLC0415 - an extra
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
+
+        from agentkit_reporting.tracing.otlp_resource import delivery_resource  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigurationError(
             "a delivery over OTLP refused because opentelemetry-exporter-otlp-proto-http is not installed; "
             "install agentkit-loop[otel]"
         ) from None
-    described = Resource.create({**(resource or {}), **service_attributes(service_name, resource)})
-    return OtlpTracing(addresses, described, options, metrics=metrics, close_timeout_s=close_timeout_s)
+    describe = functools.partial(
+        delivery_resource, service_name, None if resource is None else dict(resource)
+    )
+    return OtlpTracing(addresses, describe, options, metrics=metrics, close_timeout_s=close_timeout_s)
 
 
 class OtlpTracing:
@@ -98,13 +103,15 @@ class OtlpTracing:
     def __init__(
         self,
         addresses: tuple[str, str],
-        resource: Resource,
+        describe: Callable[[], Resource],
         options: dict[str, Any],
         *,
         metrics: bool,
         close_timeout_s: float,
     ) -> None:
         self._close_timeout_s = close_timeout_s
+        self.spans_to, self.metrics_to = _destinations(addresses, options["headers"])
+        """What stands for where they are sent, the same object for all that send there."""
         self.endpoint = shown_endpoint(addresses[0])
         """Where spans are sent, without credentials."""
         queue = queue_settings()
@@ -121,7 +128,7 @@ class OtlpTracing:
         self._flushers = [Flusher("agentkit-otlp-spans", self._flush_spans)]
         with reading_headers():
             self.tracer_provider = self._provider(
-                addresses[0], resource, options, {} if is_disabled("TRACES") else queue
+                addresses[0], describe(), options, {} if is_disabled("TRACES") else queue
             )
             if metrics and not is_disabled("METRICS"):
                 from agentkit_reporting.tracing.otlp_meters import OtlpMeters  # noqa: PLC0415 - an extra
@@ -130,7 +137,7 @@ class OtlpTracing:
                 self._flushers.append(flusher)
                 self._meters = OtlpMeters(
                     addresses[1],
-                    resource,
+                    describe,
                     options,
                     trouble=self._trouble,
                     reach=self._metrics_reach,
@@ -322,3 +329,15 @@ class OtlpTracing:
         why = "".join(text for text, reason in told.items() if reason and not self._trouble.is_told(reason))
         sent = f"{counts.delivered:,} of {counts.ended:,} spans were delivered to {self.endpoint}"
         logger.warning("%s: %s%s%s", SPEAKER, sent, counts.missing, why)
+
+
+def _destinations(addresses: tuple[str, str], headers: Mapping[str, str]) -> tuple[Destination, Destination]:
+    """Return where spans and metrics go; headers of the environment are part of that."""
+    variables = {"": os.environ.get("OTEL_EXPORTER_OTLP_HEADERS", "")}
+    spans, metrics = (
+        destination_of(
+            address, {**headers, **variables, ":": os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_HEADERS", "")}
+        )
+        for address, signal in zip(addresses, ("TRACES", "METRICS"), strict=True)
+    )
+    return spans, metrics

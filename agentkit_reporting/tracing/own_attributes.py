@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from agentkit_loop.values import JSON
 from agentkit_reporting.terminal import one_line
+from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER
 
 __all__ = ["OWN_ATTRIBUTES", "OwnKind", "brief_text", "brief_texts", "plain_value"]
 
@@ -62,7 +63,6 @@ OWN_ATTRIBUTES: Final[Mapping[str, tuple[str, OwnKind]]] = {
 
 _LONGEST = 256  # characters of a text
 _MOST = 32  # texts of a list
-_LARGEST = 2**63 - 1  # what an attribute's integer can be
 
 
 def brief_text(text: str) -> str:
@@ -79,10 +79,10 @@ def brief_texts(texts: tuple[str, ...]) -> tuple[str, ...] | None:
 
 def plain_value(value: JSON) -> str | bool | int | float | None:
     """Return a JSON value as an attribute can be: numbers in 64 bits, texts on one line, the rest as such a text."""
-    if value is None or (value.__class__ is int and -_LARGEST <= value <= _LARGEST):
+    if value is None or (value.__class__ is int and SMALLEST_INTEGER <= value <= LARGEST_INTEGER):
         return value  # most of what is told
     if isinstance(value, (bool, float)):
         return value
     if isinstance(value, int):
-        return max(-_LARGEST, min(value, _LARGEST))
+        return max(SMALLEST_INTEGER, min(value, LARGEST_INTEGER))
     return brief_text(value if isinstance(value, str) else str(value))

@@ -11,11 +11,11 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Never, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self
 
 from agentkit_loop.content import BeginPart, CommitPart
 from agentkit_loop.errors import IllegalMoveError
-from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted
+from agentkit_loop.events import AgentEvent, ContentDelta, RunCancelled, RunFailed, RunFinished, RunStarted
 from agentkit_loop.models.sdk_spans import stand_in, withdraw
 from agentkit_loop.observers import EventKind, LoopObserver, log_error
 from agentkit_reporting.accounting import Account, Tally
@@ -23,10 +23,11 @@ from agentkit_reporting.process_ends import watch, watch_child
 from agentkit_reporting.redaction.content_marks import Content
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.api_spans import ApiSpans
-from agentkit_reporting.tracing.capture import content_of
+from agentkit_reporting.tracing.capture import check_content, content_of
 from agentkit_reporting.tracing.content import CONTENT_EVENTS
 from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.delivery import CLOSE_TIMEOUT_S
+from agentkit_reporting.tracing.dropped_deliveries import close_when_dropped
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
 from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
 from agentkit_reporting.tracing.otlp_endpoint import shown_endpoint
@@ -39,43 +40,37 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-__all__ = ["Delivery", "TracingReporter"]
+    from agentkit_reporting.tracing.otlp_provider import OtlpTracing
+
+__all__ = ["TracingReporter"]
 
 logger = logging.getLogger(__name__)
 
 
-class Delivery(Protocol):
-    """What is behind providers that nobody else owns."""
-
-    @property
-    def meter_provider(self) -> MeterProvider | None:
-        """The provider of its meters; a forked child has one of its own."""
-
-    def account(self) -> Account:
-        """Return what became of the spans."""
-
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Deliver what has ended; return whether it arrived."""
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Deliver what has ended, and take no more; return whether everything arrived."""
+_MOST_ELSEWHERE: Final = (
+    512  # runs that another reporter tells: one whose end is missing is forgotten some time
+)
 
 
 class TracingReporter(LoopObserver):
     """Makes a span of each run, request and tool call; may be shared by sessions and threads.
 
-    tracer_provider, meter_provider: the host's; None takes the global ones, also where they are set later than this is
-    made. As long as there is no tracer provider spans go nowhere, which is logged once; `NoOpTracerProvider()` says
-    that none are wanted. content: whether spans tell messages, arguments, results and error texts; None leaves it to
-    the environment (capture.py), which is off. redact: what is masked in them first, our own rules or a Redactor that
-    nobody else uses. profile: under which names attributes are told (conventions.py). metrics: whether durations and
-    tokens are recorded as well. delivery: what is behind the providers, where that is to be flushed and closed with
-    this; `over_otlp` makes one.
+    tracer_provider, meter_provider: the host's; None for both takes the global ones, also where they are set later than
+    this is made. With a tracer_provider alone nothing is measured, and with a meter_provider alone spans are made with
+    the global provider. As long as there is no tracer provider spans go nowhere, which is logged once;
+    `NoOpTracerProvider()` says that none are wanted. content: whether spans tell messages, arguments, results and error
+    texts; None leaves it to the environment (capture.py), which is off. redact: what is masked in them first, our own
+    rules or a Redactor that nobody else uses. profile: under which names attributes are told (conventions.py). metrics:
+    whether durations and tokens are recorded as well.
 
     Ids are derived from session and run: the same log gives the same spans, live, told again, or exported. The parent
     of a run is what its `metadata["traceparent"]` names, never the span that is current where an event is told, and
-    none of its own spans is ever current. The provider's sampler is asked as for any span. Of several that share a
-    provider the first that is told of a run tells it, the others leave it out: no span and no token is there twice.
+    none of its own spans is ever current. The provider's sampler is asked as for any span.
+
+    Of several that share a provider, or are `over_otlp` to one endpoint with the same headers, the first that is told
+    of a run tells it; the others leave it out: no span and no token is there twice. What they leave out they count in
+    `told_elsewhere`. A run is that one's until it is closed or nobody holds it any more: to tell a log once more to
+    where its run was told live, close the reporter of the run first, or make spans with another provider.
 
     What a provider's processor raises is raised by `handle_event`, when the event is folded and all its spans are
     ended, and judged by the loop as any observer's failure. Nothing waits for the network or for another thread.
@@ -92,13 +87,14 @@ class TracingReporter(LoopObserver):
         redact: Redactor | bool = True,
         profile: ProfileName | None = None,
         metrics: bool = True,
-        delivery: Delivery | None = None,
     ) -> None:
         self._profile = chosen_profile(profile, os.environ)
         self._content: dict[str, Any] = {"content": content, "redact": redact}
-        self._delivery = delivery
+        self._delivery: OtlpTracing | None = None  # its own: over_otlp
         self._spans = ApiSpans(tracer_provider, schema_url=schema_url_of(self._profile))
-        self._metrics = ApiMetrics(meter_provider) if metrics else None
+        # The spans of a log may be told to a provider of their own; what is measured globally was measured live.
+        is_measured = metrics and (tracer_provider is None or meter_provider is not None)
+        self._metrics = ApiMetrics(meter_provider) if is_measured else None
         self._closed = False
         self.begin_anew()
         watch(self)
@@ -126,12 +122,13 @@ class TracingReporter(LoopObserver):
         given is as OpenTelemetry's variables say (`OTEL_EXPORTER_OTLP_…`, `OTEL_SERVICE_NAME`, …). metrics: False for
         a backend that takes spans alone. An endpoint that is dead or slow delays nobody: it is told once, counted in
         `account()`, and `close()` returns False. close_timeout_s: how long `flush` and `close` wait for it where nobody
-        says. Raises ConfigurationError for what is no endpoint or header.
+        says. Keep it as long as something is told to it or made with its `tracer_provider`: when nobody holds it any
+        more, what it has is delivered and its threads end. Raises ConfigurationError for what is no endpoint or header.
         """
         from agentkit_reporting.tracing.otlp_provider import otlp_tracing  # noqa: PLC0415 - an extra, and slow
 
         chosen_profile(profile, os.environ)  # refuses before there are threads, which would go on for nobody
-        content_of(content=content, redact=redact)
+        check_content(content)
         made = otlp_tracing(
             endpoint,
             headers=headers,
@@ -143,9 +140,10 @@ class TracingReporter(LoopObserver):
             close_timeout_s=close_timeout_s,
         )
         providers = (made.tracer_provider, made.meter_provider)
-        return cls(
-            *providers, content=content, redact=redact, profile=profile, metrics=metrics, delivery=made
-        )
+        reporter = cls(*providers, content=content, redact=redact, profile=profile, metrics=metrics)
+        reporter._delivery = made
+        close_when_dropped(reporter, made)
+        return reporter
 
     def begin_anew(self) -> None:
         """Forget what is open, with new locks, and count from zero: this is a forked child."""
@@ -156,7 +154,8 @@ class TracingReporter(LoopObserver):
         self._over = _Over()
         self._fold = self._new_fold()
         self._work = OpenWork()
-        self._received, self._failed = Tally(), Tally()
+        self._received, self._failed, self._left_out = Tally(), Tally(), Tally()
+        self._elsewhere: dict[tuple[str, str], None] = {}
 
     def _new_fold(self) -> SpanFold:
         content = content_of(**self._content)
@@ -189,6 +188,8 @@ class TracingReporter(LoopObserver):
                 if event.__class__ is RunStarted:
                     spans, ended = self._begin(event)
                 else:
+                    if self._elsewhere:
+                        self._leave_out(event)
                     self._fold.take(event)
                     ended = () if self._metrics is None else self._work.take(event)
                     spans = self._over.taken() if self._over.spans else ()
@@ -202,11 +203,31 @@ class TracingReporter(LoopObserver):
         """Take the beginning of a run, as far as no other reporter tells it with the same provider."""
         watch_child()
         run = (event.session_id, event.run_id)
-        if _claims.claim(self._spans.tracer_provider, run, self):
+        own = self._delivery
+        if _claims.claim(self._spans.tracer_provider if own is None else own.spans_to, run, self):
             self._fold.take(event)
-        if self._metrics is not None and _claims.claim(self._metrics.provider, run, self):
-            return self._over.taken(), self._work.take(event)
-        return self._over.taken(), ()
+        else:
+            self._begin_elsewhere(event)
+        if self._metrics is None or not _claims.claim(
+            self._metrics.provider if own is None else own.metrics_to, run, self
+        ):
+            return self._over.taken(), ()
+        return self._over.taken(), self._work.take(event)
+
+    def _begin_elsewhere(self, event: AgentEvent) -> None:
+        self._left_out.add()
+        self._elsewhere[event.session_id, event.run_id] = None
+        if len(self._elsewhere) > _MOST_ELSEWHERE:
+            del self._elsewhere[next(iter(self._elsewhere))]
+        logger.debug("no span of run %.60r here: another reporter tells it to the same place", event.run_id)
+
+    def _leave_out(self, event: AgentEvent) -> None:
+        """Count an event of a run that another reporter tells."""
+        run = event.session_id, event.run_id
+        if run in self._elsewhere:
+            self._left_out.add()
+            if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+                del self._elsewhere[run]
 
     def _refuse(self) -> Never:
         raise IllegalMoveError("event", "the reporter is closed", "make a new one")
@@ -225,6 +246,14 @@ class TracingReporter(LoopObserver):
         """How many spans have begun and are not over."""
         with self._lock:
             return self._fold.open_count
+
+    @property
+    def told_elsewhere(self) -> int:
+        """How many events it took and made nothing of, since another reporter tells their run to the same place.
+
+        The account has them among the delivered: nothing is lost.
+        """
+        return self._left_out.value
 
     # --- who makes spans of requests (agentkit_loop/models/sdk_spans.py)
 

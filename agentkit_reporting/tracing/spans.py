@@ -14,11 +14,23 @@ import attrs
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.trace_context import SpanPlace
 
-__all__ = ["STATUS", "AttributeValue", "ContentSource", "Span", "SpanEvent", "SpanSink"]
+__all__ = [
+    "LARGEST_INTEGER",
+    "SMALLEST_INTEGER",
+    "STATUS",
+    "AttributeValue",
+    "ContentSource",
+    "Span",
+    "SpanEvent",
+    "SpanSink",
+]
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
 """What an attribute may be; a tuple of texts is an array. Anything deeper is JSON in a text."""
 
+SMALLEST_INTEGER: Final = -(2**63)
+LARGEST_INTEGER: Final = 2**63 - 1
+"""What a whole number of an attribute can be: OTLP gives it 64 bits. Receivers refuse what holds another."""
 
 STATUS: Final = "status"
 """Under this key a ContentSource tells the text of an error, for the span's status; it is no attribute."""
@@ -82,3 +94,6 @@ class ContentSource(Protocol):
 
     def told_by(self, event: AgentEvent) -> Mapping[str, AttributeValue | None]:
         """Return what the span tells that this event begins or ends, by the keys of the table."""
+
+    def close(self) -> None:
+        """Let go of what was said in runs that have not ended."""

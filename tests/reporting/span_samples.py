@@ -13,7 +13,7 @@ from agentkit_loop.events import AgentEvent
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedCall, ScriptedModel
 from agentkit_loop.trace_context import SpanPlace
 from agentkit_reporting.tracing.log_spans import LogSpan
-from agentkit_reporting.tracing.spans import Span, SpanEvent
+from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER, Span, SpanEvent
 from tests.strategies import texts
 
 NAMES = ("first", "second", "third")
@@ -76,11 +76,12 @@ def exported(*spans: Span, is_parent_remote: bool = False, trace_state: str = ""
     return [LogSpan(each, is_parent_remote, trace_state) for each in spans]
 
 
+# What a profile lets through: no number that a receiver could not take.
 _VALUES = (
     texts()
     | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats()
+    | st.integers(SMALLEST_INTEGER, LARGEST_INTEGER)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.lists(texts(), max_size=3).map(tuple)
 )
 _ATTRIBUTES = st.dictionaries(st.text(min_size=1, max_size=8), _VALUES, max_size=4)

@@ -241,3 +241,13 @@ def test_a_check_loads_no_opentelemetry_and_says_what_is_missing(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.strip().removeprefix(f"{path}:3: ") == told
+
+
+@pytest.mark.parametrize(
+    "value", ["localhost:4318", "grpc://me:word@host", "sk-secret word"], ids=["no-scheme", "grpc", "secret"]
+)
+def test_a_variable_that_holds_no_endpoint_is_named_and_not_shown(tmp_path: Path, value: str) -> None:
+    assert fault_of(tmp_path, '[tracing]\nendpoint_env = "ZOO_URL"\n', {"ZOO_URL": value}) == (
+        "tracing.endpoint_env refused because ZOO_URL holds no http(s) address that spans can be sent to; "
+        "set it to one such as 'http://localhost:4318'"
+    )

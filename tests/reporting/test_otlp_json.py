@@ -70,7 +70,7 @@ def test_ids_are_hexadecimal_long_numbers_texts_and_enumerations_numbers() -> No
         trace_id=0xABC,
         parent=place,
         kind="client",
-        attributes={"n": 3, "f": 0.5, "b": True, "t": ("x", "y"), "large": 2**64},
+        attributes={"n": 3, "f": 0.5, "b": True, "t": ("x", "y")},
         error="cut",
     )
     line = json.loads(otlp_line(exported(told, is_parent_remote=True, trace_state="a=1"), RESOURCE))
@@ -96,7 +96,6 @@ def test_ids_are_hexadecimal_long_numbers_texts_and_enumerations_numbers() -> No
                     "key": "t",
                     "value": {"arrayValue": {"values": [{"stringValue": "x"}, {"stringValue": "y"}]}},
                 },
-                {"key": "large", "value": {"stringValue": str(2**64)}},
             ],
             "status": {"code": 2, "message": "cut"},
         }

@@ -121,3 +121,11 @@ def test_where_the_sdk_would_cut_all_json_no_content_is_told(caplog: pytest.LogC
 @pytest.mark.parametrize("given", ["", "none", "-1", "4.5"])
 def test_a_length_that_is_none_changes_nothing(given: str) -> None:
     assert content_of(content=True, environ={"OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": given}) is not None
+
+
+def test_a_variable_that_says_no_word_is_told_once_by_a_reporter_with_a_delivery(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(CAPTURE_VARIABLE, "yes please")
+    TracingReporter.over_otlp("http://127.0.0.1:9").close()
+    assert [record.getMessage().partition("=")[0] for record in caplog.records] == [CAPTURE_VARIABLE]

@@ -147,11 +147,25 @@ def test_a_row_is_told_under_its_names_in_its_type(row: Attribute) -> None:
                 assert type(told[name]) is type(value_of(row))
 
 
+UNDER_EACH = {"gen_ai.operation.name", "gen_ai.conversation.id"}
+
+
+def test_each_profile_names_the_operation_and_the_conversation_as_the_conventions_do() -> None:
+    for profile in PROFILES:
+        told = profile_of(profile).named({"operation": "chat", "conversation": "ses_1"})
+        assert {name: told[name] for name in UNDER_EACH} == {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.conversation.id": "ses_1",
+        }
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_under_openinference_a_row_has_names_of_its_specification(row: Attribute) -> None:
     told = profile_of("openinference").named({row.key: value_of(row)})
     strange = {name for name in told if not name.startswith((OWN, "llm.input_messages.", "llm.tools."))}
-    assert {name for name in strange if not name.startswith("llm.output_messages.")} <= OF_OPENINFERENCE
+    assert {
+        name for name in strange if not name.startswith("llm.output_messages.")
+    } <= OF_OPENINFERENCE | UNDER_EACH
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -279,6 +293,8 @@ def test_openinference_has_the_sum_of_tokens() -> None:
     told = profile_of("openinference").named({"usage.input": 3, "usage.output": 4})
     assert told["llm.token_count.total"] == 7
     assert "llm.token_count.total" not in profile_of("openinference").named({"usage.output": 4})
+    most = {"usage.input": 2**63 - 1, "usage.output": 1}  # a sum that no receiver takes
+    assert "llm.token_count.total" not in profile_of("openinference").named(most)
 
 
 def test_openinference_has_messages_field_by_field_behind_the_system_prompt() -> None:

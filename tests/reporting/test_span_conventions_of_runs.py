@@ -134,4 +134,7 @@ def test_under_openinference_each_span_says_its_kind_and_session(kind: str) -> N
     for span in spans_of(kind, "openinference"):
         assert span.attributes["openinference.span.kind"] == kinds[span.operation]
         assert span.attributes["session.id"] == span.session_id
-        assert not any(name.startswith("gen_ai.") for name in span.attributes)
+        assert {name: told for name, told in span.attributes.items() if name.startswith("gen_ai.")} == {
+            "gen_ai.operation.name": span.operation,
+            "gen_ai.conversation.id": span.session_id,
+        }

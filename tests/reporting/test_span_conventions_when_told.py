@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from agentkit_loop import Agent, Reply, ScriptedCall, ScriptedFailure, ScriptedModel
-from agentkit_loop.events import AgentEvent, ModelRequestFinished
+from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
+from agentkit_loop.usage import ErrorInfo, Usage
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.content import SpanContent
 from agentkit_reporting.tracing.conventions import profile_of
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import Span
+from tests.reporting.content_runs import requested, started, told
 
 PARAMETERS = {
     "max_tokens": 99,
@@ -32,6 +34,7 @@ ON_BOTH = {
     "gen_ai.provider.name": "anthropic",
 }
 ON_REQUESTS = {"gen_ai.request.top_k": 5, "gen_ai.request.reasoning.level": "low"}
+CUT = ErrorInfo(type="Cut", message="cut")
 METADATA = {"agent_id": "a-1", "agent_version": "2.0", "agent_description": "mends things"}
 
 
@@ -151,3 +154,32 @@ def test_with_content_no_span_has_more_attributes_than_the_sdk_keeps(events: lis
 def test_version_1_36_has_no_attributes_for_content(events: list[AgentEvent]) -> None:
     told = [span.attributes for span in spans_of(events, "genai-1.36", says_content=True)]
     assert not any("gen_ai.input.messages" in each or "gen_ai.tool.call.result" in each for each in told)
+
+
+@pytest.mark.parametrize(
+    ("heard", "parameters", "is_told"),
+    [
+        ([UsageUpdated(request_id="q1", model="m", usage=Usage(input_tokens=3))], {}, True),
+        ([UsageUpdated(request_id="q1", model="m", usage=Usage(input_tokens=3), final=True)], {}, None),
+        ([], {}, None),
+        ([], {"stream": True}, True),
+        ([], {"stream": "yes"}, None),
+        ([ModelRequestFailed(request_id="q1", error=CUT, error_class="stream_cut")], {}, True),
+    ],
+    ids=["usage-so-far", "last-usage", "nothing", "asked", "strange", "cut"],
+)
+@pytest.mark.parametrize("ending", ["failed", "missing"])
+def test_a_request_without_an_answer_says_that_it_streamed_where_that_is_known(
+    heard: list[AgentEvent], parameters: dict[str, Any], is_told: bool | None, ending: str
+) -> None:
+    failed = ModelRequestFailed(request_id="q1", error=CUT, error_class="overloaded")
+    last: list[AgentEvent] = [failed] if ending == "failed" else []
+    kept = Kept()
+    fold = SpanFold(kept)
+    for event in told([started(parameters=parameters), requested("q1"), *heard, *last]):
+        fold.take(event)
+    fold.close()
+    (chat,) = of(kept, "chat")
+    assert chat.get("gen_ai.request.stream") is is_told
+    (run,) = of(kept, "invoke_agent")
+    assert "gen_ai.request.stream" not in run

@@ -107,18 +107,24 @@ def test_a_flush_that_raises_is_over_and_the_next_is_done() -> None:
     flusher.end()
 
 
-def test_trouble_is_told_once_for_each_signal_and_once_for_each_cause(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_trouble_is_told_once_for_each_signal_whichever_fails_first(caplog: pytest.LogCaptureFixture) -> None:
     trouble = Trouble()
     for reason in ("refused", "gone"):
-        trouble.tell("spans", "http://host", reason)
-    for reason in ("refused", "x"):
         trouble.tell("metrics", "http://host", reason)
+        trouble.tell("spans", "http://host", reason)
+    metrics, spans = (record.getMessage() for record in caplog.records)
+    assert metrics.startswith("TracingReporter: metrics are not delivered to http://host: refused; ")
+    assert spans.startswith("TracingReporter: spans are not delivered to http://host: refused; ")
+    assert "account" in spans  # which counts spans alone
+    assert "account" not in metrics
+
+
+def test_a_full_queue_does_not_use_up_the_telling_of_its_cause(caplog: pytest.LogCaptureFixture) -> None:
+    trouble = Trouble()
+    for _ in range(2):
+        trouble.tell("spans", "http://host", "10 wait already", kind="full")
+        trouble.tell("spans", "http://host", "timed out")
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
-        "TracingReporter: spans are not delivered to http://host: refused"
+        "TracingReporter: spans are not delivered to http://host: 10 wait already",
+        "TracingReporter: spans are not delivered to http://host: timed out",
     ]
-    other = Trouble()
-    other.tell("spans", "http://host", "refused")
-    other.tell("metrics", "http://host", "404 Not Found")
-    assert len(caplog.records) == 3

@@ -210,6 +210,7 @@ class Words:
 
     def __init__(self) -> None:
         self.taken: list[str] = []
+        self.is_closed = False
 
     def take(self, event: AgentEvent) -> None:
         self.taken.append(event.type)
@@ -226,6 +227,9 @@ class Words:
             case _:
                 return {}
 
+    def close(self) -> None:
+        self.is_closed = True
+
 
 @pytest.mark.parametrize("name", ["tools", "refused", "compacted", "pending"])
 def test_a_source_of_content_hears_every_event_and_adds_to_the_spans(name: str) -> None:
@@ -235,6 +239,7 @@ def test_a_source_of_content_hears_every_event_and_adds_to_the_spans(name: str) 
         fold.take(event)
     fold.close()
     assert words.taken == [event.type for event in events]
+    assert words.is_closed
     assert_tree(kept.spans)
     assert_counts(kept.spans, events)
     for span in kept.spans:

@@ -20,8 +20,9 @@ from agentkit_loop.errors import ConfigurationError, IllegalMoveError
 from agentkit_loop.events import ModelRequestStarted, ObserverFailed, ToolResultReceived
 from agentkit_loop.models.sdk_spans import keepers
 from agentkit_loop.testing import EventRecorder, Reply, ScriptedModel
-from agentkit_reporting import Account, TracingReporter
+from agentkit_reporting import TracingReporter
 from agentkit_reporting.tracing.api_spans import ApiSpans
+from tests.otlp_receiver import OtlpReceiver
 from tests.reporting.adapters import notes
 from tests.reporting.sink_runs import Play, agent_of, on_thread_and_loop
 from tests.reporting.traced import Raising, Traced
@@ -155,37 +156,20 @@ def test_it_stands_in_for_the_spans_of_an_sdk_until_it_is_closed() -> None:
     assert traced.reporter not in keepers()
 
 
-class Kept:
-    """A delivery that keeps what it is asked."""
-
-    def __init__(self, *, arrives: bool = True) -> None:
-        self.arrives = arrives
-        self.asked: list[tuple[str, float | None]] = []
-
-    def account(self) -> Account:
-        return Account(name="spans", received=4, delivered=4 if self.arrives else 3, failed=not self.arrives)
-
-    def flush(self, timeout_s: float | None = None) -> bool:
-        self.asked.append(("flush", timeout_s))
-        return self.arrives
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        self.asked.append(("close", timeout_s))
-        return self.arrives
-
-
-@pytest.mark.parametrize("arrives", [True, False], ids=["arrived", "lost"])
-def test_a_delivery_of_its_own_is_flushed_and_closed_with_it_and_never_by_a_run(arrives: bool) -> None:
-    delivery = Kept(arrives=arrives)
-    traced = Traced(delivery=delivery)
-    with agent_of(traced.reporter) as agent:
+@pytest.mark.parametrize("status", [200, 404], ids=["arrived", "lost"])
+def test_a_delivery_of_its_own_is_flushed_and_closed_with_it_and_never_by_a_run(status: int) -> None:
+    with OtlpReceiver(statuses=(status,) * 3) as receiver:
+        reporter = TracingReporter.over_otlp(receiver.endpoint, metrics=False)
+        agent = agent_of(reporter, runs=2)
         agent.run("go")
-        assert delivery.asked == []
-        assert traced.reporter.flush(2.0) is arrives
-    assert delivery.asked[0] == ("flush", 2.0)
-    assert delivery.asked[-1] == ("close", None)
-    assert traced.reporter.close(1.0) is traced.reporter.account().is_complete is arrives
-    assert traced.reporter.account().inner == (delivery.account(),)
+        assert receiver.requests == 0
+        assert reporter.flush(30.0) is (status == 200)
+        assert receiver.requests == 1
+        agent.run("go")
+        assert reporter.close(30.0) is reporter.account().is_complete is (status == 200)
+        assert receiver.requests == 2
+        (sent,) = reporter.account().inner
+        assert (sent.received, sent.delivered) == (8, 8 if status == 200 else 0)
 
 
 @pytest.mark.parametrize(

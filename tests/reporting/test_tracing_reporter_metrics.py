@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 from typing import Any
 
 import attrs
@@ -23,8 +26,8 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.testing import EventRecorder
 from agentkit_loop.usage import Usage
-from agentkit_reporting import TracingReporter, UsageReporter
-from agentkit_reporting.tracing.metrics import HISTOGRAMS
+from agentkit_reporting import JsonlReporter, TracingReporter, UsageReporter
+from agentkit_reporting.tracing.metrics import HISTOGRAMS, OpenWork
 from agentkit_reporting.tracing.scope import SCHEMA_URL
 from tests.loop.crash_runs import SCENARIOS, run
 from tests.loop.scripts import Script, run_sync, scripts
@@ -127,6 +130,7 @@ def test_attributes_name_the_operation_the_model_the_tool_and_the_agent() -> Non
     assert dict(work.attributes or {}) == {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": "work",
+        "gen_ai.tool.type": "function",
         "gen_ai.agent.name": "fixer",
     }
     (whole,) = traced.measured()[RUNS]
@@ -268,3 +272,73 @@ def test_a_call_that_never_started_is_not_measured() -> None:
     run(watched(SCENARIOS["denied"], *live.observers, recorder))
     calls = {event.call_id for event in recorder.events if isinstance(event, ToolExecutionStarted)}
     assert live.traced.total(TOOLS)[0] <= len(calls)
+
+
+def test_without_a_meter_provider_nothing_is_measured_where_spans_have_a_provider_of_their_own() -> None:
+    live, recorder = Traced(), EventRecorder()
+    with agent_of(live.reporter, recorder) as agent:
+        agent.run("go")
+    code = (  # the global provider cannot be set twice in a process
+        "import sys\n"
+        "from opentelemetry import metrics, trace\n"
+        "from opentelemetry.sdk.metrics import MeterProvider\n"
+        "from opentelemetry.sdk.metrics.export import InMemoryMetricReader\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from agentkit_reporting import TracingReporter, read_events\n"
+        "reader = InMemoryMetricReader()\n"
+        "metrics.set_meter_provider(MeterProvider([reader]))\n"
+        "trace.set_tracer_provider(TracerProvider())\n"
+        "events = list(read_events(sys.stdin.buffer))\n"
+        "for given in ((), (TracerProvider(),)):\n"
+        "    with TracingReporter(*given) as reporter:\n"
+        "        for event in events:\n"
+        "            reporter.handle_event(event)\n"
+        "told = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics\n"
+        f"print([sum(p.count for p in each.data.data_points) for each in told if each.name == {RUNS!r}])\n"
+    )
+    log = io.BytesIO()
+    written = JsonlReporter(log)
+    for event in recorder.events:
+        written.handle_event(event)
+    written.close()
+    done = subprocess.run([sys.executable, "-c", code], input=log.getvalue(), capture_output=True, check=True)
+    assert done.stdout == b"[1]\n"
+
+
+def test_usage_that_is_told_of_a_request_that_is_over_or_unknown_is_not_counted_once_more() -> None:
+    traced, recorder = Traced(), EventRecorder()
+    with agent_of(recorder) as agent:
+        agent.run("go")
+    events = recorder.events
+    last = next(each for each in reversed(events) if isinstance(each, UsageUpdated))
+    at = next(n for n, each in reversed(list(enumerate(events))) if isinstance(each, ModelRequestFinished))
+    unknown = attrs.evolve(last, request_id="unknown")
+    again = Traced().told(events)
+    traced.told([*events[: at + 1], last, unknown, *events[at + 1 :]])
+    for kind in ("input", "output"):
+        assert traced.total(TOKENS, tokens=kind) == again.total(TOKENS, tokens=kind)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"denied": True}, "denied"),
+        ({"interrupted": True}, "interrupted"),
+        ({"error": None}, "tool_error"),
+        ({"error": None, "output": "The tool did not finish within 3 s."}, "timeout"),
+    ],
+    ids=["denied", "interrupted", "plain", "timeout"],
+)
+def test_a_call_fails_in_metrics_by_the_name_that_its_span_has(changed: dict[str, Any], named: str) -> None:
+    recorder = EventRecorder()
+    with agent_of(recorder) as agent:
+        agent.run("go")
+    work = OpenWork()
+    ended = [
+        each
+        for event in recorder.events
+        for each in work.take(
+            attrs.evolve(event, is_error=True, **changed) if isinstance(event, ToolResultReceived) else event
+        )
+    ]
+    assert [each.error for each in ended if each.operation == "execute_tool"] == [named]
