@@ -176,8 +176,8 @@ class SpanTally:
 Signal: TypeAlias = Literal["spans", "metrics"]
 
 _REST: Final[dict[Signal, str]] = {
-    "spans": "this is told once, the reporter's account counts the rest",
-    "metrics": "this is told once, they are totals, which each export sends anew",
+    "spans": "this is told once, the account counts the rest",
+    "metrics": "this is told once, the account counts spans alone",
 }
 
 
