@@ -7,7 +7,7 @@ process has them closed, each within its own bound; what does not arrive is told
 
 from __future__ import annotations
 
-import os
+import contextlib
 import queue
 import threading
 import weakref
@@ -26,42 +26,47 @@ class Closing(Protocol):
 
 
 class _Closer(Locked):
-    """The queue of what is to be closed, and the thread that does it."""
+    """The queue of what is to be closed, and the thread that does it as long as somebody may be dropped."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._begin_anew()
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork; what it inherited stays until it ends."""
+        super().after_fork()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._dropped: queue.SimpleQueue[Closing] = queue.SimpleQueue()  # its put may interrupt itself
-        self._process: int | None = None  # in which the thread is
+        self._watched = 0  # holders that are there, and those whose delivery is not closed yet
 
     def watch(self, holder: object, delivery: Closing) -> None:
         """Have a delivery closed when its holder is gone."""
         with self._lock:
-            if self._process != os.getpid():
-                self._dropped = queue.SimpleQueue()
+            if not self._watched:
                 try:
-                    threading.Thread(
-                        target=_close_all, args=(self._dropped,), name=_NAME, daemon=True
-                    ).start()
+                    threading.Thread(target=self._close_all, name=_NAME, daemon=True).start()
                 except RuntimeError:
                     return  # the system gives none: it stays until the process ends, as at its exit
-                self._process = os.getpid()
-        weakref.finalize(holder, self._drop, delivery).atexit = False  # where everything is flushed anyhow
+            self._watched += 1
+            weakref.finalize(
+                holder, self._dropped.put, delivery
+            ).atexit = False  # where all are flushed anyhow
 
-    def _drop(self, delivery: Closing) -> None:
-        self._dropped.put(delivery)
+    def _close_all(self) -> None:
+        dropped = self._dropped
+        while True:
+            # Each on its own: one that waits for a dead endpoint keeps no other.
+            with contextlib.suppress(RuntimeError):  # the system gives none: it stays until the process ends
+                threading.Thread(target=dropped.get().close, name=_NAME, daemon=True).start()
+            with self._lock:
+                self._watched -= 1
+                if not self._watched:
+                    return
 
 
 _NAME = "agentkit-otlp-dropped"
-
-
-def _close_all(dropped: queue.SimpleQueue[Closing]) -> None:
-    while True:
-        try:
-            # Each on its own: one that waits for a dead endpoint keeps no other.
-            threading.Thread(target=dropped.get().close, name=_NAME, daemon=True).start()
-        except RuntimeError:  # the system gives none: it stays until the process ends
-            continue
-
 
 _closer = _Closer()
 

@@ -55,10 +55,11 @@ class Hanging(LoopObserver):
 def gates() -> Iterator[list[threading.Event]]:
     """Gates that are opened at the end, so that no thread is left."""
     gates: list[threading.Event] = []
+    before = set(threading.enumerate())
     yield gates
     for gate in gates:
         gate.set()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("agentkit-"):
             thread.join()
 

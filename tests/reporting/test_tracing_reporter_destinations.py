@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -168,3 +170,30 @@ def test_a_reporter_that_nobody_holds_is_delivered_and_its_threads_end(
             thread.join(30.0)
             assert not thread.is_alive()
     assert (len(receiver.spans), ours(caplog)) == (1, [])
+
+
+ENDED = """
+import sys, threading
+from agentkit_reporting import TracingReporter
+for _ in range(2):  # the second time with threads that are new again
+    reporters = [TracingReporter.over_otlp(sys.argv[1]) for _ in range(2)]
+    reporters[0].close()
+    del reporters
+    while others := set(threading.enumerate()) - {threading.main_thread()}:
+        for thread in others:
+            thread.join()
+    print([thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_with_the_last_reporter_the_thread_ends_that_closes_those_that_are_dropped(
+    receiver: OtlpReceiver,
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", ENDED, receiver.endpoint],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    assert (ended.stdout, ended.stderr) == ("['MainThread']\n" * 2, "")
