@@ -12,7 +12,7 @@ from agentkit_reporting.cli.cache_tables import as_json, as_markdown, as_text, c
 from agentkit_reporting.cli.drawing import named
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import counted, json_text
 from agentkit_reporting.timestamps import utc_text
@@ -22,13 +22,7 @@ _MOST_TOLD = 5  # requests above the bound that are named
 
 @click.command("cache")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG…")
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Only this session; the end of an id is enough.",
-)
+@session_option()
 @click.option("--all", "show_all", is_flag=True, help="Every request of every session, also of long ones.")
 @click.option(
     "--max-lost",

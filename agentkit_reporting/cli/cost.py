@@ -14,7 +14,7 @@ import click
 
 from agentkit_reporting.cli.drawing import left_out_columns
 from agentkit_reporting.cli.reading import own_prices, tell_of_bad_lines, whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.ledger import DIMENSIONS, CostComponent, CostLedger, LedgerGroup, grouped
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import aligned, counted, json_text, one_line
@@ -34,13 +34,7 @@ _KINDS = ("input", "cached_input", "cache_write", "cache_write_1h", "output", "w
     metavar="DIMENSION",
     help=f"Group by {', '.join(DIMENSIONS)} or metadata.NAME; may be given again.  [default: model]",
 )
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Only this session; the end of an id is enough.",
-)
+@session_option()
 @click.option(
     "--explain", is_flag=True, help="Show every component: how many, at which rate, by which table."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 
 if TYPE_CHECKING:
     from agentkit_reporting.analysis.debug_replay import DebugReplay
@@ -26,12 +26,8 @@ _MOST_NAMED = 10  # tools, and steps, that are named
     "--step", "number", type=int, metavar="N", help="Step N, and where the session stands after it."
 )
 @click.option("--json", "as_json", is_flag=True, help="One object: all steps, or step N with its state.")
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Which session, or run of a step log; the end of an id is enough.  [default: the one that began last]",
+@session_option(
+    "Which session, or run of a step log; the end of an id is enough.  [default: the one that began last]"
 )
 @click.option(
     "--kind", "kinds", multiple=True, metavar="KIND", help="Only steps of this kind; may be repeated."

@@ -13,7 +13,7 @@ import click
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.cli.told_runs import ToldRuns
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import counted
@@ -31,14 +31,7 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 def log_options(command: _F) -> _F:
     """Add what every export takes: the logs, and which session of them."""
-    session = click.option(
-        "--session",
-        "session_id",
-        type=SESSION_END,
-        metavar="ID",
-        help="Only this session; the end of an id is enough.",
-    )
-    return click.argument("logs", nargs=-1, required=True, metavar="LOG…")(session(command))
+    return click.argument("logs", nargs=-1, required=True, metavar="LOG…")(session_option()(command))
 
 
 def attribute_options(command: _F) -> _F:

@@ -9,7 +9,7 @@ import click
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.cli.reading import KeptEvents, in_words_of_options, tell_of_bad_lines, whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.terminal import visible
 
@@ -31,13 +31,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Run the tools of --agent again, with all that they do; the first result that differs is shown.",
 )
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Which session, where the log holds several; the end of an id is enough.",
-)
+@session_option("Which session, where the log holds several; the end of an id is enough.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def command(log: str, *, named: str | None, live_tools: bool, session_id: str | None, as_json: bool) -> int:
     """Run the session in LOG again: the model and the tools answer as they did, and no network is used.

@@ -13,7 +13,7 @@ import click
 from agentkit_loop.errors import ConfigurationError, ModelError
 from agentkit_reporting.cli.answering import answer_options
 from agentkit_reporting.cli.file_agent import agent_options
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 
 if TYPE_CHECKING:
     from agentkit_loop.agent import Agent
@@ -44,13 +44,7 @@ _OF_THE_DEFAULT_AGENT = frozenset(
     help="The agent that goes on. Default: that of `agentkit run`, by the options below; its model and system "
     "prompt are those in the log where they are not given.",
 )
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Which session, where the log holds several; the end of an id is enough.",
-)
+@session_option("Which session, where the log holds several; the end of an id is enough.")
 @click.option(
     "--trust-approvals",
     is_flag=True,

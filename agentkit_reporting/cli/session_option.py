@@ -1,10 +1,17 @@
-"""The value of `--session`: the end of a session's id."""
+"""The option `--session` of the commands that read logs: the end of a session's id."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import click
 
-__all__ = ["SESSION_END"]
+__all__ = ["SESSION_END", "session_option"]
+
+_ONLY = "Only this session; the end of an id is enough."
+
+_F = TypeVar("_F", bound=Callable[..., object])
 
 
 class _SessionEnd(click.types.StringParamType):
@@ -18,4 +25,9 @@ class _SessionEnd(click.types.StringParamType):
 
 
 SESSION_END = _SessionEnd()
-"""The type of such an option."""
+"""The type of that option, and of others like it."""
+
+
+def session_option(text: str = _ONLY) -> Callable[[_F], _F]:
+    """Return what adds the option to a command, as `session_id`. text: its help."""
+    return click.option("--session", "session_id", type=SESSION_END, metavar="ID", help=text)

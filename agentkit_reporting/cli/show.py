@@ -13,7 +13,7 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.cli.open_runs import OpenRuns
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.log.read import read_events
 from agentkit_reporting.log.segments import is_trimmed, log_of
 from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
@@ -21,13 +21,7 @@ from agentkit_reporting.stdout import MIN_WIDTH, StdoutReporter
 
 @click.command("show")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG…")
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Only this session; the end of an id is enough.",
-)
+@session_option()
 @click.option("--width", type=click.IntRange(min=MIN_WIDTH), help="Columns; default: the terminal's.")
 @click.option(
     "--colour/--no-colour",

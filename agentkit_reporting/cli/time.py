@@ -21,7 +21,7 @@ from agentkit_reporting.analysis.time_use_run import RunTime
 from agentkit_reporting.cli.drawing import Table, brief_duration
 from agentkit_reporting.cli.progress import with_progress
 from agentkit_reporting.cli.reading import tell_of_bad_lines, whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.cli.time_bars import (
     MOST_DETAILED,
     group_tables,
@@ -44,13 +44,7 @@ _SHOWN = 20  # runs that have a line, unless --runs says otherwise
 @click.option(
     "--by", type=click.Choice(DIMENSIONS), help="Percentiles of each part by this, in place of the runs."
 )
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Only this session; the end of an id is enough.",
-)
+@session_option()
 @click.option(
     "--runs", "most", type=click.IntRange(min=1), default=_SHOWN, show_default=True, help="Runs to show."
 )

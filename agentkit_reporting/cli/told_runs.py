@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentkit_loop.events import AgentEvent, RunCancelled, RunFailed, RunFinished, RunStarted
+from agentkit_loop.events import AgentEvent, RunStarted
+from agentkit_reporting.records.settled_requests import RUN_ENDS
 
 __all__ = ["ToldRuns"]
 
-_ENDS: Final = frozenset({RunFinished, RunFailed, RunCancelled})
 _WHOLE: Final = 2**63  # no sequence number is as high: all of a run has been told
 
 
@@ -32,7 +32,7 @@ class ToldRuns:
         is_new = self._is_new(run, event)
         if not is_new:
             self.repeated += 1
-        if event.__class__ in _ENDS:
+        if isinstance(event, RUN_ENDS):
             self._end(run)
         elif is_new and run in self._open:
             self._open[run] = event.seq

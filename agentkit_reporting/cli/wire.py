@@ -11,7 +11,7 @@ import click
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.cli.drawing import Cell, Pieces, drawn, grid, styled_line
 from agentkit_reporting.cli.reading import whisper
-from agentkit_reporting.cli.session_option import SESSION_END
+from agentkit_reporting.cli.session_option import session_option
 from agentkit_reporting.cli.wire_views import (
     difference_lines,
     exchange_lines,
@@ -40,13 +40,7 @@ _LONGEST_ID = 100
 @click.option("--raw", is_flag=True, help="Bodies as they were recorded.")
 @click.option("--curl", "as_curl", is_flag=True, help="Print commands that send the requests again.")
 @click.option("--diff", "pair", nargs=2, metavar="A B", help="Compare two requests, by number or id.")
-@click.option(
-    "--session",
-    "session_id",
-    type=SESSION_END,
-    metavar="ID",
-    help="Only this session; the end of an id is enough.",
-)
+@session_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     files: tuple[str, ...],

@@ -22,6 +22,7 @@ from agentkit_loop.content import AnyPart, BeginPart, CommitPart, Item, ToolSpec
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.forks import Locked
 from agentkit_loop.transcript import Transcript
+from agentkit_reporting.records.settled_requests import RUN_ENDS
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.terminal import one_line
 from agentkit_reporting.tracing.conventions import finish_reason_told
@@ -71,7 +72,6 @@ logger = logging.getLogger(__name__)
 _MOST_SESSIONS = 4_096  # beyond, the content of the one that began first is forgotten
 _MOST_CALLS = 1_024  # of a session, that are asked for and not answered
 _ERROR_COLUMNS = 300
-_ENDS = (ev.RunFinished, ev.RunFailed, ev.RunCancelled)
 
 
 class _Rendered(Item, frozen=True, kw_only=True):
@@ -131,7 +131,7 @@ class SpanContent(Locked):
         """Take an event, before it is asked what it tells; a session's come in order."""
         if type(event) is ev.ContentDelta and type(event.delta) not in (BeginPart, CommitPart):
             return
-        if not isinstance(event, CONTENT_EVENTS) or isinstance(event, _ENDS):
+        if not isinstance(event, CONTENT_EVENTS) or isinstance(event, RUN_ENDS):
             return
         session = self._of(event)
         if session is None:

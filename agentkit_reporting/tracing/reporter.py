@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self
 
 from agentkit_loop.content import BeginPart, CommitPart
 from agentkit_loop.errors import IllegalMoveError
-from agentkit_loop.events import AgentEvent, ContentDelta, RunCancelled, RunFailed, RunFinished, RunStarted
+from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted
 from agentkit_loop.models.sdk_spans import stand_in, withdraw
 from agentkit_loop.observers import EventKind, LoopObserver, log_error
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.process_ends import watch, watch_child
+from agentkit_reporting.records.settled_requests import RUN_ENDS
 from agentkit_reporting.redaction.content_marks import Content
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.api_spans import ApiSpans
@@ -226,7 +227,7 @@ class TracingReporter(LoopObserver):
         run = event.session_id, event.run_id
         if run in self._elsewhere:
             self._left_out.add()
-            if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+            if isinstance(event, RUN_ENDS):
                 del self._elsewhere[run]
 
     def _refuse(self) -> Never:
