@@ -23,6 +23,7 @@ from agentkit_loop.values import JSON
 __all__ = [
     "TRACEPARENT",
     "TRACESTATE",
+    "SpanIds",
     "SpanPlace",
     "call_span_id",
     "place_of",
@@ -38,6 +39,9 @@ TRACESTATE = "tracestate"
 
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
 _SAMPLED = 0x01
+
+_MOST = 2**64 - 1
+_STEP = 0x9E3779B97F4A7C15  # odd, so that no two numbers meet; about 2**64 by the golden ratio, so that ids spread
 
 _NAMES = (TRACEPARENT, TRACESTATE)
 _SIGN = r"[a-z0-9_*/-]"
@@ -91,9 +95,29 @@ def trace_id_of(session_id: str, run_id: str) -> int:
     return _hashed(16, "trace", session_id, run_id)
 
 
+class SpanIds:
+    """The span ids of one run, for who needs many of them: what the run's names come to is worked out once."""
+
+    __slots__ = ("_base", "_calls")
+
+    def __init__(self, session_id: str, run_id: str) -> None:
+        self._base = _hashed(8, "span", session_id, run_id)
+        self._calls = hashlib.blake2b(_bytes("call", session_id, run_id, ""), digest_size=8)
+
+    def of_event(self, seq: int) -> int:
+        """Return the id of the span that the event with this number begins; each number has another."""
+        return (self._base + seq * _STEP) & _MOST or 1  # a hash for each would cost ten times as much
+
+    def of_call(self, call_id: str) -> int:
+        """Return the id of a tool call's span."""
+        hashed = self._calls.copy()
+        hashed.update(_bytes(call_id))
+        return _id_of(hashed.digest())
+
+
 def span_id_of(session_id: str, run_id: str, seq: int) -> int:
     """Return the id of the span that the event with this number begins."""
-    return _hashed(8, "span", session_id, run_id, str(seq))
+    return SpanIds(session_id, run_id).of_event(seq)
 
 
 def run_span_id(session_id: str, run_id: str) -> int:
@@ -106,7 +130,7 @@ def run_span_id(session_id: str, run_id: str) -> int:
 
 def call_span_id(session_id: str, run_id: str, call_id: str) -> int:
     """Return the id of a tool call's span, which has to be known to the sub-agent behind it."""
-    return _hashed(8, "call", session_id, run_id, call_id)
+    return SpanIds(session_id, run_id).of_call(call_id)
 
 
 def place_of_call(metadata: Mapping[str, JSON], session_id: str, run_id: str, call_id: str) -> SpanPlace:
@@ -170,6 +194,12 @@ def _state_of(given: object) -> str | None:
 
 
 def _hashed(size: int, *parts: str) -> int:
-    text = "\0".join(parts).encode("utf-8", "surrogatepass")
-    # Zero is no valid id: one in 2**64 of all spans would have it.
-    return int.from_bytes(hashlib.blake2b(text, digest_size=size).digest()) or 1
+    return _id_of(hashlib.blake2b(_bytes(*parts), digest_size=size).digest())
+
+
+def _bytes(*parts: str) -> bytes:
+    return "\0".join(parts).encode("utf-8", "surrogatepass")
+
+
+def _id_of(digest: bytes) -> int:
+    return int.from_bytes(digest) or 1  # zero is no valid id: one in 2**64 of all spans would have it

@@ -43,7 +43,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def total_input_tokens(self) -> int | None:
         """All input tokens: fresh, cached and written to the cache; None if none of them is known."""
-        return _sum(self.input_tokens, self.cached_input_tokens, self.cache_write_input_tokens)
+        fresh, cached, written = self.input_tokens, self.cached_input_tokens, self.cache_write_input_tokens
+        if fresh is None or cached is None or written is None:
+            return _sum(fresh, cached, written)
+        return fresh + cached + written  # asked for with each request by each who counts
 
     @property
     def total_tokens(self) -> int | None:

@@ -123,7 +123,8 @@ class ApiSpans:
         self._has_warned = False
         self._tracer: Tracer | None = None
         self._ids: DerivedIds | None = None
-        self._kinds = {"internal": trace.SpanKind.INTERNAL, "client": trace.SpanKind.CLIENT}
+        internal, client = trace.SpanKind.INTERNAL, trace.SpanKind.CLIENT
+        self._kinds = {"invoke_agent": internal, "chat": client, "execute_tool": internal}
         self._making = threading.RLock()
 
     def begin_anew(self) -> None:
@@ -144,7 +145,13 @@ class ApiSpans:
         first: BaseException | None = None
         for span in spans:
             try:
-                self._end(span)
+                made, is_new = self._made(span)
+                if made is None:
+                    self._warn()
+                elif is_new and not span.events and span.error is None:
+                    made.end(span.end_ns)  # most: it was begun with all that it tells
+                else:
+                    self._complete(span, made, is_new=is_new)
             except BaseException as error:  # noqa: BLE001 - the others are ended as well; it is raised by the caller
                 if first is None or not isinstance(error, Exception):
                     first = error
@@ -155,19 +162,12 @@ class ApiSpans:
         made, _ = self._made(span)
         return None if made is None else self._within(span, made)
 
-    def finished_context(self, span: Span | None) -> Context:
-        """Return a context with a span that has been made, for exemplars; without one, an empty context."""
-        made: Any = None if span is None else span.sink
-        return self._nowhere if span is None or made is None else self._within(span, made)
+    def finished_context(self, span: Span) -> Context:
+        """Return a context with a span that is over, for exemplars; an empty one where it was not made."""
+        made: Any = span.made
+        return self._nowhere if made is None else self._within(span, made)
 
-    def _end(self, span: Span) -> None:
-        made, is_new = self._made(span)
-        if made is None:
-            self._warn()
-            return
-        if is_new and not span.events and span.error is None:  # most: it was begun with all that it tells
-            made.end(span.end_ns)
-            return
+    def _complete(self, span: Span, made: ApiSpan, *, is_new: bool) -> None:
         try:
             if made.is_recording():
                 if not is_new:  # it was begun for a child, with what was known then
@@ -188,27 +188,23 @@ class ApiSpans:
 
     def _made(self, span: Span) -> tuple[ApiSpan | None, bool]:
         """Return the API's span, and whether it was begun just now; None without a provider."""
-        found: Any = span.sink  # nobody else puts something there
-        tracer = None if found is not None else self._tracer or self._found_tracer()
-        if tracer is None:
+        found: Any = span.made  # nobody else puts something there
+        tracer = self._tracer or self._found_tracer()
+        if found is not None or tracer is None:
             return found, False
         with self._making:
-            if span.sink is not None:
-                found = span.sink
+            if span.made is not None:
+                found = span.made
                 return found, False
-            parent: Any = span.parent
+            parent, ids = span.parent, self._ids
             context: Any = (parent.within if type(parent) is Span else None) or self._context_within(parent)
-            ids = self._ids
             if ids is not None:
                 ids.asked.ids = span.trace_id, span.span_id
+            # A copy where the fold goes on with its own.
+            attributes = span.attributes if span.end_ns else dict(span.attributes)
             try:
-                span.sink = found = tracer.start_span(
-                    span.name,
-                    context,
-                    self._kinds[span.kind],
-                    # A copy where the fold goes on with its own.
-                    span.attributes if span.end_ns else dict(span.attributes),
-                    start_time=span.start_ns,
+                span.made = found = tracer.start_span(
+                    span.name, context, self._kinds[span.operation], attributes, start_time=span.start_ns
                 )
             finally:
                 if ids is not None:

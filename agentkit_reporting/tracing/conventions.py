@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.usage import Usage
 from agentkit_reporting.tracing import openinference as oi
 from agentkit_reporting.tracing.attribute import (
     OPERATIONS,
@@ -76,6 +77,7 @@ _FINISH_REASONS: Final[Mapping[str, str]] = {
 """The conventions' words, as their output messages have them; an answer that was cut off from outside is an `error`."""
 
 _MOST_CHARACTERS, _MOST_TEXTS = 1_024, 64  # of an attribute that is not content, and of an array
+_USAGE = ("usage.input", "usage.output", "usage.cache_read", "usage.cache_write", "usage.reasoning")
 _WHOLE = ("json", "any")  # content, which is bounded already, and not to be cut again
 
 
@@ -278,13 +280,43 @@ class Profile:
         under = _BOTH.get(name, (name,))
         self._rows = {each.key: (_naming(each, under), each.kind in _WHOLE) for each in ATTRIBUTES}
         self._plain = {
-            key: names
+            key: names[0]
             for key, ((names, converted, shapes), is_whole) in self._rows.items()
-            if not (converted or shapes or is_whole)
+            if len(names) == 1 and not (converted or shapes or is_whole)
         }
+        usage = [self._rows[key][0] for key in _USAGE]
+        self._usage_names = (
+            None
+            if any(converted or shapes for _, converted, shapes in usage)
+            else [(name, place) for place, (names, *_) in enumerate(usage) for name in names]
+        )
 
     def __repr__(self) -> str:
         return f"<Profile {self.name}>"
+
+    def names_of(self, key: str) -> tuple[str, ...]:
+        """Return the names under which a key's value stands as it is."""
+        return self._rows[key][0][0]
+
+    def name_usage(self, usage: Usage, found: dict[str, AttributeValue]) -> None:
+        """Add what a request used, as `named` does; the input counts include the cached ones.
+
+        With each request a third of what its span tells: so without the table's way, where a profile only has names.
+        """
+        counts = (
+            usage.total_input_tokens,
+            usage.output_tokens,
+            usage.cached_input_tokens,
+            usage.cache_write_input_tokens,
+            usage.reasoning_tokens,
+        )
+        if self._usage_names is None:
+            self.named(dict(zip(_USAGE, counts, strict=True)), found)
+            return
+        for name, place in self._usage_names:
+            count = counts[place]
+            if count is not None and SMALLEST_INTEGER <= count <= LARGEST_INTEGER:
+                found[name] = count
 
     def named(self, told: Told, found: dict[str, AttributeValue] | None = None) -> dict[str, AttributeValue]:
         """Return what is told under this profile's names. found: to which it is added.
@@ -297,8 +329,8 @@ class Profile:
         for key, value in told.items():
             if value is None:
                 continue
-            names = plain.get(key)
-            if names is not None:  # most of what is told
+            name = plain.get(key)
+            if name is not None:  # most of what is told
                 kind = type(value)
                 if (
                     SMALLEST_INTEGER <= value <= LARGEST_INTEGER  # type: ignore[operator] # a number
@@ -307,8 +339,7 @@ class Profile:
                     if kind is str
                     else kind is bool or (kind is float and math.isfinite(value))  # type: ignore[arg-type] # the same
                 ):
-                    for name in names:
-                        found[name] = value
+                    found[name] = value
                     continue
             (names, converted, shapes), is_whole = self._rows[key]
             bounded = value if is_whole else _bounded(value)

@@ -22,11 +22,19 @@ from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER, 
 if TYPE_CHECKING:
     from agentkit_reporting.redaction.redactor import Redactor
 
-__all__ = ["TOOL_TYPE", "parameter_facts", "request_facts", "run_facts", "tool_facts"]
+__all__ = ["labels_of", "parameter_facts", "request_facts", "run_facts", "tool_facts"]
 
-TOOL_TYPE: Final = "function"
-"""The conventions' word for a tool that the agent's own process runs; all that have an `execute_tool` span are that."""
-
+_TOOL_TYPE: Final = (
+    "function"  # the conventions' word for a tool that the agent's own process runs, as all of ours do
+)
+_LABELS: Final = {
+    "operation": "gen_ai.operation.name",
+    "provider": "gen_ai.provider.name",
+    "request.model": "gen_ai.request.model",
+    "tool.name": "gen_ai.tool.name",
+    "tool.type": "gen_ai.tool.type",
+    "agent.name": "gen_ai.agent.name",
+}
 _INTEGERS = ("max_tokens", "seed", "top_k")
 _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 _LONGEST_DESCRIPTION = 4_096  # that are looked at; the table cuts what is told
@@ -86,7 +94,7 @@ def tool_facts(name: str, specs: Mapping[str, ToolSpec]) -> dict[str, AttributeV
     return {
         "operation": "execute_tool",
         "tool.name": brief_text(name),
-        "tool.type": TOOL_TYPE,
+        "tool.type": _TOOL_TYPE,
         "tool.description": _description(spec.description) if spec is not None else None,
     }
 
@@ -123,6 +131,12 @@ def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue 
     if plain:
         told["request.parameters"] = msgspec.json.encode(plain).decode()
     return told
+
+
+def labels_of(facts: Mapping[str, AttributeValue | None]) -> dict[str, str]:
+    """Return what a span's measurements are told apart by: attributes of the conventions, under any profile."""
+    named = ((name, facts.get(key)) for key, name in _LABELS.items())
+    return {name: value for name, value in named if isinstance(value, str) and value}
 
 
 def _forked_from(event: RunStarted) -> str | None:

@@ -19,44 +19,34 @@ Everything is taken from the events: so spans that are made live and spans of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias, get_args
 
 import attrs
 
 from agentkit_loop import events as ev
 from agentkit_loop.events import AgentEvent
-from agentkit_loop.trace_context import (
-    SpanPlace,
-    call_span_id,
-    place_of,
-    place_of_call,
-    run_span_id,
-    span_id_of,
-    trace_id_of,
-)
+from agentkit_loop.trace_context import SpanIds, SpanPlace, place_of, place_of_call, run_span_id, trace_id_of
+from agentkit_loop.usage import can_be_added
 from agentkit_reporting.records.settled_requests import outcome_of
 from agentkit_reporting.tracing.conventions import Profile, profile_of
-from agentkit_reporting.tracing.facts import parameter_facts, request_facts, run_facts, tool_facts
+from agentkit_reporting.tracing.facts import labels_of, parameter_facts, request_facts, run_facts, tool_facts
 from agentkit_reporting.tracing.fold_moments import MOMENTS, Told, add_moment, tool_error
 from agentkit_reporting.tracing.fold_runs import (
     CLOSING_KINDS,
-    OpenRequest,
+    Beginning,
     OpenRun,
     epoch_ns,
     teller_of,
-    told_of_cut,
-    told_usage,
 )
 from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES, brief_text, plain_value
-from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Span, SpanSink
+from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Span
 
 __all__ = ["SPAN_EVENTS", "SpanFold"]
 
 # Names of our own, the same under each profile, that every request or call tells: written without the table's way.
-_TURN, _REQUEST, _ATTEMPT, _TOOL_ATTEMPT = (
-    OWN_ATTRIBUTES[key][0] for key in ("turn", "request.id", "request.attempt", "tool.attempt")
-)
+_TURN, _REQUEST = (OWN_ATTRIBUTES[key][0] for key in ("turn", "request.id"))
 _RESULT: Final = ev.ToolResultReceived  # looked at for each event
 _SHARED: Final = ("conversation", "agent.name", "run.id")  # what each span of a run tells
 _RunEnd: TypeAlias = ev.RunFinished | ev.RunFailed | ev.RunCancelled
@@ -66,18 +56,18 @@ _OfCall: TypeAlias = (
 
 
 class SpanFold:
-    """Turns events of any number of sessions into spans, and gives each to `sink` when it is over.
+    """Turns events of any number of sessions into spans; returns each once, when it is over.
 
     One session's events come from one thread, in order; different sessions' may come from different ones. Keeps a few
     kB for each run that is open, nothing of one that is over. profile: how attributes are called. content: what was
     said; None leaves it out, and the text of errors with it.
     """
 
-    def __init__(
-        self, sink: SpanSink, *, profile: Profile | None = None, content: ContentSource | None = None
-    ) -> None:
-        self._sink = sink
+    def __init__(self, *, profile: Profile | None = None, content: ContentSource | None = None) -> None:
         self._profile = profile or profile_of()
+        self._streamed = self._profile.named({"request.stream": True})
+        self._call_id = self._profile.names_of("tool.call_id")
+        self._finished_by = functools.lru_cache(64)(functools.partial(_named_reason, self._profile))
         self._content = content
         self._runs: dict[tuple[str, str], OpenRun] = {}
         self._unplaced = 0
@@ -95,63 +85,58 @@ class SpanFold:
         """
         return self._unplaced
 
-    def take(self, event: AgentEvent) -> None:
-        """Take an event; what is not one of SPAN_EVENTS is for the content alone."""
+    def take(self, event: AgentEvent) -> Sequence[Span]:
+        """Take an event; return the spans that are over with it, children before parents.
+
+        What is not one of SPAN_EVENTS is for the content alone.
+        """
         if self._content is not None:
             self._content.take(event)
         kind = type(event)
         act = self._ACTS.get(kind)
         if act is None:
-            if kind is ev.RunStarted:
-                self._begin(event)  # type: ignore[arg-type] # its class was just looked at
-            return
+            return self._begin(event) if kind is ev.RunStarted else ()  # type: ignore[arg-type] # it was looked at
         run = self._runs.get((event.session_id, event.run_id))
         if run is None:
             self._unplaced += 1
-            return
+            return ()
         seq = event.seq
         if seq > run.last_seq:
             run.last_seq = seq
         elif seq:  # it was told before; without a number by who tells no other either
             self._unplaced += 1
-            return
+            return ()
         if run.held or (kind in CLOSING_KINDS and (kind is not _RESULT or event.interrupted)):  # type: ignore[attr-defined] # a result has it
-            try:
-                self._give(self._settled(run, event))
-            finally:
-                act(self, run, event)
-        else:
-            ns = epoch_ns(event.timestamp)
-            if ns > run.last_ns and not run.is_recovered:  # as `advance` does; for most events of all
-                run.last_ns = ns
-            act(self, run, event)
+            return [*self._settled(run, event), *act(self, run, event)]
+        at = event.timestamp
+        if at > run.last_at and not run.is_recovered:  # as `advance` does; for most events of all
+            run.last_at = at
+        return act(self, run, event)
 
-    def close(self) -> None:
-        """End every span that is still open, at the last time that its run told; children before parents.
+    def close(self) -> Sequence[Span]:
+        """End every span that is still open, at the last time that its run told; return them, children before parents.
 
         What was said in them is let go of.
         """
-        ended = [span for run in reversed(list(self._runs.values())) for span in self._ended(run, None)]
         if self._content is not None:
             self._content.close()
-        self._give(ended)
+        return [span for run in reversed(list(self._runs.values())) for span in self._ended(run, None)]
 
     def span_of_request(self, session_id: str, run_id: str, request_id: str) -> Span | None:
         """Return a request's span while it is open."""
         run = self._runs.get((session_id, run_id))
-        request = None if run is None else run.requests.get(request_id)
-        return None if request is None else request.span
+        return None if run is None else run.requests.get(request_id)
 
     # --- runs
 
-    def _begin(self, event: ev.RunStarted) -> None:
+    def _begin(self, event: ev.RunStarted) -> Sequence[Span]:
         session, run_id = event.session_id, event.run_id
         if (session, run_id) in self._runs:
             self._unplaced += 1  # told twice
-            return
+            return ()
         earlier = None if event.resumed_run is None else self._runs.get((session, event.resumed_run))
-        superseded = [] if earlier is None else self._ended(earlier, None)
-        parent, ns = self._parent_of(event), epoch_ns(event.timestamp)
+        superseded = () if earlier is None else self._ended(earlier, None)
+        parent = self._parent_of(event)
         facts = run_facts(event)
         agent = facts["agent.name"]
         span = Span(
@@ -160,21 +145,23 @@ class SpanFold:
             trace_id=trace_id_of(session, run_id) if parent is None else parent.trace_id,
             span_id=run_span_id(session, run_id),
             parent=parent,
-            start_ns=ns,
+            start_ns=epoch_ns(event.timestamp),
             session_id=session,
             run_id=run_id,
             attributes=self._profile.named({**facts, **self._said(event)}),
+            labels=labels_of(facts),
         )
         self._runs[session, run_id] = OpenRun(
             span=span,
             started=attrs.evolve(event, items=(), tools=(), system=None),
-            last_ns=ns,
+            ids=SpanIds(session, run_id),
+            last_at=event.timestamp,
             last_seq=event.seq,
             shared=self._profile.named({key: facts[key] for key in _SHARED}),
             parameters=parameter_facts(event.parameters),
             specs={spec.name: spec for spec in event.tools},
         )
-        self._give(superseded)
+        return superseded
 
     def _parent_of(self, event: ev.RunStarted) -> Span | SpanPlace | None:
         """Return what the run is a child of: the place that its metadata name, as our own span where that is open.
@@ -193,15 +180,13 @@ class SpanFold:
         is_there = ours is not None and (ours.trace_id, ours.span_id) == (place.trace_id, place.span_id)
         return ours if is_there else place
 
-    def _end_run(self, run: OpenRun, event: _RunEnd) -> None:
-        self._give(self._ended(run, event))
-
-    def _ended(self, run: OpenRun, event: _RunEnd | None) -> list[Span]:
+    def _ended(self, run: OpenRun, event: _RunEnd | None) -> Sequence[Span]:
         """End a run and what is open in it; return the spans, its own last. event: None where its end is missing."""
         ended = self._released(run)
         for request in run.requests.values():
-            self._add(request.span, {"unfinished": True, **told_of_cut(request)})
-            ended.append(self._over(request.span, run))
+            self._used(request)
+            self._add(request, {"unfinished": True})
+            ended.append(self._over(request, run))
         for call in run.calls.values():
             told: Told = {"unfinished": True}
             if isinstance(event, ev.RunFailed):  # to be called again by who goes on with the session
@@ -210,6 +195,7 @@ class SpanFold:
             ended.append(self._over(call, run))
         told = {"run.finish_reason": run.finish_reason, "unfinished": None if event else True}
         if event is not None:
+            run.span.is_finished, run.span.duration_ms = True, event.duration_ms
             told["run.outcome"] = outcome_of(event)
             if isinstance(event, ev.RunFailed):
                 told["error"] = run.span.error = brief_text(event.error.type)
@@ -218,8 +204,9 @@ class SpanFold:
         del self._runs[run.span.session_id, run.span.run_id]
         return [*ended, self._over(run.span, run)]
 
-    def _note_exchange(self, run: OpenRun, event: ev.TurnFinished) -> None:
+    def _note_exchange(self, run: OpenRun, event: ev.TurnFinished) -> Sequence[Span]:
         run.finish_reason = brief_text(event.finish_reason)
+        return ()
 
     def _settled(self, run: OpenRun, event: AgentEvent) -> list[Span]:
         """Find out who told an event, the run or a resume; return the calls that waited for that, which end with it."""
@@ -229,114 +216,125 @@ class SpanFold:
         if teller == "resume":
             run.is_recovered = True
         released = self._released(run)
-        run.advance(epoch_ns(event.timestamp))
+        run.advance(event.timestamp)
         return released
 
     def _released(self, run: OpenRun) -> list[Span]:
         """End the calls that are held; return them."""
         held, run.held = run.held, []
         ended = []
-        for span, ns in held:
-            run.advance(ns)
+        for span, moment in held:
+            run.advance(moment)
             ended.append(self._over(span, run))
         return ended
 
     # --- requests
 
-    def _request_begins(self, run: OpenRun, event: ev.ModelRequestStarted) -> None:
+    def _request_begins(self, run: OpenRun, event: ev.ModelRequestStarted) -> Sequence[Span]:
         earlier = run.requests.get(event.request_id)
-        model = brief_text(event.model or run.started.model)
-        known = run.known.get(("chat", model, event.purpose)) or self._know_request(run, event, model)
-        attributes = known.copy()
+        known = run.known.get((event.model, event.purpose)) or self._know_request(run, event)
+        attributes = known.attributes.copy()
         if event.turn_id is not None:
             attributes[_TURN] = brief_text(event.turn_id)
         attributes[_REQUEST] = brief_text(event.request_id)
-        attempt = plain_value(event.attempt)
-        if attempt is not None:
-            attributes[_ATTEMPT] = attempt
+        if event.attempt != 1:
+            self._profile.named({"request.attempt": plain_value(event.attempt)}, attributes)
         if run.is_compacted and event.purpose == "turn":
             self._profile.named({"compacted": True}, attributes)
         if self._content is not None:
             self._profile.named(self._said(event), attributes)
-        span_id = span_id_of(event.session_id, event.run_id, event.seq)
-        run.requests[event.request_id] = OpenRequest(
-            run.child("chat", model, span_id=span_id, attributes=attributes)
-        )
-        if earlier is not None:  # its end is missing
-            self._add(earlier.span, {"unfinished": True, **told_of_cut(earlier)})
-            self._finish(earlier.span, run)
+        run.requests[event.request_id] = run.child("chat", known, run.ids.of_event(event.seq), attributes)
+        if earlier is None:
+            return ()
+        self._used(earlier)
+        self._add(earlier, {"unfinished": True})  # its end is missing
+        return (self._over(earlier, run),)
 
-    def _know_request(
-        self, run: OpenRun, event: ev.ModelRequestStarted, model: str
-    ) -> dict[str, AttributeValue]:
-        facts = request_facts(event, run.started, run.parameters)
-        return run.remember(("chat", model, event.purpose), self._profile.named(facts))
+    def _know_request(self, run: OpenRun, event: ev.ModelRequestStarted) -> Beginning:
+        facts = {**request_facts(event, run.started, run.parameters), "request.attempt": 1}
+        model = facts["request.model"]
+        name = f"chat {model}" if model else "chat"
+        return run.remember((event.model, event.purpose), name, facts, self._profile)
 
-    def _note_usage(self, run: OpenRun, event: ev.UsageUpdated) -> None:
+    def _note_usage(self, run: OpenRun, event: ev.UsageUpdated) -> Sequence[Span]:
         request = run.requests.get(event.request_id)
         if request is None:
             self._unplaced += 1
-            return
+            return ()
         request.usage, request.cost = event.usage, event.cost
-        request.is_streaming = request.is_streaming or not event.final
+        if not event.final:  # not its last word, as a stream tells it
+            request.attributes.update(self._streamed)
+        return ()
 
-    def _request_ends(self, run: OpenRun, event: ev.ModelRequestFinished | ev.ModelRequestFailed) -> None:
+    def _request_ends(
+        self, run: OpenRun, event: ev.ModelRequestFinished | ev.ModelRequestFailed
+    ) -> Sequence[Span]:
         request = run.requests.pop(event.request_id, None)
         if request is None:
             self._unplaced += 1
-            return
-        span = request.span
-        run.begin_earlier(span, event.duration_ms)
+            return ()
+        request.is_finished, request.duration_ms = True, event.duration_ms
+        self._used(request)
+        told: Told = {}
         if isinstance(event, ev.ModelRequestFailed):
-            told = told_of_cut(request, event.error_class)
-            told["error"] = span.error = brief_text(event.error_class)
+            told["error"] = request.error = brief_text(event.error_class)
             told["retry_after_ms"] = event.retry_after_ms
+            if event.error_class == "stream_cut":
+                request.attributes.update(self._streamed)
         else:
-            told = told_usage(request)
-            reason = brief_text(event.finish_reason)
-            known = run.known.get(("ended", reason)) or run.remember(
-                ("ended", reason), self._profile.named({"finish_reasons": (reason,)})
-            )
-            span.attributes.update(known)
+            request.attributes.update(self._finished_by(brief_text(event.finish_reason)))
             if event.response_id is not None:
                 told["response.id"] = brief_text(event.response_id)
             if event.response_model is not None:
-                told["response.model"] = brief_text(event.response_model)
+                told["response.model"] = request.response_model = brief_text(event.response_model)
             if event.first_content_ms is not None:
+                request.first_content_ms = event.first_content_ms
                 told["time_to_first_chunk"] = event.first_content_ms / 1000
-                told["request.stream"] = True
-        if self._content is not None:
-            told.update(self._said(event))
-        self._add(span, told)
-        self._finish(span, run)
+                request.attributes.update(self._streamed)
+        if self._content is None:
+            self._profile.named(told, request.attributes)
+        else:
+            self._add(request, {**told, **self._said(event)})
+        return (self._over(request, run, event.duration_ms),)
+
+    def _used(self, request: Span) -> None:
+        """Tell what a request used and cost."""
+        if request.usage is not None:
+            self._profile.name_usage(request.usage, request.attributes)
+        cost = request.cost
+        if cost is not None and can_be_added(cost.amount):
+            told: Told = {"cost": float(cost.amount), "cost.currency": brief_text(cost.currency)}
+            self._profile.named(told, request.attributes)
 
     # --- calls
 
-    def _call_begins(self, run: OpenRun, event: ev.ToolExecutionStarted) -> None:
+    def _call_begins(self, run: OpenRun, event: ev.ToolExecutionStarted) -> Sequence[Span]:
         span = run.calls.get(event.call_id)
         if span is not None:  # once more: the credentials are there that it asked for
             self._add(span, {"tool.attempt": event.attempt})
-            return
-        name = brief_text(event.name)
-        known = run.known.get(("execute_tool", name))
-        if known is None:
-            facts = self._profile.named(tool_facts(event.name, run.specs))
-            known = run.remember(("execute_tool", name), facts)
-        told: Told = {"tool.call_id": brief_text(event.call_id)}
-        if event.edited:
-            told["tool.edited"] = True
-        if self._content is not None:
-            told.update(self._said(event))
-        attributes = self._profile.named(told, known.copy())
+            return ()
+        known = run.known.get(event.name) or self._know_call(run, event)
+        attributes = known.attributes.copy()
+        for name in self._call_id:
+            attributes[name] = brief_text(event.call_id)
+        if event.attempt != 1 or event.edited or self._content is not None:
+            told: Told = {"tool.attempt": plain_value(event.attempt), "tool.edited": event.edited or None}
+            self._profile.named({**told, **self._said(event)}, attributes)
         if event.turn_id is not None:
             attributes[_TURN] = brief_text(event.turn_id)
-        attempt = plain_value(event.attempt)
-        if attempt is not None:
-            attributes[_TOOL_ATTEMPT] = attempt
-        span_id = call_span_id(event.session_id, event.run_id, event.call_id)
-        run.calls[event.call_id] = run.child("execute_tool", name, span_id=span_id, attributes=attributes)
+        span_id = run.ids.of_call(event.call_id)
+        run.calls[event.call_id] = run.child("execute_tool", known, span_id, attributes)
+        return ()
 
-    def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> None:
+    def _know_call(self, run: OpenRun, event: ev.ToolExecutionStarted) -> Beginning:
+        agent = brief_text(run.started.agent_name) or None
+        facts = {**tool_facts(event.name, run.specs), "agent.name": agent, "tool.attempt": 1}
+        name = facts["tool.name"]
+        return run.remember(
+            event.name, f"execute_tool {name}" if name else "execute_tool", facts, self._profile
+        )
+
+    def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> Sequence[Span]:
         span = run.calls.pop(event.call_id, None)
         if span is None:  # it never ran, or in an earlier run
             told: Told = {}
@@ -345,8 +343,8 @@ class SpanFold:
                     told["error"] = "unknown_tool"
                 event = attrs.evolve(event, name="")
             add_moment(run.span, event, run.last_ns, self._profile, told)
-            return
-        run.begin_earlier(span, event.duration_ms)
+            return ()
+        span.is_finished, span.duration_ms = True, event.duration_ms
         is_held = event.interrupted and event.duration_ms is None
         if event.interrupted or event.is_error or self._content is not None:
             told = {"tool.interrupted": event.interrupted or None}
@@ -355,26 +353,27 @@ class SpanFold:
             told.update(self._said(event))
             self._add(span, told)
         if is_held:
-            run.held.append((span, epoch_ns(event.timestamp)))
-        else:
-            self._finish(span, run)
+            run.held.append((span, event.timestamp))
+            return ()
+        return (self._over(span, run, event.duration_ms),)
 
     # --- moments
 
-    def _note(self, run: OpenRun, event: AgentEvent) -> None:
+    def _note(self, run: OpenRun, event: AgentEvent) -> Sequence[Span]:
         add_moment(run.span, event, run.last_ns, self._profile)
+        return ()
 
-    def _note_tools(self, run: OpenRun, event: ev.ToolCatalogChanged) -> None:
+    def _note_tools(self, run: OpenRun, event: ev.ToolCatalogChanged) -> Sequence[Span]:
         run.note_tools(event)
-        self._note(run, event)
+        return self._note(run, event)
 
-    def _note_compaction(self, run: OpenRun, event: ev.CompactionFinished) -> None:
+    def _note_compaction(self, run: OpenRun, event: ev.CompactionFinished) -> Sequence[Span]:
         run.is_compacted = run.is_compacted or event.plan is not None
-        self._note(run, event)
+        return self._note(run, event)
 
-    def _note_of_call(self, run: OpenRun, event: _OfCall) -> None:
-        span = run.calls.get(event.call_id, run.span)
-        add_moment(span, event, run.last_ns, self._profile)
+    def _note_of_call(self, run: OpenRun, event: _OfCall) -> Sequence[Span]:
+        add_moment(run.calls.get(event.call_id, run.span), event, run.last_ns, self._profile)
+        return ()
 
     # --- spans
 
@@ -387,30 +386,15 @@ class SpanFold:
             span.error = str(text) if span.error is not None and text else span.error
         self._profile.named(told, span.attributes)
 
-    def _over(self, span: Span, run: OpenRun) -> Span:
+    def _over(self, span: Span, run: OpenRun, duration_ms: float | None = None) -> Span:
+        run.end(span, duration_ms)
         if span.dropped_events:
             self._add(span, {"dropped_events": span.dropped_events})
-        span.end_ns = run.last_ns
         return span
-
-    def _finish(self, span: Span, run: OpenRun) -> None:
-        span.end_ns = run.last_ns
-        self._sink.take(self._over(span, run) if span.dropped_events else span)
-
-    def _give(self, spans: list[Span]) -> None:
-        """Give spans that are over to the sink, each of them, whatever it says of one before."""
-        failed: Exception | None = None
-        for span in spans:
-            try:
-                self._sink.take(span)
-            except Exception as error:  # noqa: BLE001 - the sink's own, raised again below
-                failed = failed or error
-        if failed is not None:
-            raise failed
 
     # --- which event does what
 
-    _ACTS: ClassVar[Mapping[type[AgentEvent], Callable[[SpanFold, OpenRun, Any], None]]] = {
+    _ACTS: ClassVar[Mapping[type[AgentEvent], Callable[[SpanFold, OpenRun, Any], Sequence[Span]]]] = {
         **dict.fromkeys(MOMENTS, _note),
         **dict.fromkeys(get_args(_OfCall), _note_of_call),
         ev.ToolCatalogChanged: _note_tools,
@@ -422,13 +406,17 @@ class SpanFold:
         ev.ModelRequestFailed: _request_ends,
         ev.ToolExecutionStarted: _call_begins,
         ev.ToolResultReceived: _call_ends,
-        ev.RunFinished: _end_run,
-        ev.RunFailed: _end_run,
-        ev.RunCancelled: _end_run,
+        ev.RunFinished: _ended,
+        ev.RunFailed: _ended,
+        ev.RunCancelled: _ended,
     }
 
     wants: ClassVar[tuple[type[AgentEvent], ...]] = (ev.RunStarted, *_ACTS)
     """The events that spans are made of."""
+
+
+def _named_reason(profile: Profile, reason: str) -> dict[str, AttributeValue]:
+    return profile.named({"finish_reasons": (reason,)})
 
 
 SPAN_EVENTS: Final[tuple[type[AgentEvent], ...]] = SpanFold.wants

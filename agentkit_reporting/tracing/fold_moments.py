@@ -53,7 +53,7 @@ def add_moment(span: Span, event: AgentEvent, ns: int, profile: Profile, told: T
         span.dropped_events += 1
         return
     named = profile.named({**MOMENTS[type(event)](event), **(told or {})})
-    span.events.append(SpanEvent(f"agentkit.{event.type}", ns, named))
+    span.events = (*span.events, SpanEvent(f"agentkit.{event.type}", ns, named))
 
 
 # --- what is told of each

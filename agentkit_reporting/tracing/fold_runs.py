@@ -25,25 +25,24 @@ from agentkit_loop.events import (
     ToolCatalogChanged,
     ToolResultReceived,
 )
-from agentkit_loop.usage import Cost, Usage, can_be_added
+from agentkit_loop.trace_context import SpanIds
+from agentkit_reporting.tracing.conventions import Profile
+from agentkit_reporting.tracing.facts import labels_of
 from agentkit_reporting.tracing.fold_moments import Told
-from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.spans import AttributeValue, Span
 
 __all__ = [
     "CLOSING_KINDS",
-    "OpenRequest",
+    "Beginning",
     "OpenRun",
     "Teller",
     "epoch_ns",
     "teller_of",
-    "told_of_cut",
-    "told_usage",
 ]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _LATEST_NS = 2**63 - 1  # in the year 2262: a log may tell of the year 9999, a span cannot
-_MOST_KNOWN = 256
+_MOST_KNOWN, _LONGEST_KEY = 256, 512
 _LONGEST_MS = 1e12  # thirty years: a log may say that a call took 1e300 ms
 
 
@@ -54,56 +53,57 @@ def epoch_ns(moment: dt.datetime) -> int:
     return ns if 0 <= ns <= _LATEST_NS else min(max(ns, 0), _LATEST_NS)
 
 
-@attrs.define(eq=False)
-class OpenRequest:
-    """A request that has not ended.
+@attrs.frozen
+class Beginning:
+    """What all requests to a model, or all calls of a tool, begin with: name, attributes and labels of their spans."""
 
-    usage, cost: what it told last. is_streaming: it told usage that was not its last word, as a stream does.
-    """
-
-    span: Span
-    usage: Usage | None = None
-    cost: Cost | None = None
-    is_streaming: bool = False
+    name: str
+    attributes: dict[str, AttributeValue]
+    labels: dict[str, str]
 
 
 @attrs.define(eq=False)
 class OpenRun:
     """A run that has not ended.
 
-    started: its beginning, without its transcript. last_ns: the latest time that it told. last_seq: the number of the
-    last event. shared: what each of its
-    spans tells, under the profile's names. parameters: of its requests, by the keys of the table. specs: its tools.
-    requests, calls: those that are open, by id. held: calls that were closed without a measured end, each with the
-    time of that, as long as it is not clear who did: the run or a resume. is_recovered: a resume did. is_compacted: its
-    history was made shorter while it ran. finish_reason: of its last exchange. known: what the spans of a model or a
-    tool begin with, under the profile's names.
+    started: its beginning, without its transcript. ids: of its spans. last_at: the latest time that it told. last_seq:
+    the number of the last event. shared: what each of its spans tells, under the profile's names. parameters: of its
+    requests, by the keys of the table. specs: its tools. requests, calls: those that are open, by id. held: calls that
+    were closed without a measured end, each with the time of that, as long as it is not clear who did: the run or a
+    resume. is_recovered: a resume did. is_compacted: its history was made shorter while it ran. finish_reason: of its
+    last exchange. known: what was worked out once: by model and purpose, and by the name of a tool.
     """
 
     span: Span
     started: RunStarted
-    last_ns: int
+    ids: SpanIds
+    last_at: dt.datetime
     last_seq: int
     shared: dict[str, AttributeValue]
     parameters: dict[str, AttributeValue | None] = attrs.field(factory=dict)
     specs: dict[str, ToolSpec] = attrs.field(factory=dict)
-    requests: dict[str, OpenRequest] = attrs.field(factory=dict)
+    requests: dict[str, Span] = attrs.field(factory=dict)
     calls: dict[str, Span] = attrs.field(factory=dict)
-    held: list[tuple[Span, int]] = attrs.field(factory=list)
+    held: list[tuple[Span, dt.datetime]] = attrs.field(factory=list)
     is_recovered: bool = False
     is_compacted: bool = False
     finish_reason: str | None = None
-    known: dict[tuple[str, ...], dict[str, AttributeValue]] = attrs.field(factory=dict)
+    known: dict[str | tuple[str, str], Beginning] = attrs.field(factory=dict)
 
     @property
     def open_count(self) -> int:
         """How many spans of it are open, its own among them."""
         return 1 + len(self.requests) + len(self.calls) + len(self.held)
 
-    def advance(self, ns: int) -> None:
+    @property
+    def last_ns(self) -> int:
+        """The latest time that it told, as spans have times."""
+        return epoch_ns(self.last_at)
+
+    def advance(self, moment: dt.datetime) -> None:
         """Take note of the time of an event, unless a resume tells it."""
-        if ns > self.last_ns and not self.is_recovered:
-            self.last_ns = ns
+        if moment > self.last_at and not self.is_recovered:
+            self.last_at = moment
 
     def note_tools(self, event: ToolCatalogChanged) -> None:
         """Take note that the model is told of other tools from now on."""
@@ -112,49 +112,49 @@ class OpenRun:
         self.specs.update((spec.name, spec) for spec in (*event.added, *event.changed))
         self.known.clear()
 
-    def remember(
-        self, key: tuple[str, ...], attributes: dict[str, AttributeValue]
-    ) -> dict[str, AttributeValue]:
-        """Keep what the spans of a kind begin with; return it."""
-        if len(self.known) >= _MOST_KNOWN:
-            self.known.clear()  # a log may name any number of models
-        self.known[key] = {**self.shared, **attributes}
-        return self.known[key]
+    def remember(self, key: str | tuple[str, str], name: str, facts: Told, profile: Profile) -> Beginning:
+        """Work out what spans begin with, and keep it. name: of the spans. facts: what the events tell of them."""
+        beginning = Beginning(name, {**self.shared, **profile.named(facts)}, labels_of(facts))
+        if len(self.known) >= _MOST_KNOWN:  # a log may name any number of models
+            self.known.clear()
+        if sum(map(len, key)) <= _LONGEST_KEY:
+            self.known[key] = beginning
+        return beginning
 
     def child(
         self,
         operation: Literal["chat", "execute_tool"],
-        subject: str,
-        *,
+        beginning: Beginning,
         span_id: int,
         attributes: dict[str, AttributeValue],
     ) -> Span:
-        """Return a span in this run that begins now. subject: what its name tells beside the operation."""
+        """Return a span in this run that begins now."""
         run = self.span
         return Span(
             operation,
-            f"{operation} {subject}" if subject else operation,
+            beginning.name,
             run.trace_id,
             span_id,
             run,
             self.last_ns,
             run.session_id,
             run.run_id,
-            "client" if operation == "chat" else "internal",
-            0,
             attributes,
+            beginning.labels,
         )
 
-    def begin_earlier(self, span: Span, duration_ms: float | None) -> None:
-        """Let a span that was told late, and ends now, begin when its duration says, within the run.
+    def end(self, span: Span, duration_ms: float | None = None) -> None:
+        """End a span in this run, or its own, at the last time that the run told.
 
+        duration_ms: what the event says that ends it. One that was told late began when that says, within the run.
         Late: it took more than twice what lies between its events. What was told as it happened stays where it began,
         as the spans below it have heard by then, though a clock that is being set right counts a little less.
         """
+        span.end_ns = end_ns = epoch_ns(self.last_at)
         if duration_ms is not None and 0 < duration_ms < _LONGEST_MS:
-            took_ns = duration_ms * 1_000_000
-            if took_ns > 2 * (self.last_ns - span.start_ns):
-                span.start_ns = max(self.last_ns - round(took_ns), self.span.start_ns)
+            took_ns = int(duration_ms * 1_000_000)
+            if took_ns > 2 * (end_ns - span.start_ns):
+                span.start_ns = max(end_ns - took_ns, self.span.start_ns)
 
 
 Teller: TypeAlias = Literal["run", "resume", "either"]
@@ -182,32 +182,3 @@ def teller_of(event: AgentEvent) -> Teller:
             return "either"
         case _:
             return "run"
-
-
-def told_usage(request: OpenRequest) -> Told:
-    """Return what a request used and cost, by the keys of the table; the input counts include the cached ones."""
-    usage, cost = request.usage, request.cost
-    told: Told = {}
-    if usage is not None:
-        told = {
-            "usage.input": usage.total_input_tokens,
-            "usage.output": usage.output_tokens,
-            "usage.cache_read": usage.cached_input_tokens,
-            "usage.cache_write": usage.cache_write_input_tokens,
-            "usage.reasoning": usage.reasoning_tokens,
-        }
-    if cost is not None and can_be_added(cost.amount):
-        told["cost"] = float(cost.amount)
-        told["cost.currency"] = brief_text(cost.currency)
-    return told
-
-
-def told_of_cut(request: OpenRequest, error_class: str | None = None) -> Told:
-    """Return the same of a request without an answer, and whether it was a stream, where that is known.
-
-    error_class: of one that failed. Of an answer the time of its first content says so.
-    """
-    told = told_usage(request)
-    if request.is_streaming or error_class == "stream_cut":
-        told["request.stream"] = True
-    return told

@@ -51,19 +51,17 @@ def spans_of(
     tell_unplaced: is told at the end of how many events no span tells, since they are of no open run. Sessions may be
     interleaved; of each, the events come in order. Holds open spans only.
     """
-    ended = _Ended()
-    fold = SpanFold(ended, profile=profile, content=content)
+    fold = SpanFold(profile=profile, content=content)
     sub_agents: set[tuple[str, str]] = set()
     for event in events:
         if event.__class__ is ContentDelta and (content is None or event.delta.__class__ is AppendText):
             continue  # two thirds of a log, and no span tells of them
         if isinstance(event, RunStarted) and event.parent is not None:
             sub_agents.add((event.session_id, event.run_id))
-        fold.take(event)
-        if ended.spans:
-            yield from _exported(ended, sub_agents)
-    fold.close()
-    yield from _exported(ended, sub_agents)
+        for span in fold.take(event):
+            yield _exported(span, sub_agents)
+    for span in fold.close():
+        yield _exported(span, sub_agents)
     if tell_unplaced is not None:
         tell_unplaced(fold.unplaced)
 
@@ -83,25 +81,11 @@ def batches_of(spans: Iterable[LogSpan]) -> Iterator[list[LogSpan]]:
         yield batch
 
 
-class _Ended:
-    """The spans that ended and were not yet exported."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def take(self, span: Span) -> None:
-        self.spans.append(span)
-
-
-def _exported(ended: _Ended, sub_agents: set[tuple[str, str]]) -> Iterator[LogSpan]:
-    spans, ended.spans = ended.spans, []
-    for span in spans:
-        is_sub_agent = False
-        if span.operation == "invoke_agent" and (span.session_id, span.run_id) in sub_agents:
-            is_sub_agent = True
-            sub_agents.discard((span.session_id, span.run_id))
-        is_remote = isinstance(span.parent, SpanPlace) and not is_sub_agent
-        yield LogSpan(span, is_remote, _trace_state(span))
+def _exported(span: Span, sub_agents: set[tuple[str, str]]) -> LogSpan:
+    is_sub_agent = span.operation == "invoke_agent" and (span.session_id, span.run_id) in sub_agents
+    if is_sub_agent:
+        sub_agents.discard((span.session_id, span.run_id))
+    return LogSpan(span, isinstance(span.parent, SpanPlace) and not is_sub_agent, _trace_state(span))
 
 
 def _trace_state(span: Span) -> str:

@@ -30,7 +30,7 @@ from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.delivery import CLOSE_TIMEOUT_S
 from agentkit_reporting.tracing.dropped_deliveries import close_when_dropped
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
-from agentkit_reporting.tracing.metrics import ApiMetrics, Ended, OpenWork
+from agentkit_reporting.tracing.metrics import ApiMetrics
 from agentkit_reporting.tracing.otlp_endpoint import shown_endpoint
 from agentkit_reporting.tracing.run_claims import RunClaims
 from agentkit_reporting.tracing.scope import schema_url_of
@@ -152,11 +152,12 @@ class TracingReporter(LoopObserver):
         self._spans.begin_anew()
         if self._metrics is not None:
             self._metrics.begin_anew()
-        self._over = _Over()
         self._fold = self._new_fold()
-        self._work = OpenWork()
         self._received, self._failed, self._left_out = Tally(), Tally(), Tally()
         self._elsewhere: dict[tuple[str, str], None] = {}
+        self._halves: dict[
+            tuple[str, str], Literal["spans", "metrics"]
+        ] = {}  # what of an open run is told here
 
     def _new_fold(self) -> SpanFold:
         content = content_of(**self._content)
@@ -166,7 +167,7 @@ class TracingReporter(LoopObserver):
             said = tuple(kind for kind in CONTENT_EVENTS if kind not in (*SPAN_EVENTS, ContentDelta))
             more = (*said, BeginPart, CommitPart)  # no previews, of which nothing is told
         self.wants: tuple[EventKind, ...] = (*SPAN_EVENTS, *more)  # type: ignore[misc] # of this one observer
-        return SpanFold(self._over, profile=self._profile, content=content)
+        return SpanFold(profile=self._profile, content=content)
 
     def __repr__(self) -> str:
         told = [f"profile {self._profile.name}"]
@@ -182,38 +183,37 @@ class TracingReporter(LoopObserver):
         """Take one event. Raises IllegalMoveError once it is closed, and what a processor of the provider raised."""
         self._received.add()
         try:
-            with self._lock:  # around our own folds alone: the provider is called without it
+            with self._lock:  # around our own fold alone: the provider is called without it
                 if self._closed:
                     self._refuse()
-                spans: Sequence[Span]
                 if event.__class__ is RunStarted:
-                    spans, ended = self._begin(event)
+                    spans = self._begin(event)
                 else:
                     if self._elsewhere:
                         self._leave_out(event)
-                    self._fold.take(event)
-                    ended = () if self._metrics is None else self._work.take(event)
-                    spans = self._over.taken() if self._over.spans else ()
-            if spans or ended:
-                self._tell(spans, ended)
+                    spans = self._fold.take(event)
+            if spans:
+                self._tell(spans)
         except BaseException:
             self._failed.add()
             raise
 
-    def _begin(self, event: AgentEvent) -> tuple[Sequence[Span], tuple[Ended, ...]]:
-        """Take the beginning of a run, as far as no other reporter tells it with the same provider."""
+    def _begin(self, event: AgentEvent) -> Sequence[Span]:
+        """Take the beginning of a run, as far as no other reporter tells it to the same place."""
         watch_child()
-        run = (event.session_id, event.run_id)
-        own = self._delivery
-        if _claims.claim(self._spans.tracer_provider if own is None else own.spans_to, run, self):
-            self._fold.take(event)
-        else:
+        run, own, metrics = (event.session_id, event.run_id), self._delivery, self._metrics
+        is_traced = _claims.claim(self._spans.tracer_provider if own is None else own.spans_to, run, self)
+        is_measured = metrics is not None and _claims.claim(
+            metrics.provider if own is None else own.metrics_to, run, self
+        )
+        if not (is_traced or is_measured):
             self._begin_elsewhere(event)
-        if self._metrics is None or not _claims.claim(
-            self._metrics.provider if own is None else own.metrics_to, run, self
-        ):
-            return self._over.taken(), ()
-        return self._over.taken(), self._work.take(event)
+            return ()
+        if not is_traced:
+            self._halves[run] = "metrics"
+        elif metrics is not None and not is_measured:
+            self._halves[run] = "spans"
+        return self._fold.take(event)
 
     def _begin_elsewhere(self, event: AgentEvent) -> None:
         self._left_out.add()
@@ -233,14 +233,27 @@ class TracingReporter(LoopObserver):
     def _refuse(self) -> Never:
         raise IllegalMoveError("event", "the reporter is closed", "make a new one")
 
-    def _tell(self, spans: Sequence[Span], ended: tuple[Ended, ...]) -> None:
+    def _tell(self, spans: Sequence[Span]) -> None:
+        measured = spans
+        if self._halves:
+            spans, measured = self._told_here(spans)
         error = self._spans.end(spans)
         if self._metrics is not None:
-            for each in ended:
-                span = _span_of(each, spans)
-                self._metrics.record(each, span, self._spans.finished_context(span))
+            for span in measured:
+                self._metrics.record(span, self._spans.finished_context(span))
         if error is not None:
             raise error
+
+    def _told_here(self, spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+        """Return those whose spans are made here, and those that are measured here: of some runs only the one."""
+        halves = [(span, self._halves.get((span.session_id, span.run_id))) for span in spans]
+        for span, half in halves:
+            if half is not None and span.operation == "invoke_agent":  # the last of its run
+                del self._halves[span.session_id, span.run_id]
+        return (
+            [span for span, half in halves if half != "metrics"],
+            [span for span, half in halves if half != "spans"],
+        )
 
     @property
     def open_spans(self) -> int:
@@ -339,9 +352,8 @@ class TracingReporter(LoopObserver):
 
     def _end_open(self) -> None:
         with self._lock:
-            self._fold.close()
-            ended, spans = self._work.close(), self._over.taken()
-        self._tell(spans, ended)
+            spans = self._fold.close()
+        self._tell(spans)
 
     def __enter__(self) -> Self:
         return self
@@ -353,25 +365,3 @@ class TracingReporter(LoopObserver):
 
 
 _claims = RunClaims()
-
-
-def _span_of(ended: Ended, spans: Sequence[Span]) -> Span | None:
-    """Return the span that an event ended: the last of its kind, since what it cuts with it was ended before."""
-    if not ended.has_span:
-        return None
-    return next((span for span in reversed(spans) if span.operation == ended.operation), None)
-
-
-class _Over:
-    """A sink that only keeps: what is over is made with the API when nothing of ours is locked."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.take = self.spans.append  # without a call of Python's for each span
-        """Take a span that is over."""
-
-    def taken(self) -> Sequence[Span]:
-        """Return what was taken since the last time."""
-        spans = tuple(self.spans)
-        self.spans.clear()
-        return spans

@@ -6,13 +6,14 @@ No OpenTelemetry in here, so that a log is turned into spans without it; `api_sp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeAlias
 
 import attrs
 
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.trace_context import SpanPlace
+from agentkit_loop.usage import Cost, Usage
 
 __all__ = [
     "LARGEST_INTEGER",
@@ -22,7 +23,6 @@ __all__ = [
     "ContentSource",
     "Span",
     "SpanEvent",
-    "SpanSink",
 ]
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
@@ -47,13 +47,18 @@ class SpanEvent:
 
 @attrs.define(eq=False)
 class Span:
-    """One span, mutable until it is given to a sink.
+    """One span, mutable until it is over.
 
-    operation: `invoke_agent`, `chat` or `execute_tool`. kind: `internal` or `client`. parent: another span of ours, or
-    a place elsewhere, or None for the root of a trace; one of ours is not over, but for a sub-agent that ends after its
-    call, as a log may tell. start_ns, end_ns: since 1970, UTC. error: None for a span without an error, else a short
-    text; then `error.type` is among the attributes. dropped_events: how many found no room (fold_moments.py). sink,
-    within: what a sink keeps of a span that is not over, as its children need it.
+    parent: another span of ours, or a place elsewhere, or None for the root of a trace; one of ours is not over, but
+    for a sub-agent that ends after its call, as a log may tell. start_ns, end_ns: since 1970, UTC. events: the moments
+    within it, dropped_events: how many found no room (fold_moments.py). error: None for a span without an error, else a
+    short text; then `error.type` is among the attributes.
+
+    What was measured of it (metrics.py): labels, of each measurement, shared with other spans; is_finished: its own end
+    was told; duration_ms, first_content_ms: None where nobody measured; response_model, usage, cost: of a request, what
+    was told last.
+
+    made, within: what is kept with it by who makes spans of it (api_spans.py).
     """
 
     operation: Literal["invoke_agent", "chat", "execute_tool"]
@@ -64,26 +69,30 @@ class Span:
     start_ns: int
     session_id: str
     run_id: str
-    kind: Literal["internal", "client"] = "internal"
+    attributes: dict[str, AttributeValue]
+    labels: Mapping[str, str]
     end_ns: int = 0
-    attributes: dict[str, AttributeValue] = attrs.field(factory=dict)
-    events: list[SpanEvent] = attrs.field(factory=list)
-    error: str | None = None
+    events: Sequence[SpanEvent] = ()
     dropped_events: int = 0
-    sink: object = None
+    error: str | None = None
+    is_finished: bool = False
+    duration_ms: float | None = None
+    first_content_ms: float | None = None
+    response_model: str | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+    made: object = None
     within: object = None
+
+    @property
+    def kind(self) -> Literal["internal", "client"]:
+        """The kind that the conventions want: `client` for a request, which goes to somebody else's service."""
+        return "client" if self.operation == "chat" else "internal"
 
     @property
     def parent_id(self) -> int | None:
         """The parent's span id."""
         return None if self.parent is None else self.parent.span_id
-
-
-class SpanSink(Protocol):
-    """What spans are given to, each once, when it is over; so children come before their parents."""
-
-    def take(self, span: Span) -> None:
-        """Take a span that is over."""
 
 
 class ContentSource(Protocol):

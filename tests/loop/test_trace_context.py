@@ -23,17 +23,18 @@ from agentkit_loop.replaying import replay
 from agentkit_loop.testing import EventRecorder
 from agentkit_loop.tool_context import ToolContext
 from agentkit_loop.trace_context import (
+    SpanIds,
     SpanPlace,
     call_span_id,
     place_of,
     run_span_id,
+    span_id_of,
     trace_id_of,
     traced,
 )
 from agentkit_reporting.testing.normal_form import normal_form
-from agentkit_reporting.tracing.fold import SpanFold
-from agentkit_reporting.tracing.spans import Span
 from tests.loop.families import both, calls, run, says
+from tests.reporting.folded_spans import folded
 
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
@@ -351,24 +352,10 @@ def test_a_parent_in_another_process_is_taken_to_stand_in_the_same_trace() -> No
         assert found == SpanPlace(trace_id=trace_id, span_id=call_span_id("s", "r", "c"))
 
 
-class Kept:
-    """A sink that keeps the spans it is given."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def take(self, span: Span) -> None:
-        self.spans.append(span)
-
-
 def spans_of(events: list[AgentEvent]) -> dict[tuple[str, int], tuple[int, int | None]]:
     """Return trace and parent of each span, by session and id."""
-    kept = Kept()
-    fold = SpanFold(kept)
-    for event in events:
-        fold.take(event)
-    fold.close()
-    return {(span.session_id, span.span_id): (span.trace_id, span.parent_id) for span in kept.spans}
+    spans = folded(events)
+    return {(span.session_id, span.span_id): (span.trace_id, span.parent_id) for span in spans}
 
 
 @both
@@ -477,3 +464,18 @@ def test_a_run_where_nobody_uses_opentelemetry_does_not_load_it() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "{} False"
+
+
+@given(numbers=st.sets(st.integers(0, 2**63), min_size=2), calls=st.sets(st.text(), min_size=2))
+def test_each_number_and_each_call_of_a_run_has_a_span_id_of_its_own(
+    numbers: set[int], calls: set[str]
+) -> None:
+    ids = SpanIds("session", "run")
+    assert len({ids.of_event(number) for number in numbers}) == len(numbers)
+    assert len({ids.of_call(call) for call in calls}) == len(calls)
+    assert {ids.of_event(number) for number in numbers} == {span_id_of("session", "run", n) for n in numbers}
+    assert {ids.of_call(call) for call in calls} == {call_span_id("session", "run", call) for call in calls}
+    found = {*map(ids.of_event, numbers), *map(ids.of_call, calls)}
+    assert all(0 < span_id < 2**64 for span_id in found)
+    assert not found & {SpanIds("session", "other").of_event(number) for number in numbers}
+    assert run_span_id("session", "run") == ids.of_event(1)

@@ -25,28 +25,18 @@ CACHE_READ, REASONING = "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.re
 COST, CURRENCY = "agentkit.cost.amount", "agentkit.cost.currency"
 
 
-class KeptSpans:
-    """A sink that keeps what it is given."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-
-    def take(self, span: Span) -> None:
-        self.spans.append(span)
+def taken_by(fold: SpanFold, events: Iterable[AgentEvent]) -> list[Span]:
+    """Return the spans that are over with the events, in the order of their ends."""
+    return [span for event in events for span in fold.take(event)]
 
 
-def folded(events: Iterable[AgentEvent]) -> list[Span]:
-    """Return the spans of events, in the order of their ends; nothing is open afterwards."""
-    kept = KeptSpans()
-    fold = SpanFold(kept)
-    for event in events:
-        fold.take(event)
-    fold.close()
+def folded(events: Iterable[AgentEvent], **options: Any) -> list[Span]:
+    """Return the spans of events, in the order of their ends; nothing is open afterwards. options: of the fold."""
+    fold = SpanFold(**options)
+    spans = [*taken_by(fold, events), *fold.close()]
     assert fold.open_count == 0
-    told = list(kept.spans)
-    fold.close()
-    assert kept.spans == told
-    return told
+    assert fold.close() == []
+    return spans
 
 
 def record(span: Span) -> tuple[Any, ...]:

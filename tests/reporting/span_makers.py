@@ -23,27 +23,25 @@ QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "1", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1"}
 
 
 class RunSpans(LoopObserver):
-    """Makes a run's spans with a provider of the SDK, as a sink of the fold."""
+    """Makes a run's spans with a provider of the SDK."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._tracer = provider.get_tracer("agentkit")
-        self._fold = SpanFold(self)
+        self._fold = SpanFold()
         self.handled = 0
 
     def handle_event(self, event: AgentEvent) -> None:
-        self._fold.take(event)
+        for span in self._fold.take(event):
+            self._made(span).end(span.end_ns)
         self.handled += 1
 
-    def take(self, span: Span) -> None:
-        self._made(span).end(span.end_ns)
-
     def _made(self, span: Span) -> trace.Span:
-        if span.sink is None:
+        if span.made is None:
             parent = span.parent
             above = trace.set_span_in_context(self._made(parent)) if isinstance(parent, Span) else None
-            span.sink = self._tracer.start_span(span.name, above, start_time=span.start_ns)
-        assert isinstance(span.sink, trace.Span)
-        return span.sink
+            span.made = self._tracer.start_span(span.name, above, start_time=span.start_ns)
+        assert isinstance(span.made, trace.Span)
+        return span.made
 
 
 def end_spans(tracing: OtlpTracing, number: int, name: str = "span") -> None:

@@ -66,6 +66,8 @@ def span(
             "end_ns": end_ns,
             "session_id": "ses-1",
             "run_id": "run-1",
+            "attributes": {},
+            "labels": {},
             **fields,
         }
     )

@@ -19,7 +19,7 @@ from agentkit_reporting.tracing.conventions import profile_of
 from agentkit_reporting.tracing.fitting import fitted_part, fitted_parts, fitted_text, fitted_value
 from agentkit_reporting.tracing.fold import SpanFold
 from tests.reporting.content_runs import accepted, answered, ended, requested, said, started, told
-from tests.reporting.folded_spans import KeptSpans
+from tests.reporting.folded_spans import taken_by
 from tests.strategies import json_values
 
 BOUND = 2_000
@@ -206,11 +206,8 @@ def test_what_is_nested_more_deeply_than_the_stack_is_left_out_and_its_spans_end
             ended(),
         ]
     )
-    kept = KeptSpans()
-    fold = SpanFold(kept, profile=profile_of("all"), content=SpanContent(None))
-    for event in events:
-        fold.take(event)
-    _, body, run = kept.spans
+    fold = SpanFold(profile=profile_of("all"), content=SpanContent(None))
+    _, body, run = taken_by(fold, events)
     for span in (body, run):
         assert "agentkit.unfinished" not in span.attributes
         assert span.attributes["agentkit.content.truncated"] is True

@@ -16,16 +16,12 @@ from agentkit_reporting.tracing.content import SpanContent
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import Span
 from tests.reporting.content_runs import accepted, answered, requested, started, told
-from tests.reporting.folded_spans import KeptSpans
+from tests.reporting.folded_spans import taken_by
 
 
 def folded_with(events: Iterable[AgentEvent]) -> list[Span]:
     """Return the spans of events, with what was said."""
-    kept = KeptSpans()
-    fold = SpanFold(kept, content=SpanContent(Redactor()))
-    for event in events:
-        fold.take(event)
-    return kept.spans
+    return taken_by(SpanFold(content=SpanContent(Redactor())), events)
 
 
 def test_an_event_that_no_text_can_say_ends_its_span_all_the_same() -> None:

@@ -12,9 +12,8 @@ from agentkit_loop import Agent, Limits, Reply, ScriptedCall, ScriptedFailure, S
 from agentkit_loop.errors import AgentKitError
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.tracing.conventions import profile_of
-from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import Span
-from tests.reporting.folded_spans import KeptSpans
+from tests.reporting.folded_spans import folded
 
 REQUIRED = {
     "invoke_agent": {"gen_ai.operation.name", "gen_ai.provider.name"},
@@ -99,12 +98,7 @@ told_by = functools.cache(lambda kind: RUNS[kind]())
 
 
 def spans_of(kind: str, profile: str) -> list[Span]:
-    kept = KeptSpans()
-    fold = SpanFold(kept, profile=profile_of(profile))
-    for event in told_by(kind):
-        fold.take(event)
-    fold.close()
-    return kept.spans
+    return folded(told_by(kind), profile=profile_of(profile))
 
 
 @pytest.mark.parametrize("profile", ["genai", "genai-1.36", "all"])

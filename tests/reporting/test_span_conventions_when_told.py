@@ -16,6 +16,7 @@ from agentkit_reporting.tracing.conventions import profile_of
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import Span
 from tests.reporting.content_runs import requested, started, told
+from tests.reporting.folded_spans import folded, taken_by
 
 PARAMETERS = {
     "max_tokens": 99,
@@ -36,13 +37,6 @@ ON_BOTH = {
 ON_REQUESTS = {"gen_ai.request.top_k": 5, "gen_ai.request.reasoning.level": "low"}
 CUT = ErrorInfo(type="Cut", message="cut")
 METADATA = {"agent_id": "a-1", "agent_version": "2.0", "agent_description": "mends things"}
-
-
-class Kept(list[Span]):
-    """A sink that keeps the spans."""
-
-    def take(self, span: Span) -> None:
-        self.append(span)
 
 
 def look(place: str) -> str:
@@ -79,14 +73,12 @@ def events() -> list[AgentEvent]:
 
 
 def spans_of(events: list[AgentEvent], profile: str = "genai", *, says_content: bool = False) -> list[Span]:
-    kept = Kept()
     content = SpanContent(Redactor()) if says_content else None
-    fold = SpanFold(kept, profile=profile_of(profile), content=content)
-    for event in events:
-        fold.take(event)
+    fold = SpanFold(profile=profile_of(profile), content=content)
+    spans = taken_by(fold, events)
     assert fold.open_count == 0
     assert content is None or content.open_count == 0
-    return kept
+    return spans
 
 
 def of(spans: list[Span], operation: str) -> list[dict[str, Any]]:
@@ -174,12 +166,8 @@ def test_a_request_without_an_answer_says_that_it_streamed_where_that_is_known(
 ) -> None:
     failed = ModelRequestFailed(request_id="q1", error=CUT, error_class="overloaded")
     last: list[AgentEvent] = [failed] if ending == "failed" else []
-    kept = Kept()
-    fold = SpanFold(kept)
-    for event in told([started(parameters=parameters), requested("q1"), *heard, *last]):
-        fold.take(event)
-    fold.close()
-    (chat,) = of(kept, "chat")
+    spans = folded(told([started(parameters=parameters), requested("q1"), *heard, *last]))
+    (chat,) = of(spans, "chat")
     assert chat.get("gen_ai.request.stream") is is_told
-    (run,) = of(kept, "invoke_agent")
+    (run,) = of(spans, "invoke_agent")
     assert "gen_ai.request.stream" not in run

@@ -302,7 +302,7 @@ def test_a_call_that_waits_for_credentials_is_one_span_over_both_attempts() -> N
     assert seconds_of(call) == (1, 5)
     assert call.attributes["agentkit.tool.attempt"] == 2
     assert [each.name for each in call.events] == ["agentkit.auth_required", "agentkit.auth_resolved"]
-    assert run.events == []
+    assert not run.events
 
 
 def test_a_call_that_a_person_approved_later_is_in_the_run_in_which_it_ran() -> None:

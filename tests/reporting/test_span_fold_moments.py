@@ -178,7 +178,7 @@ def test_a_moment_is_on_its_span_with_names_that_stay(
     call, run = with_open_call(event)
     here, elsewhere = (call, run) if where == "call" else (run, call)
     (moment,) = here.events
-    assert elsewhere.events == []
+    assert not elsewhere.events
     assert (moment.name, moment.attributes) == (f"agentkit.{event.type}", attributes)
     assert moment.ns == int(event.timestamp.timestamp()) * 10**9
     assert SAID not in repr((call, run))

@@ -21,7 +21,7 @@ from tests.loop.crash_checks import go_on
 from tests.loop.crash_runs import SCENARIOS, recorded
 from tests.loop.scripts import Script, run_async, run_sync, scripts
 from tests.loop.test_scopes_random import told_by
-from tests.reporting.folded_spans import KeptSpans, assert_counts, assert_tree, folded, record, records
+from tests.reporting.folded_spans import assert_counts, assert_tree, folded, record, records
 from tests.strategies import event_lists
 
 quick = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
@@ -50,11 +50,11 @@ class Watching(LoopObserver):
     wants = SPAN_EVENTS
 
     def __init__(self) -> None:
-        self.kept = KeptSpans()
-        self.fold = SpanFold(self.kept)
+        self.spans: list[Span] = []
+        self.fold = SpanFold()
 
     def handle_event(self, event: AgentEvent) -> None:
-        self.fold.take(event)
+        self.spans += self.fold.take(event)
 
 
 @given(script=scripts, on_loop=st.booleans())
@@ -64,9 +64,9 @@ def test_any_run_becomes_a_tree_that_counts_each_token_once_watched_or_read(
 ) -> None:
     watching = Watching()
     events = (run_async if on_loop else run_sync)(script, watching).events
-    watching.fold.close()
     assert_sound(events)
-    assert [record(span) for span in watching.kept.spans] == [record(span) for span in folded(events)]
+    spans = [*watching.spans, *watching.fold.close()]
+    assert [record(span) for span in spans] == [record(span) for span in folded(events)]
 
 
 @given(script=scripts)
@@ -142,7 +142,7 @@ def test_children_come_before_their_parents() -> None:
 
 
 def test_the_requests_of_a_run_are_found_while_they_are_open() -> None:
-    fold = SpanFold(KeptSpans())
+    fold = SpanFold()
     for event in recorded("tools"):
         fold.take(event)
         if isinstance(event, (ModelRequestStarted, ModelRequestFinished)):

@@ -16,7 +16,7 @@ from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.content import SpanContent
 from agentkit_reporting.tracing.fold import SPAN_EVENTS, SpanFold
 from tests.loop.families import agent, calls, says
-from tests.reporting.folded_spans import KeptSpans, record
+from tests.reporting.folded_spans import record, taken_by
 from tests.reporting.sink_runs import agent_of
 from tests.reporting.traced import Traced
 from tests.strategies import event_lists
@@ -35,12 +35,9 @@ def beginnings_again(events: Sequence[AgentEvent]) -> list[AgentEvent]:
 
 
 def folded_with_content(events: Sequence[AgentEvent]) -> tuple[list[object], int]:
-    kept = KeptSpans()
-    fold = SpanFold(kept, content=SpanContent(Redactor()))
-    for event in events:
-        fold.take(event)
-    fold.close()
-    return [record(span) for span in kept.spans], fold.unplaced
+    fold = SpanFold(content=SpanContent(Redactor()))
+    spans = [*taken_by(fold, events), *fold.close()]
+    return [record(span) for span in spans], fold.unplaced
 
 
 def run_of_an_agent() -> list[AgentEvent]:

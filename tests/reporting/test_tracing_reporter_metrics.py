@@ -27,7 +27,7 @@ from agentkit_loop.events import (
 from agentkit_loop.testing import EventRecorder
 from agentkit_loop.usage import Usage
 from agentkit_reporting import JsonlReporter, TracingReporter, UsageReporter
-from agentkit_reporting.tracing.metrics import HISTOGRAMS, OpenWork
+from agentkit_reporting.tracing.metrics import HISTOGRAMS
 from agentkit_reporting.tracing.scope import SCHEMA_URL
 from tests.loop.crash_runs import SCENARIOS, run
 from tests.loop.scripts import Script, run_sync, scripts
@@ -333,12 +333,33 @@ def test_a_call_fails_in_metrics_by_the_name_that_its_span_has(changed: dict[str
     recorder = EventRecorder()
     with agent_of(recorder) as agent:
         agent.run("go")
-    work = OpenWork()
-    ended = [
-        each
+    traced = Traced()
+    traced.told(
+        attrs.evolve(event, is_error=True, **changed) if isinstance(event, ToolResultReceived) else event
         for event in recorder.events
-        for each in work.take(
-            attrs.evolve(event, is_error=True, **changed) if isinstance(event, ToolResultReceived) else event
+    )
+    (call,) = traced.measured()[TOOLS]
+    (span,) = traced.named("execute_tool")
+    assert ((call.attributes or {})["error.type"], span.attributes["error.type"]) == (named, named)
+
+
+def test_the_tokens_of_a_run_that_another_goes_on_from_count_though_its_end_is_missing() -> None:
+    def begun(run_id: str, seq: int, **fields: Any) -> list[AgentEvent]:
+        asked = ModelRequestStarted(
+            request_id=f"of-{run_id}", attempt=1, purpose="turn", model="m", message_count=1, digests={}
         )
-    ]
-    assert [each.error for each in ended if each.operation == "execute_tool"] == [named]
+        used = UsageUpdated(request_id=f"of-{run_id}", model="m", usage=Usage(input_tokens=5))
+        start = RunStarted(agent_name="a", model="m", **fields)
+        return [
+            attrs.evolve(event, session_id="s", run_id=run_id, seq=at)
+            for at, event in enumerate([start, asked, used], seq)
+        ]
+
+    traced, usage = Traced(), UsageReporter()
+    for event in [*begun("first", 1), *begun("second", 4, resumed_run="first")]:
+        traced.reporter.handle_event(event)
+        usage.handle_event(event)
+        if event.seq == 4:
+            assert traced.total(TOKENS, tokens="input")[1] == 5
+    traced.reporter.close()
+    assert traced.total(TOKENS, tokens="input")[1] == usage.total.usage.total_input_tokens == 10
