@@ -21,13 +21,12 @@ from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import HostError, IllegalMoveError, ModelError, ObserverError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     AuthRequired,
     BudgetExceeded,
     CancelRequested,
     ObserverFailed,
-    RunCancelled,
-    RunFailed,
     RunFinished,
     ToolResultReceived,
     TurnFinished,
@@ -57,8 +56,6 @@ from agentkit_loop.steps import RunResult
 from agentkit_loop.tool_context import CustomFact, ToolContext, ToolProgressed
 from agentkit_loop.trace_context import traced
 from agentkit_loop.usage import Cost, ErrorInfo, Usage, error_text
-
-_CLOSING = (RunFinished, RunFailed, RunCancelled)
 
 LAST_ROUNDS = 100
 """How often the end of a run waits for what its observers caused meanwhile; one may cause something each time."""
@@ -371,7 +368,7 @@ class Teller:
             while not isinstance(move := self._machine.decide(self._clock.monotonic()), Ended):
                 if not isinstance(move, AgentEvent):  # an ending decides nothing else
                     raise IllegalMoveError("close", self._state.phase.value, "this is a bug of the machine")
-                if isinstance(move, _CLOSING) and rounds:
+                if isinstance(move, RUN_ENDS) and rounds:
                     rounds -= 1
                     if self._take_waiting():
                         continue  # what observers and tools caused meanwhile is told before the end

@@ -22,12 +22,10 @@ import attrs
 from agentkit_loop.endings import Ending, endings, unfinished
 from agentkit_loop.errors import InnerObserverError, LogError, ObserverError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ContentDelta,
     ObserverFailed,
-    RunCancelled,
-    RunFailed,
-    RunFinished,
 )
 from agentkit_loop.observers import (
     Adapter,
@@ -51,7 +49,6 @@ logger = logging.getLogger(__name__)
 MAX_UNTOLD = 1_000
 """How many failures wait to be told; older ones make room."""
 
-_LAST = (RunFinished, RunFailed, RunCancelled)
 
 _REMEMBERED = 64  # failures of one observer whose ObserverFailed may still come
 
@@ -179,7 +176,7 @@ class Untold:
     def take_ended(self) -> Untold:
         """Take out those of sessions whose run has ended: the observer raised on the last event of it."""
         waiting, ended = list(self._waiting), Untold()
-        over = {failure.event.session_id for failure in waiting if isinstance(failure.event, _LAST)}
+        over = {failure.event.session_id for failure in waiting if isinstance(failure.event, RUN_ENDS)}
         if over:
             ended.add(failure for failure in waiting if failure.event.session_id in over)
             for failure in ended._waiting:

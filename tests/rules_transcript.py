@@ -14,6 +14,7 @@ from agentkit_loop.content import (
     ToolResultPart,
 )
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     CompactionFinished,
     CompactionStarted,
@@ -27,9 +28,9 @@ from agentkit_loop.events import (
     TurnFinished,
 )
 from agentkit_loop.transcript import Transcript
-from agentkit_reporting.conformance.book import CLOSING, Teller
+from agentkit_reporting.conformance.book import Teller
 
-_JOINING = (TurnFinished, CompactionFinished, *CLOSING)
+_JOINING = (TurnFinished, CompactionFinished, *RUN_ENDS)
 """Events at which the two folds are compared."""
 
 

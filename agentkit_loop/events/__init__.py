@@ -19,6 +19,7 @@ from agentkit_loop.events.base import (
     is_redacted,
 )
 from agentkit_loop.events.run import (
+    RUN_ENDS,
     CancelRequested,
     ContentDelta,
     InputAccepted,
@@ -60,6 +61,7 @@ __all__ = [
     "HEADER_FIELDS",
     "PAYLOAD_FIELDS",
     "REDACTIONS_FIELD",
+    "RUN_ENDS",
     "UNTOLD",
     "AgentEvent",
     "ApprovalRequired",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import attrs
 
@@ -112,6 +112,10 @@ class RunCancelled(AgentEvent, category="Lifecycle"):
     reason: str
     usage: Usage
     duration_ms: float | None = None
+
+
+RUN_ENDS: Final = (RunFinished, RunFailed, RunCancelled)
+"""The events of which exactly one ends each run."""
 
 
 # --- Input

@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import attrs
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ApprovalRequired,
     ApprovalResolved,
@@ -34,7 +35,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.usage import Cost, Usage
 from agentkit_reporting.records.ended_runs import UNDONE
-from agentkit_reporting.records.settled_requests import RUN_ENDS, OpenRequests, SettledRequest
+from agentkit_reporting.records.settled_requests import OpenRequests, SettledRequest
 
 __all__ = [
     "MEASURED",

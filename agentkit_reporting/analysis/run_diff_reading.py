@@ -17,6 +17,7 @@ import msgspec
 from agentkit_loop.content import CommitPart, Item, TextPart
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ApprovalRequired,
     CompactionStarted,
@@ -54,7 +55,6 @@ from agentkit_reporting.records.settled_requests import outcome_of
 __all__ = ["chosen", "families", "outlines_of", "roots_of"]
 
 _MAX_NAMED = 5  # sessions that are named in a refusal
-_RunEnd = (RunFinished, RunFailed, RunCancelled)
 
 
 def outlines_of(events: Iterable[AgentEvent]) -> dict[str, Outline]:
@@ -373,7 +373,7 @@ class _SessionFold:
 
 def _is_work(event: AgentEvent) -> bool:
     """Whether an event was told as something happened, and not by a resume that closed what a crash left open."""
-    closes = isinstance(event, (ToolResultReceived, ModelRequestFailed, *_RunEnd))
+    closes = isinstance(event, (ToolResultReceived, ModelRequestFailed, *RUN_ENDS))
     return not closes or getattr(event, "duration_ms", None) is not None
 
 

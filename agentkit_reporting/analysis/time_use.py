@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ApprovalRequired,
     ApprovalResolved,
@@ -106,7 +107,7 @@ class TimeUse(LoopObserver, Locked):
                 return
             run = OpenRun(event.timestamp, is_whole=isinstance(event, RunStarted))
             self._open[sys.intern(place[0]), sys.intern(place[1])] = run
-        is_end = isinstance(event, (RunFinished, RunFailed, RunCancelled))
+        is_end = isinstance(event, RUN_ENDS)
         if event.seq <= run.last_seq and not is_end:
             return  # of a file that was given twice
         run.last_seq = event.seq
@@ -122,7 +123,7 @@ class TimeUse(LoopObserver, Locked):
         now = run.at(event.timestamp)
         if isinstance(event, _WORK):
             run.end("idle", now)
-        if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+        if isinstance(event, RUN_ENDS):
             self._end(place, run, event)
         else:
             self._note(run, event, now)

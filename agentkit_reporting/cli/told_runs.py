@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentkit_loop.events import AgentEvent, RunStarted
-from agentkit_reporting.records.settled_requests import RUN_ENDS
+from agentkit_loop.events import RUN_ENDS, AgentEvent, RunStarted
 
 __all__ = ["ToldRuns"]
 

@@ -35,7 +35,6 @@ EVENT_CLASSES: tuple[type[AgentEvent], ...] = (*EVENT_TYPES.values(), UnknownEve
 """Every class that an event of a log can have."""
 
 RunEnd: TypeAlias = RunFinished | RunFailed | RunCancelled
-CLOSING = (RunFinished, RunFailed, RunCancelled)
 
 OfRequest: TypeAlias = ModelRequestStarted | ModelRequestFinished | ModelRequestFailed | ModelRequestRetrying
 OfCall: TypeAlias = ToolCallRequested | ToolExecutionStarted | ToolExecutionProgress | ToolResultReceived

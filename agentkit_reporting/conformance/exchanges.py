@@ -7,6 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ApprovalRequired,
     BudgetExceeded,
@@ -25,7 +26,7 @@ from agentkit_loop.events import (
     TurnStarted,
 )
 from agentkit_loop.values import JSON
-from agentkit_reporting.conformance.book import CLOSING, EVENT_CLASSES, Book, Exchange, Spent
+from agentkit_reporting.conformance.book import EVENT_CLASSES, Book, Exchange, Spent
 
 STARTING = (
     TurnStarted,
@@ -38,7 +39,7 @@ STARTING = (
 _ANYWHERE = frozenset(
     cls
     for cls in EVENT_CLASSES
-    if cls in {RunStarted, *CLOSING, InputAccepted, CancelRequested}
+    if cls in {RunStarted, *RUN_ENDS, InputAccepted, CancelRequested}
     or cls.category in {"Diagnostic", "Open", "Budget"}
 )
 """Events that are told inside and outside of turns."""

@@ -8,6 +8,7 @@ from typing import Any
 from agentkit_loop.content import AnyPart, AppendBytes, BeginPart, CommitPart, ToolCallPart
 from agentkit_loop.errors import ERROR_CLASSES
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     CompactionFinished,
     ContentDelta,
@@ -21,7 +22,7 @@ from agentkit_loop.events import (
     UsageUpdated,
     is_redacted,
 )
-from agentkit_reporting.conformance.book import CLOSING, Asked, Book
+from agentkit_reporting.conformance.book import Asked, Book
 from agentkit_reporting.conformance.fingerprints import encoded, fingerprint, shared
 
 _DIGESTS = frozenset({"tools", "system", "settings", "messages"})
@@ -246,7 +247,7 @@ class RequestRules:
 
 JUDGES: Mapping[type[AgentEvent], Callable[[Any, Any], None]] = {
     RunStarted: RequestRules.run,
-    **dict.fromkeys(CLOSING, RequestRules.run_end),
+    **dict.fromkeys(RUN_ENDS, RequestRules.run_end),
     TurnStarted: RequestRules.turn,
     CompactionFinished: RequestRules.compacted,
     ModelRequestStarted: RequestRules.start,

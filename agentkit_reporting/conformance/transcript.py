@@ -14,6 +14,7 @@ import msgspec
 
 from agentkit_loop.content import AnyPart, Item, ReasoningPart, ToolCallPart, ToolResultPart
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     CompactionFinished,
     CompactionStarted,
@@ -26,7 +27,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
     TurnFinished,
 )
-from agentkit_reporting.conformance.book import CLOSING, Book
+from agentkit_reporting.conformance.book import Book
 from agentkit_reporting.conformance.digests import MessageDigests, Step, body_of
 
 _OWN_ID = re.compile(r"item-([0-9]{1,18})")
@@ -284,7 +285,7 @@ def _is_signed(part: ReasoningPart) -> bool:
 
 JUDGES: Mapping[type[AgentEvent], Callable[[Any, Any], None]] = {
     RunStarted: TranscriptRules.accept,
-    **dict.fromkeys(CLOSING, TranscriptRules.run_end),
+    **dict.fromkeys(RUN_ENDS, TranscriptRules.run_end),
     InputAccepted: TranscriptRules.accept,
     ModelRequestStarted: TranscriptRules.ask,
     ModelRequestFinished: TranscriptRules.answer,

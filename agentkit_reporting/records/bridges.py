@@ -28,6 +28,7 @@ import attrs
 import msgspec
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     CustomEvent,
     ModelRequestStarted,
@@ -41,7 +42,7 @@ from agentkit_loop.usage import EXACT_SUMS
 from agentkit_loop.values import JSON, copy_json
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.records.patterns import is_topic
-from agentkit_reporting.records.settled_requests import RUN_ENDS, OpenRequests, SettledRequest, outcome_of
+from agentkit_reporting.records.settled_requests import OpenRequests, SettledRequest, outcome_of
 from agentkit_reporting.records.topics import TOOL_INVOKED
 from agentkit_reporting.timestamps import utc_text
 

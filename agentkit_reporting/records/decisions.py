@@ -16,6 +16,7 @@ import msgspec
 
 from agentkit_loop.content import CommitPart, ReasoningPart, TextPart
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ApprovalResolved,
     BudgetExceeded,
@@ -25,9 +26,6 @@ from agentkit_loop.events import (
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
-    RunCancelled,
-    RunFailed,
-    RunFinished,
     RunStarted,
     ToolCallRequested,
     ToolResultReceived,
@@ -54,7 +52,6 @@ MAX_METADATA_VALUE = 20_000
 
 _SHOWN_OF_LONG = 2_000
 _GOES_ON = ("tool_call", "pause_turn")
-_ENDS_RUN = (RunFinished, RunFailed, RunCancelled)
 
 
 class DecisionEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,7 +105,7 @@ class DecisionFold:
     wants: tuple[EventKind, ...] = (
         RunStarted, TurnStarted, ModelRequestStarted, CommitPart, ModelRequestFinished, ModelRequestFailed,
         ToolCallRequested, ToolResultReceived, ApprovalResolved, BudgetExceeded, CancelRequested, TurnFinished,
-        CustomEvent, *_ENDS_RUN,
+        CustomEvent, *RUN_ENDS,
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -118,7 +115,7 @@ class DecisionFold:
         """Return the entries that the event makes, each with whether something was masked in its evidence."""
         session = self._sessions.of(event.session_id)
         made = list(self._made(event, session))
-        if isinstance(event, _ENDS_RUN):
+        if isinstance(event, RUN_ENDS):
             session.parts, session.unspoken = [], []
             if session.open_calls:
                 self._sessions.suspend(event.session_id)
@@ -131,7 +128,7 @@ class DecisionFold:
         self._sessions.drop(session_id)
 
     def _made(self, event: AgentEvent, session: _Session) -> Iterator[tuple[DecisionEntry, bool]]:
-        if session.final is not None and isinstance(event, (TurnStarted, TurnFinished, *_ENDS_RUN)):
+        if session.final is not None and isinstance(event, (TurnStarted, TurnFinished, *RUN_ENDS)):
             yield session.final
             session.final = None
         match event:

@@ -33,6 +33,7 @@ import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     CustomEvent,
     ModelRequestFailed,
@@ -138,7 +139,7 @@ class RunFold:
             if isinstance(event, CustomEvent):
                 return None  # told outside of any run
             run = self._open[place] = _OpenRun(worked_until=event.timestamp)
-        if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+        if isinstance(event, RUN_ENDS):
             return self._end(run, place, event)
         self._note(run, event)
         return None

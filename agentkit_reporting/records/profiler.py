@@ -21,13 +21,11 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
-    RunCancelled,
-    RunFailed,
-    RunFinished,
     RunStarted,
     UsageUpdated,
 )
@@ -51,7 +49,6 @@ DEFAULT_KEEP = 10_000
 """Summaries that a profiler keeps in memory; older ones make room, and stay in its file."""
 
 _REMEMBERED = 1_000  # ended sessions whose budget is remembered, should they go on
-_ENDS = (RunFinished, RunFailed, RunCancelled)
 
 
 @attrs.define
@@ -85,7 +82,7 @@ class SessionProfiler(DirectView):
         UsageUpdated,
         ModelRequestFinished,
         ModelRequestFailed,
-        *_ENDS,
+        *RUN_ENDS,
     )
 
     def __init__(
@@ -216,7 +213,7 @@ class SessionProfiler(DirectView):
                 fold.apply(event)
                 if self._budget is not None:
                     notices = self._noticed(event, fold, self._budget)
-                if isinstance(event, _ENDS):
+                if isinstance(event, RUN_ENDS):
                     del self._open[event.session_id]
                     summaries.append(fold.summary())
             for summary in summaries:
@@ -237,7 +234,7 @@ class SessionProfiler(DirectView):
 
     def _noticed(self, event: AgentEvent, fold: SummaryFold, budget: SessionBudget) -> list[BudgetNotice]:
         """Return what is to be told of the session's budget now."""
-        if not isinstance(event, (UsageUpdated, *_ENDS)):
+        if not isinstance(event, (UsageUpdated, *RUN_ENDS)):
             return []
         session_id = event.session_id
         allowance = self._allowances.setdefault(session_id, _Allowance())
@@ -245,7 +242,7 @@ class SessionProfiler(DirectView):
         usage, costs, _ = fold.spent()
         cost = allowance.cost + costs.get(USD, Decimal(0))
         tokens = allowance.tokens + (usage.total_tokens or 0)
-        if isinstance(event, _ENDS):
+        if isinstance(event, RUN_ENDS):
             allowance.cost, allowance.tokens = cost, tokens
             while len(self._allowances) > _REMEMBERED + len(self._open):
                 self._allowances.popitem(last=False)

@@ -16,14 +16,13 @@ import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     CustomEvent,
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestRetrying,
     ModelRequestStarted,
-    RunCancelled,
-    RunFailed,
     RunFinished,
     RunStarted,
     ToolResultReceived,
@@ -221,7 +220,7 @@ class RunReport:
             self._note_end(ended, run)
         if isinstance(event, RunFinished) and event.outcome == "suspended":
             self._suspended.add(event.run_id)
-        if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+        if isinstance(event, RUN_ENDS):
             del self._runs[place]
             self._classes.pop(place, None)
 

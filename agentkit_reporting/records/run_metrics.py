@@ -30,6 +30,7 @@ from typing import TypeAlias
 import attrs
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ModelRequestFailed,
     ModelRequestFinished,
@@ -141,7 +142,7 @@ class RunMetrics:
         with self._lock:
             for request in self._open.take(event):
                 self._settle(request)
-            if isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+            if isinstance(event, RUN_ENDS):
                 outcome = outcome_of(event)
                 self._count(RUNS, (outcome,))
                 self._observe(RUN_DURATION, (outcome,), event.duration_ms)

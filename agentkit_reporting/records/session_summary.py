@@ -8,24 +8,22 @@ import attrs
 import msgspec
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
-    RunCancelled,
     RunFailed,
-    RunFinished,
     UsageUpdated,
 )
 from agentkit_loop.usage import EXACT_SUMS, Cost, Usage, can_be_added
 from agentkit_loop.values import JSON
-from agentkit_reporting.records.settled_requests import RUN_ENDS, outcome_of
+from agentkit_reporting.records.settled_requests import outcome_of
 from agentkit_reporting.timestamps import utc_text
 
 __all__ = ["SessionSummary", "SummaryFold"]
 
 USD = "USD"
-_END = (RunFinished, RunFailed, RunCancelled)
 
 
 @attrs.frozen(kw_only=True)
@@ -151,7 +149,7 @@ class SummaryFold:
 
     def _duration_ms(self) -> float | None:
         last = self._last
-        if not isinstance(last, _END):
+        if not isinstance(last, RUN_ENDS):
             return None
         if last.duration_ms is not None:
             return last.duration_ms

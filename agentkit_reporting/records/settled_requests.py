@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ModelRequestFailed,
     ModelRequestFinished,
@@ -21,9 +22,6 @@ from agentkit_loop.events import (
     UsageUpdated,
 )
 from agentkit_loop.usage import Cost, Usage, can_be_added
-
-RUN_ENDS = (RunFinished, RunFailed, RunCancelled)
-"""The events of which exactly one ends each run."""
 
 RunOutcome: TypeAlias = Literal["completed", "suspended", "failed", "cancelled"]
 """How a run ended."""

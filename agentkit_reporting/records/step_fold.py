@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ModelRequestFailed,
     ModelRequestFinished,
@@ -124,7 +125,7 @@ class StepFold:
                 pass
         if not open_.requests and not open_.calls:
             self._sessions.drop(event.session_id)
-        elif isinstance(event, (RunFinished, RunFailed, RunCancelled)):
+        elif isinstance(event, RUN_ENDS):
             self._sessions.suspend(event.session_id)
         return made
 

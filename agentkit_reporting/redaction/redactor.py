@@ -14,14 +14,12 @@ from typing import Any, NoReturn, Protocol
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.errors import ConfigurationError, RedactionError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ContentDelta,
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
-    RunCancelled,
-    RunFailed,
-    RunFinished,
     RunStarted,
 )
 from agentkit_loop.forks import Locked
@@ -42,8 +40,7 @@ UNSCRUBBED = "unscrubbed"
 MOST_SESSIONS = 4_096
 """Sessions whose open streams are followed at a time; beyond, pieces of the oldest are withheld."""
 
-_ENDS_RUN = (RunFinished, RunFailed, RunCancelled)
-_ENDS_STREAMS = (RunStarted, ModelRequestStarted, ModelRequestFinished, ModelRequestFailed, *_ENDS_RUN)
+_ENDS_STREAMS = (RunStarted, ModelRequestStarted, ModelRequestFinished, ModelRequestFailed, *RUN_ENDS)
 _ENCODED = ("media", "file")  # their text is base64, in which a secret can be seen in the whole only
 _JSONS = ("tool_call", "structured", "custom")
 
@@ -229,7 +226,7 @@ class Redactor(Locked):
         elif isinstance(event, _ENDS_STREAMS):
             self._streams.pop(event.session_id, None)
         self._count(event.session_id, scrubber.found)
-        if isinstance(event, _ENDS_RUN):
+        if isinstance(event, RUN_ENDS):
             self._sign(event, changed)
         return changed_event(event, changed, len(scrubber.found)) if changed else event
 

@@ -10,15 +10,13 @@ import attrs
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.errors import ConfigurationError, InnerObserverError
 from agentkit_loop.events import (
+    RUN_ENDS,
     AgentEvent,
     ContentDelta,
     ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
     ObserverFailed,
-    RunCancelled,
-    RunFailed,
-    RunFinished,
     is_redacted,
 )
 from agentkit_loop.observers import EventKind, Observer, Registration
@@ -122,6 +120,6 @@ def _needed(wanted: tuple[EventKind, ...]) -> tuple[EventKind, ...]:
     needed = dict.fromkeys(wanted)
     if {AgentEvent, ContentDelta, AppendText, AppendBytes} & set(wanted):
         needed.update(dict.fromkeys(_AROUND_PIECES))
-    if {RunFinished, RunFailed, RunCancelled} & set(wanted):
+    if not set(wanted).isdisjoint(RUN_ENDS):
         return ()  # a receipt is of everything
     return tuple(needed)

@@ -19,10 +19,9 @@ import attrs
 
 from agentkit_loop import events as ev
 from agentkit_loop.content import AnyPart, BeginPart, CommitPart, Item, ToolSpec
-from agentkit_loop.events import AgentEvent
+from agentkit_loop.events import RUN_ENDS, AgentEvent
 from agentkit_loop.forks import Locked
 from agentkit_loop.transcript import Transcript
-from agentkit_reporting.records.settled_requests import RUN_ENDS
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.terminal import one_line
 from agentkit_reporting.tracing.conventions import finish_reason_told

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Never, Self
 
 from agentkit_loop.content import BeginPart, CommitPart
 from agentkit_loop.errors import IllegalMoveError
-from agentkit_loop.events import AgentEvent, ContentDelta, RunStarted
+from agentkit_loop.events import RUN_ENDS, AgentEvent, ContentDelta, RunStarted
 from agentkit_loop.models.sdk_spans import stand_in, withdraw
 from agentkit_loop.observers import EventKind, LoopObserver, log_error
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.process_ends import watch, watch_child
-from agentkit_reporting.records.settled_requests import RUN_ENDS
 from agentkit_reporting.redaction.content_marks import Content
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.api_spans import ApiSpans
