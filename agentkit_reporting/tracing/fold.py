@@ -42,6 +42,7 @@ from agentkit_reporting.tracing.fold_runs import (
 )
 from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES, brief_text, plain_value
 from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Span
+from agentkit_reporting.tracing.spans import Told as ToldOfRun
 
 __all__ = ["SPAN_EVENTS", "SpanFold"]
 
@@ -74,8 +75,8 @@ class SpanFold:
 
     @property
     def open_count(self) -> int:
-        """How many spans have begun and are not over."""
-        return sum(run.open_count for run in list(self._runs.values()))
+        """How many spans have begun and are not over; of runs of which only metrics are told there are none."""
+        return sum(run.open_count for run in list(self._runs.values()) if run.span.told != "metrics")
 
     @property
     def unplaced(self) -> int:
@@ -90,12 +91,14 @@ class SpanFold:
 
         What is not one of SPAN_EVENTS is for the content alone.
         """
-        if self._content is not None:
-            self._content.take(event)
         kind = type(event)
         act = self._ACTS.get(kind)
+        if act is None and kind is ev.RunStarted:
+            return self.begin(event)  # type: ignore[arg-type] # it was looked at
+        if self._content is not None:
+            self._content.take(event)
         if act is None:
-            return self._begin(event) if kind is ev.RunStarted else ()  # type: ignore[arg-type] # it was looked at
+            return ()
         run = self._runs.get((event.session_id, event.run_id))
         if run is None:
             self._unplaced += 1
@@ -123,13 +126,16 @@ class SpanFold:
         return [span for run in reversed(list(self._runs.values())) for span in self._ended(run, None)]
 
     def span_of_request(self, session_id: str, run_id: str, request_id: str) -> Span | None:
-        """Return a request's span while it is open."""
+        """Return a request's span while it is open; None where only its run's metrics are told."""
         run = self._runs.get((session_id, run_id))
-        return None if run is None else run.requests.get(request_id)
+        return None if run is None or run.span.told == "metrics" else run.requests.get(request_id)
 
     # --- runs
 
-    def _begin(self, event: ev.RunStarted) -> Sequence[Span]:
+    def begin(self, event: ev.RunStarted, told: ToldOfRun = "all") -> Sequence[Span]:
+        """Take the beginning of a run, as `take` does. told: what of the run; each of its spans says so."""
+        if self._content is not None:
+            self._content.take(event)
         session, run_id = event.session_id, event.run_id
         if (session, run_id) in self._runs:
             self._unplaced += 1  # told twice
@@ -150,6 +156,7 @@ class SpanFold:
             run_id=run_id,
             attributes=self._profile.named({**facts, **self._said(event)}),
             labels=labels_of(facts),
+            told=told,
         )
         self._runs[session, run_id] = OpenRun(
             span=span,
@@ -176,6 +183,8 @@ class SpanFold:
             place = place_of_call({}, of.session_id, of.run_id, of.call_id)
             if above is not None:
                 place = attrs.evolve(place, trace_id=above.span.trace_id)
+        if above is not None and above.span.told == "metrics":
+            return place  # who makes its spans is another
         ours = None if above is None else above.calls.get(of.call_id) if of.call_id else above.span
         is_there = ours is not None and (ours.trace_id, ours.span_id) == (place.trace_id, place.span_id)
         return ours if is_there else place

@@ -141,6 +141,7 @@ class OpenRun:
             run.run_id,
             attributes,
             beginning.labels,
+            run.told,
         )
 
     def end(self, span: Span, duration_ms: float | None = None) -> None:

@@ -154,9 +154,6 @@ class TracingReporter(LoopObserver):
         self._fold = self._new_fold()
         self._received, self._failed, self._left_out = Tally(), Tally(), Tally()
         self._elsewhere: dict[tuple[str, str], None] = {}
-        self._halves: dict[
-            tuple[str, str], Literal["spans", "metrics"]
-        ] = {}  # what of an open run is told here
 
     def _new_fold(self) -> SpanFold:
         content = content_of(**self._content)
@@ -186,7 +183,7 @@ class TracingReporter(LoopObserver):
                 if self._closed:
                     self._refuse()
                 if event.__class__ is RunStarted:
-                    spans = self._begin(event)
+                    spans = self._begin(event)  # type: ignore[arg-type] # its class was just looked at
                 else:
                     if self._elsewhere:
                         self._leave_out(event)
@@ -197,7 +194,7 @@ class TracingReporter(LoopObserver):
             self._failed.add()
             raise
 
-    def _begin(self, event: AgentEvent) -> Sequence[Span]:
+    def _begin(self, event: RunStarted) -> Sequence[Span]:
         """Take the beginning of a run, as far as no other reporter tells it to the same place."""
         watch_child()
         run, own, metrics = (event.session_id, event.run_id), self._delivery, self._metrics
@@ -208,11 +205,7 @@ class TracingReporter(LoopObserver):
         if not (is_traced or is_measured):
             self._begin_elsewhere(event)
             return ()
-        if not is_traced:
-            self._halves[run] = "metrics"
-        elif metrics is not None and not is_measured:
-            self._halves[run] = "spans"
-        return self._fold.take(event)
+        return self._fold.begin(event, "metrics" if not is_traced else "all" if is_measured else "spans")
 
     def _begin_elsewhere(self, event: AgentEvent) -> None:
         self._left_out.add()
@@ -233,26 +226,13 @@ class TracingReporter(LoopObserver):
         raise IllegalMoveError("event", "the reporter is closed", "make a new one")
 
     def _tell(self, spans: Sequence[Span]) -> None:
-        measured = spans
-        if self._halves:
-            spans, measured = self._told_here(spans)
-        error = self._spans.end(spans)
+        error = self._spans.end(span for span in spans if span.told != "metrics")
         if self._metrics is not None:
-            for span in measured:
-                self._metrics.record(span, self._spans.finished_context(span))
+            for span in spans:
+                if span.told != "spans":
+                    self._metrics.record(span, self._spans.finished_context(span))
         if error is not None:
             raise error
-
-    def _told_here(self, spans: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-        """Return those whose spans are made here, and those that are measured here: of some runs only the one."""
-        halves = [(span, self._halves.get((span.session_id, span.run_id))) for span in spans]
-        for span, half in halves:
-            if half is not None and span.operation == "invoke_agent":  # the last of its run
-                del self._halves[span.session_id, span.run_id]
-        return (
-            [span for span, half in halves if half != "metrics"],
-            [span for span, half in halves if half != "spans"],
-        )
 
     @property
     def open_spans(self) -> int:
