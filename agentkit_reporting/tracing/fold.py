@@ -362,7 +362,7 @@ class SpanFold:
             told.update(self._said(event))
             self._add(span, told)
         if is_held:
-            run.held.append((span, event.timestamp))
+            run.held.append((span, max(event.timestamp, run.last_at)))
             return ()
         return (self._over(span, run, event.duration_ms),)
 
@@ -396,9 +396,9 @@ class SpanFold:
         self._profile.named(told, span.attributes)
 
     def _over(self, span: Span, run: OpenRun, duration_ms: float | None = None) -> Span:
-        run.end(span, duration_ms)
         if span.dropped_events:
             self._add(span, {"dropped_events": span.dropped_events})
+        run.end(span, duration_ms)  # the last of all: what has an end is changed no more
         return span
 
     # --- which event does what

@@ -117,7 +117,7 @@ class OpenRun:
         beginning = Beginning(name, {**self.shared, **profile.named(facts)}, labels_of(facts))
         if len(self.known) >= _MOST_KNOWN:  # a log may name any number of models
             self.known.clear()
-        if sum(map(len, key)) <= _LONGEST_KEY:
+        if len(key if isinstance(key, str) else key[0] + key[1]) <= _LONGEST_KEY:
             self.known[key] = beginning
         return beginning
 

@@ -183,7 +183,7 @@ class TracingReporter(LoopObserver):
                 if self._closed:
                     self._refuse()
                 if event.__class__ is RunStarted:
-                    spans = self._begin(event)  # type: ignore[arg-type] # its class was just looked at
+                    spans = self._begin(event)
                 else:
                     if self._elsewhere:
                         self._leave_out(event)

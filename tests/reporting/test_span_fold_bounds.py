@@ -11,6 +11,7 @@ import pytest
 
 from agentkit_loop import events as ev
 from agentkit_loop.events import AgentEvent
+from agentkit_loop.stamping import stamp
 from agentkit_loop.usage import ErrorInfo, Usage
 from agentkit_reporting.tracing.fold import SpanFold
 from agentkit_reporting.tracing.spans import STATUS, AttributeValue
@@ -238,3 +239,17 @@ def test_a_source_of_content_hears_every_event_and_adds_to_the_spans(name: str) 
             assert span.error in (None, "what the tool said")
         assert STATUS not in span.attributes
     assert {span.span_id for span in spans} == {span.span_id for span in folded(events)}
+
+
+def test_a_result_without_a_time_zone_is_refused_and_keeps_no_other_run_open() -> None:
+    fold = SpanFold()
+    run, other = ev.RunStarted(agent_name="a", model="m"), ev.RunStarted(agent_name="b", model="m")
+    started = ev.ToolExecutionStarted(call_id="c", name="t")
+    result = ev.ToolResultReceived(call_id="c", name="t", output="", interrupted=True, is_error=True)
+    told(run, started, result)
+    stamp(result, "s", "r", None, 3, result.timestamp.replace(tzinfo=None))
+    assert taken_by(fold, [run, started, *told(other, session_id="other")]) == []
+    with pytest.raises(TypeError, match="naive"):
+        fold.take(result)
+    assert [span.name for span in fold.close()] == ["invoke_agent b", "invoke_agent a"]
+    assert fold.open_count == 0
