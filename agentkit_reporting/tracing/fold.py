@@ -140,8 +140,7 @@ class SpanFold:
         if (session, run_id) in self._runs:
             self._unplaced += 1  # told twice
             return ()
-        earlier = None if event.resumed_run is None else self._runs.get((session, event.resumed_run))
-        superseded = () if earlier is None else self._ended(earlier, None)
+        superseded = self.supersede(event)
         parent = self._parent_of(event)
         facts = run_facts(event)
         agent = facts["agent.name"]
@@ -169,6 +168,11 @@ class SpanFold:
             specs={spec.name: spec for spec in event.tools},
         )
         return superseded
+
+    def supersede(self, event: ev.RunStarted) -> Sequence[Span]:
+        """End the run that another goes on from, which somebody else may tell; return the spans that are over."""
+        earlier = None if event.resumed_run is None else self._runs.get((event.session_id, event.resumed_run))
+        return () if earlier is None else self._ended(earlier, None)
 
     def _parent_of(self, event: ev.RunStarted) -> Span | SpanPlace | None:
         """Return what the run is a child of: the place that its metadata name, as our own span where that is open.

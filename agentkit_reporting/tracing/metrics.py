@@ -116,9 +116,8 @@ class ApiMetrics:
     def _record_times(self, span: Span, labels: dict[str, str], context: Context) -> None:
         seconds = _seconds(span)
         if seconds is not None:
-            failed = (
-                {} if span.error is None else {"error.type": str(span.attributes.get("error.type", "_OTHER"))}
-            )
+            error = span.attributes.get("error.type") or "_OTHER"
+            failed = {} if span.error is None else {"error.type": str(error)}
             self._record(_DURATIONS[span.operation], seconds, {**labels, **failed}, context)
         if span.first_content_ms is not None:
             name = "gen_ai.client.operation.time_to_first_chunk"

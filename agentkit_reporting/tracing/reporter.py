@@ -204,7 +204,7 @@ class TracingReporter(LoopObserver):
         )
         if not (is_traced or is_measured):
             self._begin_elsewhere(event)
-            return ()
+            return self._fold.supersede(event)
         return self._fold.begin(event, "metrics" if not is_traced else "all" if is_measured else "spans")
 
     def _begin_elsewhere(self, event: AgentEvent) -> None:

@@ -11,14 +11,16 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from agentkit_loop.content import Parent
 from agentkit_loop.events import (
     AgentEvent,
+    ModelRequestFailed,
     ModelRequestFinished,
     ModelRequestStarted,
+    RunFailed,
     RunFinished,
     RunStarted,
     ToolExecutionStarted,
     UsageUpdated,
 )
-from agentkit_loop.usage import Usage
+from agentkit_loop.usage import ErrorInfo, Usage
 from agentkit_reporting import TracingReporter
 from tests.reporting.folded_spans import told
 from tests.reporting.traced import Traced
@@ -122,3 +124,33 @@ def test_a_sub_agents_run_begins_no_span_of_a_run_above_that_another_reporter_te
     assert run.parent[:2] == call.ids[:2]
     assert len(first.by_id()) == 4
     assert [each.total(TOKENS, tokens="input") for each in (first, second)] == [(1, 5), (1, 5)]
+
+
+def test_a_run_is_ended_by_its_resume_also_where_another_reporter_tells_that() -> None:
+    first = Traced()
+    second = TracingReporter(first.provider, first.meters)
+    begun = told(RunStarted(agent_name="a", model="m"), asked(), answered()[0])
+    (resumed,) = told(RunStarted(agent_name="a", model="m", resumed_run="r"), run_id="resumed", seq=4)
+    for event in begun:
+        tell(event, first.reporter, second)
+    tell(resumed, second, first.reporter)
+    assert (first.reporter.open_spans, second.open_spans) == (0, 1)
+    assert len(first.by_id()) == 2
+    assert first.total(TOKENS, tokens="input") == (1, 5)
+    assert first.reporter.told_elsewhere == 1
+
+
+def test_a_failure_without_a_class_has_a_name_in_metrics() -> None:
+    traced = Traced()
+    error = ErrorInfo(type="", message="")
+    traced.told(
+        told(
+            RunStarted(agent_name="a", model="m"),
+            asked(),
+            ModelRequestFailed(request_id="q", error=error, error_class="", duration_ms=1.0),
+            RunFailed(error=error, usage=Usage(), duration_ms=1.0),
+        )
+    )
+    measured = traced.measured()
+    for name in ("gen_ai.client.operation.duration", "gen_ai.invoke_agent.duration"):
+        assert [(each.attributes or {})["error.type"] for each in measured[name]] == ["_OTHER"]
