@@ -139,11 +139,14 @@ class ApiSpans:
     def end(self, spans: Iterable[Span]) -> BaseException | None:
         """Make, where they are not made, and end spans that are over; children come before their parents.
 
+        Left out are those of runs of which only metrics are told.
         Returns the first exception of the provider's (a processor of a host that raises), None where there was none;
         an interrupt rather than another.
         """
         first: BaseException | None = None
         for span in spans:
+            if span.told == "metrics":
+                continue
             try:
                 made, is_new = self._made(span)
                 if made is None:

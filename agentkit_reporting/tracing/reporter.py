@@ -226,7 +226,7 @@ class TracingReporter(LoopObserver):
         raise IllegalMoveError("event", "the reporter is closed", "make a new one")
 
     def _tell(self, spans: Sequence[Span]) -> None:
-        error = self._spans.end(span for span in spans if span.told != "metrics")
+        error = self._spans.end(spans)
         if self._metrics is not None:
             for span in spans:
                 if span.told != "spans":
