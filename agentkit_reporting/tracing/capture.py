@@ -25,7 +25,7 @@ from agentkit_reporting.redaction.content_marks import Content, ContentRedactor
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.content import FEWEST_BYTES, MOST_BYTES, SpanContent
 
-__all__ = ["CAPTURE_VARIABLE", "check_content", "content_of"]
+__all__ = ["CAPTURE_VARIABLE", "check_capture", "content_of"]
 
 CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
@@ -51,12 +51,8 @@ def content_of(
     texts shorter, and none where nothing would be left. environ: in place of the process's own. Raises
     ConfigurationError for a content that is no choice, and for a `redact` that is neither.
     """
-    if not isinstance(redact, (bool, Redactor, ContentRedactor)):
-        raise ConfigurationError(
-            f"redact={safe_repr(redact):.60} refused because it masks nothing; give True or a Redactor(…)"
-        )
+    check_capture(content, redact)
     environ = os.environ if environ is None else environ
-    check_content(content)
     if not _is_wanted(content, environ) or content_told(environ) in ("metadata", "off"):
         return None
     if isinstance(redact, ContentRedactor):
@@ -69,8 +65,12 @@ def content_of(
     return SpanContent(redactor, most_bytes=most)
 
 
-def check_content(content: bool | Content | None) -> None:  # noqa: FBT001 - the option itself
-    """Raise ConfigurationError for a content that is no choice."""
+def check_capture(content: bool | Content | None, redact: Redactor | bool) -> None:  # noqa: FBT001 - the options
+    """Raise ConfigurationError for a content that is no choice, and for a `redact` that masks nothing."""
+    if not isinstance(redact, (bool, Redactor, ContentRedactor)):
+        raise ConfigurationError(
+            f"redact={safe_repr(redact):.60} refused because it masks nothing; give True or a Redactor(…)"
+        )
     if not (content is None or isinstance(content, bool) or content in get_args(Content)):
         choices = ", ".join(map(repr, get_args(Content)))
         raise ConfigurationError(f"content={content!r} refused because it is no choice; use {choices}")

@@ -23,7 +23,7 @@ from agentkit_reporting.process_ends import watch, watch_child
 from agentkit_reporting.redaction.content_marks import Content
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.tracing.api_spans import ApiSpans
-from agentkit_reporting.tracing.capture import check_content, content_of
+from agentkit_reporting.tracing.capture import check_capture, content_of
 from agentkit_reporting.tracing.content import CONTENT_EVENTS
 from agentkit_reporting.tracing.conventions import ProfileName, chosen_profile
 from agentkit_reporting.tracing.delivery import CLOSE_TIMEOUT_S
@@ -128,7 +128,7 @@ class TracingReporter(LoopObserver):
         from agentkit_reporting.tracing.otlp_provider import otlp_tracing  # noqa: PLC0415 - an extra, and slow
 
         chosen_profile(profile, os.environ)  # refuses before there are threads, which would go on for nobody
-        check_content(content)
+        check_capture(content, redact)
         made = otlp_tracing(
             endpoint,
             headers=headers,

@@ -186,7 +186,7 @@ def test_what_is_no_provider_is_refused(made: Callable[[], object], refused: str
         made()
 
 
-@pytest.mark.parametrize("wrong", [{"profile": "none"}, {"content": "loud"}], ids=str)
+@pytest.mark.parametrize("wrong", [{"profile": "none"}, {"content": "loud"}, {"redact": "x"}], ids=str)
 def test_a_wrong_option_leaves_no_thread_of_a_delivery_behind(wrong: dict[str, Any]) -> None:
     before = set(threading.enumerate())
     with pytest.raises(ConfigurationError):
