@@ -12,7 +12,7 @@ import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.tracing.log_spans import LogSpan
-from agentkit_reporting.tracing.otlp_settings import reading_headers
+from agentkit_reporting.tracing.otlp_settings import reading_headers, reading_limits
 from agentkit_reporting.tracing.scope import SCHEMA_URL, SCOPE_NAME, scope_version
 from agentkit_reporting.tracing.spans import Span
 
@@ -66,10 +66,11 @@ class OtlpSender:
         schema_url: str | None = SCHEMA_URL,
     ) -> None:
         try:
-            from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - slow, and an extra
-            from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415 - the same
+            with reading_limits():
+                from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - slow, and an extra
+                from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415 - the same
 
-            from agentkit_reporting.tracing.otlp_exporters import SpanPost  # noqa: PLC0415 - the same
+                from agentkit_reporting.tracing.otlp_exporters import SpanPost  # noqa: PLC0415 - the same
         except ImportError as error:
             raise ConfigurationError(
                 "sending spans refused because OpenTelemetry is not installed; install agentkit-loop[otel]"

@@ -33,7 +33,12 @@ from agentkit_reporting.tracing.delivery import (
     left_until,
 )
 from agentkit_reporting.tracing.otlp_endpoint import checked_headers, endpoint_of, shown_endpoint
-from agentkit_reporting.tracing.otlp_settings import is_disabled, queue_settings, reading_headers
+from agentkit_reporting.tracing.otlp_settings import (
+    is_disabled,
+    queue_settings,
+    reading_headers,
+    reading_limits,
+)
 from agentkit_reporting.tracing.run_claims import Destination, destination_of
 
 if TYPE_CHECKING:
@@ -79,9 +84,10 @@ def otlp_tracing(
     options = {"headers": checked_headers(headers), "timeout_s": timeout_s, "compression": compression}
     addresses = endpoint_of("traces", endpoint), endpoint_of("metrics", endpoint)
     try:
-        from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: F401, PLC0415 - an extra
+        with reading_limits():
+            from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: F401, PLC0415 - an extra
 
-        from agentkit_reporting.tracing.otlp_resource import delivery_resource  # noqa: PLC0415 - an extra
+            from agentkit_reporting.tracing.otlp_resource import delivery_resource  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigurationError(
             "a delivery over OTLP refused because opentelemetry-exporter-otlp-proto-http is not installed; "
@@ -153,7 +159,9 @@ class OtlpTracing:
         """Return a provider; without a queue one that sends nothing."""
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - an extra
 
-        provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its wait at exit has no bound
+        with reading_limits():
+            # Its wait at exit has no bound.
+            provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         if queue:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - an extra
 

@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from agentkit_loop.errors import ConfigurationError
+from agentkit_reporting.terminal import one_line
 from agentkit_reporting.tracing.delivery import SPEAKER
 from agentkit_reporting.tracing.sdk_logs import ENVIRONMENT_LOGGER, quieted
 
-__all__ = ["is_disabled", "number_of", "queue_settings", "reading_headers"]
+__all__ = ["is_disabled", "number_of", "queue_settings", "reading_headers", "reading_limits"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,20 @@ def number_of(variable: str, default: int) -> int:
         )
         return default
     return number
+
+
+@contextlib.contextmanager
+def reading_limits() -> Iterator[None]:
+    """Have the SDK read the limits of spans, as it does where it is loaded and where a provider is made.
+
+    Raises ConfigurationError for one that is no number, which is a ValueError of the SDK's.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{one_line(str(error), 200)}; OpenTelemetry's SDK refuses it, set a number or unset it"
+        ) from None
 
 
 @contextlib.contextmanager

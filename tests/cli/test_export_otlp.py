@@ -394,3 +394,11 @@ def test_without_opentelemetry_one_sentence_says_what_to_install(folder: Path) -
     assert result.returncode == 2
     assert "OpenTelemetry is not installed; install agentkit-loop[otel]\n" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_limit_that_the_sdk_cannot_read_is_one_sentence(folder: Path) -> None:
+    arguments = ("export", "otlp", "runs.jsonl", "--endpoint", "http://h")
+    result = agentkit(*arguments, cwd=folder, OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="many")
+    assert result.returncode == 2
+    assert result.stderr.startswith("agentkit: OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative")
+    assert result.stderr.count("\n") == 1

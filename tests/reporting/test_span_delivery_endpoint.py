@@ -31,6 +31,13 @@ def test_an_option_that_cannot_be_is_refused(options: dict[str, object], said: s
         otlp_tracing("http://localhost", **options)  # type: ignore[arg-type] # what is refused
 
 
+def test_a_limit_that_the_sdk_cannot_read_is_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch, OTEL_SPAN_EVENT_COUNT_LIMIT="many")
+    said = "^OTEL_SPAN_EVENT_COUNT_LIMIT must be a non-negative integer but got many; OpenTelemetry's SDK refuses it"
+    with pytest.raises(ConfigurationError, match=said):
+        otlp_tracing("http://localhost")
+
+
 def test_headers_of_the_program_win_over_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with OtlpReceiver() as receiver:
         set_variables(
