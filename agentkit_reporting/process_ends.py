@@ -11,6 +11,7 @@ handles it) or `os._exit` has no such exit, and takes what is held with it.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -89,11 +90,21 @@ def watch_child() -> None:
 def deliver_all(timeout_s: float = EXIT_TIMEOUT_S) -> None:
     """Deliver what everybody holds, all together within the bound; log what is lost.
 
+    Ctrl-C ends the wait, and nothing else: the process ends anyhow, and what is lost is to be known.
+    """
+    holders = list(_holders)
+    with contextlib.suppress(KeyboardInterrupt):
+        _flush_all(holders, time.monotonic() + timeout_s)
+    for holder in holders:
+        holder.tell_lost()
+
+
+def _flush_all(holders: list[Holder], until: float) -> None:
+    """Have all of them flushed, up to a moment of the monotonic clock.
+
     Who was flushed already may be given more by who is flushed after it, as a webhook is by its dispatcher: so it is
     done again until nobody holds anything, or nothing changes any more.
     """
-    until = time.monotonic() + timeout_s
-    holders = list(_holders)
     for holder in holders:
         holder.ask_for_flush()  # all at the same time, so that one that hangs costs no other its events
     holding, before = holders, [-1]
@@ -102,8 +113,6 @@ def deliver_all(timeout_s: float = EXIT_TIMEOUT_S) -> None:
         for holder in holding:
             holder.flush(max(0.0, until - time.monotonic()))
         holding = [holder for holder in holders if holder.pending]
-    for holder in holders:
-        holder.tell_lost()
 
 
 def log_lost(name: str, held: int, received: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -79,6 +80,20 @@ def test_a_receiver_that_hangs_holds_the_end_up_for_a_bound_and_what_is_lost_is_
         shorter = "import agentkit_reporting.process_ends as ends, atexit\n"
         shorter += "atexit.unregister(ends.deliver_all)\natexit.register(ends.deliver_all, 0.3)\n"
         said = stderr_of(f"{shorter}end_spans(7)", receiver.endpoint)
+        assert said == (
+            f"TracingReporter: 0 of 7 spans were delivered to {receiver.endpoint}/v1/traces (7 failed); "
+            "last error: no answer yet\n"
+        )
+
+
+def test_who_interrupts_the_wait_at_the_end_is_told_what_is_lost() -> None:
+    with OtlpReceiver() as receiver:
+        receiver.release.clear()
+        program = [sys.executable, "-c", f"{HEAD}end_spans(7)", receiver.endpoint]
+        with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process, receiver.arrived:
+            assert receiver.arrived.wait_for(lambda: receiver.requests, 30)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate()[1]
         assert said == (
             f"TracingReporter: 0 of 7 spans were delivered to {receiver.endpoint}/v1/traces (7 failed); "
             "last error: no answer yet\n"
