@@ -9,7 +9,7 @@ import attrs
 
 from agentkit_reporting.tracing.spans import AttributeValue
 
-__all__ = ["OPERATIONS", "OWN", "Attribute", "Level", "Operation", "Shape", "Told", "ValueKind"]
+__all__ = ["OPERATIONS", "OWN", "Attribute", "Facts", "Level", "Operation", "Shape", "Told", "ValueKind"]
 
 Operation: TypeAlias = Literal["invoke_agent", "chat", "execute_tool"]
 OPERATIONS: Final[tuple[Operation, ...]] = ("invoke_agent", "chat", "execute_tool")
@@ -22,7 +22,10 @@ ValueKind: TypeAlias = Literal["string", "int", "double", "boolean", "string[]",
 """The type of the value. `json`: a JSON text. `any`: a text as it is, anything else as a JSON text."""
 
 Told: TypeAlias = Mapping[str, AttributeValue | None]
-"""What is told of a span at once, by the keys of the table."""
+"""What is told of a span at once, by the keys of the table; None is left out."""
+
+Facts: TypeAlias = dict[str, AttributeValue | None]
+"""The same, while it is put together."""
 
 Shape: TypeAlias = Callable[[AttributeValue, Told], Mapping[str, AttributeValue]]
 """Makes further attributes of a value, where a profile wants it in a form of its own."""

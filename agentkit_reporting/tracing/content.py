@@ -24,6 +24,7 @@ from agentkit_loop.forks import Locked
 from agentkit_loop.transcript import Transcript
 from agentkit_reporting.redaction.redactor import Redactor
 from agentkit_reporting.terminal import one_line
+from agentkit_reporting.tracing.attribute import Facts
 from agentkit_reporting.tracing.conventions import finish_reason_told
 from agentkit_reporting.tracing.fitting import (
     Fitted,
@@ -35,7 +36,7 @@ from agentkit_reporting.tracing.fitting import (
 )
 from agentkit_reporting.tracing.messages import has_bytes, role_of, shape_of, tool_definition
 from agentkit_reporting.tracing.own_attributes import brief_text
-from agentkit_reporting.tracing.spans import STATUS, AttributeValue
+from agentkit_reporting.tracing.spans import STATUS
 from agentkit_reporting.tracing.withheld import LEFT_OUT, without_content
 
 __all__ = ["CONTENT_EVENTS", "FEWEST_BYTES", "MOST_BYTES", "SpanContent"]
@@ -156,7 +157,7 @@ class SpanContent(Locked):
             logger.warning("%s because of %s", what, type(error).__name__)
             self._sessions.pop(event.session_id, None)
 
-    def told_by(self, event: AgentEvent) -> dict[str, AttributeValue | None]:
+    def told_by(self, event: AgentEvent) -> Facts:
         """Return what the span that an event begins or ends says of content, by the keys of the table.
 
         At the end of a run what was kept of it is let go.
@@ -288,7 +289,7 @@ class SpanContent(Locked):
             items[session.dropped] = _DROPPED
             session.dropped += 1
 
-    def _asked(self, session: _Session, event: ev.ModelRequestStarted) -> dict[str, AttributeValue | None]:
+    def _asked(self, session: _Session, event: ev.ModelRequestStarted) -> Facts:
         """Return what a request sends: the newest of its messages, all that there is room for."""
         if event.purpose != "turn":
             return {}  # which messages a strategy sends, and with what instructions, no event tells
@@ -311,7 +312,7 @@ class SpanContent(Locked):
         }
         return {**_cut_told(told), "content.left_out": left_out or None}
 
-    def _failed_call(self, event: ev.ToolResultReceived) -> dict[str, AttributeValue | None]:
+    def _failed_call(self, event: ev.ToolResultReceived) -> Facts:
         """Return why a call failed: what its body raised, else what the model was told."""
         message = event.output if event.error is None else event.error.message
         return {STATUS: (self.line(message) or None) if isinstance(message, str) else None}
@@ -370,11 +371,9 @@ class SpanContent(Locked):
         return Fitted(joined(told), is_cut) if told else None
 
 
-def _cut_told(told: Mapping[str, Fitted | None]) -> dict[str, AttributeValue | None]:
+def _cut_told(told: Mapping[str, Fitted | None]) -> Facts:
     """Return JSON texts by key, and whether something is missing of one of them."""
-    found: dict[str, AttributeValue | None] = {
-        key: fitted.text for key, fitted in told.items() if fitted is not None
-    }
+    found: Facts = {key: fitted.text for key, fitted in told.items() if fitted is not None}
     if any(fitted is not None and fitted.is_cut for fitted in told.values()):
         found["content.truncated"] = True
     return found

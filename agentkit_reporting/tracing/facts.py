@@ -15,9 +15,10 @@ import msgspec
 from agentkit_loop.content import ToolSpec
 from agentkit_loop.events import ModelRequestStarted, RunStarted
 from agentkit_loop.values import JSON
+from agentkit_reporting.tracing.attribute import Facts, Told
 from agentkit_reporting.tracing.own_attributes import brief_text
 from agentkit_reporting.tracing.provider_names import provider_of
-from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER, AttributeValue
+from agentkit_reporting.tracing.spans import LARGEST_INTEGER, SMALLEST_INTEGER
 
 if TYPE_CHECKING:
     from agentkit_reporting.redaction.redactor import Redactor
@@ -49,7 +50,7 @@ _OUTPUT_TYPES = {
 }
 
 
-def run_facts(event: RunStarted) -> dict[str, AttributeValue | None]:
+def run_facts(event: RunStarted) -> Facts:
     """Return what the beginning of a run says of its `invoke_agent` span.
 
     The agent's id, version and description are the host's own words: `agent_id`, `agent_version`,
@@ -71,9 +72,7 @@ def run_facts(event: RunStarted) -> dict[str, AttributeValue | None]:
     }
 
 
-def request_facts(
-    event: ModelRequestStarted, started: RunStarted, parameters: Mapping[str, AttributeValue | None]
-) -> dict[str, AttributeValue | None]:
+def request_facts(event: ModelRequestStarted, started: RunStarted, parameters: Told) -> Facts:
     """Return what the beginning of a request says of its `chat` span.
 
     started: of the request's run. parameters: `parameter_facts` of that, made once for each run. A compaction's
@@ -88,7 +87,7 @@ def request_facts(
     }
 
 
-def tool_facts(name: str, specs: Mapping[str, ToolSpec]) -> dict[str, AttributeValue | None]:
+def tool_facts(name: str, specs: Mapping[str, ToolSpec]) -> Facts:
     """Return what is known of a tool. specs: what the model was told of, by name."""
     spec = specs.get(name)
     return {
@@ -99,7 +98,7 @@ def tool_facts(name: str, specs: Mapping[str, ToolSpec]) -> dict[str, AttributeV
     }
 
 
-def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue | None]:
+def parameter_facts(parameters: Mapping[str, JSON]) -> Facts:
     """Return what the parameters of requests say; what is not there, or of another type, is None or left out."""
     plain: dict[str, Any] = {}
     for name in _INTEGERS:
@@ -118,9 +117,7 @@ def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue 
     stops = [stops] if isinstance(stops, str) else stops
     if isinstance(stops, list) and stops and all(isinstance(stop, str) for stop in stops):
         plain["stop_sequences"] = tuple(stop[:_LONGEST_STOP] for stop in stops[:_MOST_STOPS])
-    told: dict[str, AttributeValue | None] = {
-        f"request.{name}": value for name, value in plain.items() if value is not None
-    }
+    told: Facts = {f"request.{name}": value for name, value in plain.items() if value is not None}
     choices = parameters.get("n")
     if isinstance(choices, int) and not isinstance(choices, bool) and choices != 1:
         told["request.choice.count"] = choices
@@ -133,7 +130,7 @@ def parameter_facts(parameters: Mapping[str, JSON]) -> dict[str, AttributeValue 
     return told
 
 
-def labels_of(facts: Mapping[str, AttributeValue | None]) -> dict[str, str]:
+def labels_of(facts: Told) -> dict[str, str]:
     """Return what a span's measurements are told apart by: attributes of the conventions, under any profile."""
     named = ((name, facts.get(key)) for key, name in _LABELS.items())
     return {name: value for name, value in named if isinstance(value, str) and value}
@@ -146,7 +143,7 @@ def _forked_from(event: RunStarted) -> str | None:
     return brief_text(session) if isinstance(session, str) else None
 
 
-def _of_agents(told: Mapping[str, AttributeValue | None]) -> dict[str, AttributeValue | None]:
+def _of_agents(told: Told) -> Facts:
     """Return the parameters that the conventions have for an `invoke_agent` span as well."""
     return {
         key: value

@@ -30,9 +30,10 @@ from agentkit_loop.events import AgentEvent
 from agentkit_loop.trace_context import SpanIds, SpanPlace, place_of, place_of_call, run_span_id, trace_id_of
 from agentkit_loop.usage import can_be_added
 from agentkit_reporting.records.settled_requests import outcome_of
+from agentkit_reporting.tracing.attribute import Facts
 from agentkit_reporting.tracing.conventions import Profile, profile_of
 from agentkit_reporting.tracing.facts import labels_of, parameter_facts, request_facts, run_facts, tool_facts
-from agentkit_reporting.tracing.fold_moments import MOMENTS, Told, add_moment, tool_error
+from agentkit_reporting.tracing.fold_moments import MOMENTS, add_moment, tool_error
 from agentkit_reporting.tracing.fold_runs import (
     CLOSING_KINDS,
     Beginning,
@@ -201,7 +202,7 @@ class SpanFold:
             self._add(request, {"unfinished": True})
             ended.append(self._over(request, run))
         for call in run.calls.values():
-            told: Told = {"unfinished": True}
+            told: Facts = {"unfinished": True}
             if isinstance(event, ev.RunFailed):  # to be called again by who goes on with the session
                 call.error = told["error"] = "interrupted"
             self._add(call, told)
@@ -288,7 +289,7 @@ class SpanFold:
             return ()
         request.is_finished, request.duration_ms = True, event.duration_ms
         self._used(request)
-        told: Told = {}
+        told: Facts = {}
         if isinstance(event, ev.ModelRequestFailed):
             told["error"] = request.error = brief_text(event.error_class)
             told["retry_after_ms"] = event.retry_after_ms
@@ -316,7 +317,7 @@ class SpanFold:
             self._profile.name_usage(request.usage, request.attributes)
         cost = request.cost
         if cost is not None and can_be_added(cost.amount):
-            told: Told = {"cost": float(cost.amount), "cost.currency": brief_text(cost.currency)}
+            told: Facts = {"cost": float(cost.amount), "cost.currency": brief_text(cost.currency)}
             self._profile.named(told, request.attributes)
 
     # --- calls
@@ -331,7 +332,7 @@ class SpanFold:
         for name in self._call_id:
             attributes[name] = brief_text(event.call_id)
         if event.attempt != 1 or event.edited or self._content is not None:
-            told: Told = {"tool.attempt": plain_value(event.attempt), "tool.edited": event.edited or None}
+            told: Facts = {"tool.attempt": plain_value(event.attempt), "tool.edited": event.edited or None}
             self._profile.named({**told, **self._said(event)}, attributes)
         if event.turn_id is not None:
             attributes[_TURN] = brief_text(event.turn_id)
@@ -350,7 +351,7 @@ class SpanFold:
     def _call_ends(self, run: OpenRun, event: ev.ToolResultReceived) -> Sequence[Span]:
         span = run.calls.pop(event.call_id, None)
         if span is None:  # it never ran, or in an earlier run
-            told: Told = {}
+            told: Facts = {}
             if event.name not in run.specs:  # of no tool: a word of the model's
                 if run.specs and tool_error(event) == "not_started":
                     told["error"] = "unknown_tool"
@@ -390,10 +391,10 @@ class SpanFold:
 
     # --- spans
 
-    def _said(self, event: AgentEvent) -> Told:
+    def _said(self, event: AgentEvent) -> Facts:
         return {} if self._content is None else dict(self._content.told_by(event))
 
-    def _add(self, span: Span, told: Told) -> None:
+    def _add(self, span: Span, told: Facts) -> None:
         if STATUS in told:
             text = told.pop(STATUS)
             span.error = str(text) if span.error is not None and text else span.error

@@ -7,18 +7,16 @@ tells: those are content.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from agentkit_loop import events as ev
 from agentkit_loop.events import AgentEvent
+from agentkit_reporting.tracing.attribute import Facts
 from agentkit_reporting.tracing.conventions import Profile
 from agentkit_reporting.tracing.own_attributes import brief_text, brief_texts, plain_value
-from agentkit_reporting.tracing.spans import AttributeValue, Span, SpanEvent
+from agentkit_reporting.tracing.spans import Span, SpanEvent
 
-__all__ = ["MOMENTS", "MOST_EVENTS", "MOST_ROUTINE_EVENTS", "Told", "add_moment", "tool_error"]
-
-Told: TypeAlias = dict[str, AttributeValue | None]
-"""What is told, by the keys of the table; None is left out."""
+__all__ = ["MOMENTS", "MOST_EVENTS", "MOST_ROUTINE_EVENTS", "add_moment", "tool_error"]
 
 MOST_EVENTS: Final = 128
 """Events of one span: as many as the SDK keeps by default (OTEL_SPAN_EVENT_COUNT_LIMIT). The first ones stay."""
@@ -46,7 +44,7 @@ def tool_error(event: ev.ToolResultReceived) -> str | None:
     return "timeout" if is_late else "tool_error"
 
 
-def add_moment(span: Span, event: AgentEvent, ns: int, profile: Profile, told: Told | None = None) -> None:
+def add_moment(span: Span, event: AgentEvent, ns: int, profile: Profile, told: Facts | None = None) -> None:
     """Add a moment to a span, or count that there was no room for it. told: what the event alone does not tell."""
     most = MOST_ROUTINE_EVENTS if type(event) in _ROUTINE else MOST_EVENTS
     if len(span.events) >= most:
@@ -59,7 +57,7 @@ def add_moment(span: Span, event: AgentEvent, ns: int, profile: Profile, told: T
 # --- what is told of each
 
 
-def _retrying(event: ev.ModelRequestRetrying) -> Told:
+def _retrying(event: ev.ModelRequestRetrying) -> Facts:
     return {
         "request.id": brief_text(event.request_id),
         "retry.delay_ms": event.delay_ms,
@@ -67,7 +65,7 @@ def _retrying(event: ev.ModelRequestRetrying) -> Told:
     }
 
 
-def _never_ran(event: ev.ToolResultReceived) -> Told:
+def _never_ran(event: ev.ToolResultReceived) -> Facts:
     return {
         "tool.name": brief_text(event.name) or None,
         "tool.call_id": brief_text(event.call_id),
@@ -76,15 +74,15 @@ def _never_ran(event: ev.ToolResultReceived) -> Told:
     }
 
 
-def _progress(event: ev.ToolExecutionProgress) -> Told:
+def _progress(event: ev.ToolExecutionProgress) -> Facts:
     return {"progress.fraction": event.fraction}
 
 
-def _approval_required(event: ev.ApprovalRequired) -> Told:
+def _approval_required(event: ev.ApprovalRequired) -> Facts:
     return {"approval.id": brief_text(event.approval_id), "tool.call_id": brief_text(event.call_id)}
 
 
-def _approval_resolved(event: ev.ApprovalResolved) -> Told:
+def _approval_resolved(event: ev.ApprovalResolved) -> Facts:
     return {
         "approval.id": brief_text(event.approval_id),
         "tool.call_id": brief_text(event.call_id),
@@ -93,7 +91,7 @@ def _approval_resolved(event: ev.ApprovalResolved) -> Told:
     }
 
 
-def _auth_required(event: ev.AuthRequired) -> Told:
+def _auth_required(event: ev.AuthRequired) -> Facts:
     return {
         "auth.id": brief_text(event.auth_id),
         "tool.call_id": brief_text(event.call_id),
@@ -101,7 +99,7 @@ def _auth_required(event: ev.AuthRequired) -> Told:
     }
 
 
-def _auth_resolved(event: ev.AuthResolved) -> Told:
+def _auth_resolved(event: ev.AuthResolved) -> Facts:
     return {
         "auth.id": brief_text(event.auth_id),
         "tool.call_id": brief_text(event.call_id),
@@ -109,7 +107,7 @@ def _auth_resolved(event: ev.AuthResolved) -> Told:
     }
 
 
-def _compaction_started(event: ev.CompactionStarted) -> Told:
+def _compaction_started(event: ev.CompactionStarted) -> Facts:
     return {
         "compaction.reason": brief_text(event.reason),
         "compaction.item_count": plain_value(event.item_count),
@@ -117,7 +115,7 @@ def _compaction_started(event: ev.CompactionStarted) -> Told:
     }
 
 
-def _compaction_finished(event: ev.CompactionFinished) -> Told:
+def _compaction_finished(event: ev.CompactionFinished) -> Facts:
     return {
         "compaction.strategy": brief_text(event.strategy),
         "compaction.item_count": plain_value(event.item_count),
@@ -126,7 +124,7 @@ def _compaction_finished(event: ev.CompactionFinished) -> Told:
     }
 
 
-def _budget(event: ev.BudgetWarning | ev.BudgetExceeded) -> Told:
+def _budget(event: ev.BudgetWarning | ev.BudgetExceeded) -> Facts:
     return {
         "budget.limit": brief_text(event.limit),
         "budget.used": plain_value(event.used),
@@ -134,7 +132,7 @@ def _budget(event: ev.BudgetWarning | ev.BudgetExceeded) -> Told:
     }
 
 
-def _catalog_changed(event: ev.ToolCatalogChanged) -> Told:
+def _catalog_changed(event: ev.ToolCatalogChanged) -> Facts:
     return {
         "tools.added": brief_texts(tuple(each.name for each in event.added)),
         "tools.removed": brief_texts(event.removed),
@@ -142,7 +140,7 @@ def _catalog_changed(event: ev.ToolCatalogChanged) -> Told:
     }
 
 
-def _observer_failed(event: ev.ObserverFailed) -> Told:
+def _observer_failed(event: ev.ObserverFailed) -> Facts:
     return {
         "observer.name": brief_text(event.observer),
         "observer.event_seq": plain_value(event.event_seq),
@@ -151,7 +149,7 @@ def _observer_failed(event: ev.ObserverFailed) -> Told:
     }
 
 
-MOMENTS: Final[Mapping[type[AgentEvent], Callable[[Any], Told]]] = {
+MOMENTS: Final[Mapping[type[AgentEvent], Callable[[Any], Facts]]] = {
     ev.ModelRequestRetrying: _retrying,
     ev.ToolResultReceived: _never_ran,
     ev.ToolExecutionProgress: _progress,

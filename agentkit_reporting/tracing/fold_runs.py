@@ -26,9 +26,9 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.trace_context import SpanIds
+from agentkit_reporting.tracing.attribute import Facts
 from agentkit_reporting.tracing.conventions import Profile
 from agentkit_reporting.tracing.facts import labels_of
-from agentkit_reporting.tracing.fold_moments import Told
 from agentkit_reporting.tracing.spans import AttributeValue, Span
 
 __all__ = [
@@ -80,7 +80,7 @@ class OpenRun:
     last_at: dt.datetime
     last_seq: int
     shared: dict[str, AttributeValue]
-    parameters: dict[str, AttributeValue | None] = attrs.field(factory=dict)
+    parameters: Facts = attrs.field(factory=dict)
     specs: dict[str, ToolSpec] = attrs.field(factory=dict)
     requests: dict[str, Span] = attrs.field(factory=dict)
     calls: dict[str, Span] = attrs.field(factory=dict)
@@ -112,7 +112,7 @@ class OpenRun:
         self.specs.update((spec.name, spec) for spec in (*event.added, *event.changed))
         self.known.clear()
 
-    def remember(self, key: str | tuple[str, str], name: str, facts: Told, profile: Profile) -> Beginning:
+    def remember(self, key: str | tuple[str, str], name: str, facts: Facts, profile: Profile) -> Beginning:
         """Work out what spans begin with, and keep it. name: of the spans. facts: what the events tell of them."""
         beginning = Beginning(name, {**self.shared, **profile.named(facts)}, labels_of(facts))
         if len(self.known) >= _MOST_KNOWN:  # a log may name any number of models
