@@ -69,7 +69,6 @@ def test_ids_are_hexadecimal_long_numbers_texts_and_enumerations_numbers() -> No
         number=0x12,
         trace_id=0xABC,
         parent=place,
-        kind="client",
         attributes={"n": 3, "f": 0.5, "b": True, "t": ("x", "y")},
         error="cut",
     )
