@@ -59,11 +59,6 @@ class DeliveryCounts:
     last_error: str | None
 
     @property
-    def lost(self) -> int:
-        """Spans that will never arrive."""
-        return self.failed + self.rejected + self.dropped + self.refused
-
-    @property
     def is_complete(self) -> bool:
         """Whether every span that ended was delivered."""
         return self.delivered == self.ended

@@ -50,9 +50,8 @@ class _Closer(Locked):
                 except RuntimeError:
                     return  # the system gives none: it stays until the process ends, as at its exit
             self._watched += 1
-            weakref.finalize(
-                holder, self._dropped.put, delivery
-            ).atexit = False  # where all are flushed anyhow
+            dropping = weakref.finalize(holder, self._dropped.put, delivery)
+            dropping.atexit = False  # where all are flushed anyhow
 
     def _close_all(self) -> None:
         dropped = self._dropped

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["labels_of", "parameter_facts", "request_facts", "run_facts", "tool_facts"]
 
-_TOOL_TYPE: Final = (
-    "function"  # the conventions' word for a tool that the agent's own process runs, as all of ours do
-)
+# The conventions' word for a tool that the agent's own process runs, as all of ours do.
+_TOOL_TYPE: Final = "function"
 _LABELS: Final = {
     "operation": "gen_ai.operation.name",
     "provider": "gen_ai.provider.name",

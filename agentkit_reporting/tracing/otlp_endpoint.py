@@ -40,9 +40,8 @@ _UNSAFE = re.compile(r"[\s\x00-\x1f\x7f]")
 _USER = re.compile(r"\A((?:[^/@:]*:)?//)?.*@", re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a header's name, RFC 9110 section 5.6.2
 _WORDS = re.compile(r"([A-Za-z-]{1,40})[: ]")  # without digits, which hardly a credential lacks
-_VALUE = re.compile(
-    r"[\x20-\x7e\x80-\xff\t]*"
-)  # a header's value, section 5.5; without what starts a new line
+# A header's value, section 5.5; without what starts a new line.
+_VALUE = re.compile(r"[\x20-\x7e\x80-\xff\t]*")
 
 
 def endpoint_of(

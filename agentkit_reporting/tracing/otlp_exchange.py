@@ -96,9 +96,8 @@ class Exchange:
         self._signal = signal
         self._open = _opener(signal)
         self._session: requests.Session | None = None
-        self._inherited: list[
-            requests.Session
-        ] = []  # the parent's, kept so that nothing of them is closed here
+        # The parent's, kept so that nothing of them is closed here.
+        self._inherited: list[requests.Session] = []
 
     def begin_anew(self) -> None:
         """Open connections of its own: this is a forked child."""
@@ -174,9 +173,8 @@ def reason_of(error: BaseException) -> str:
             return "no answer in time"
         if isinstance(cause, http.client.HTTPException | ConnectionResetError):
             return "the connection was closed without an answer"
-        if (
-            type(cause) is OSError and not cause.strerror
-        ):  # of requests: a certificate's file that is not there
+        # Of requests: a certificate's file that is not there.
+        if type(cause) is OSError and not cause.strerror:
             return one_line(str(cause), _MOST_COLUMNS)
         if isinstance(cause, OSError) and cause.strerror and type(cause).__module__ in {"builtins", "socket"}:
             return one_line(cause.strerror, _MOST_COLUMNS)

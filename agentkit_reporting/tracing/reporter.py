@@ -46,10 +46,7 @@ __all__ = ["TracingReporter"]
 
 logger = logging.getLogger(__name__)
 
-
-_MOST_ELSEWHERE: Final = (
-    512  # runs that another reporter tells: one whose end is missing is forgotten some time
-)
+_MOST_ELSEWHERE: Final = 512  # runs that another tells: one whose end is missing is forgotten some time
 
 
 class TracingReporter(LoopObserver):
@@ -73,7 +70,8 @@ class TracingReporter(LoopObserver):
     where its run was told live, close the reporter of the run first, or make spans with another provider.
 
     What a provider's processor raises is raised by `handle_event`, when the event is folded and all its spans are
-    ended, and judged by the loop as any observer's failure. Nothing waits for the network or for another thread.
+    ended, and judged by the loop as any observer's failure. Nothing waits for the network, and for another thread only
+    while that folds an event.
 
     Raises ConfigurationError where OpenTelemetry's API is not installed (the extra `otel`), and for a wrong option.
     """
