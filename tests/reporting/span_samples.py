@@ -111,8 +111,7 @@ def runs(draw: st.DrawFn) -> list[LogSpan]:
     for number in range(draw(st.integers(0, 6))):
         start, end = sorted((draw(inside), draw(inside)))
         operation: Any = draw(st.sampled_from(("chat", "execute_tool")))
-        kind = "client" if operation == "chat" else "internal"
-        children.append(span(operation, number=number + 2, parent=run, start_ns=start, end_ns=end, kind=kind))
+        children.append(span(operation, number=number + 2, parent=run, start_ns=start, end_ns=end))
     children.sort(key=lambda each: each.end_ns)
     remote = place is not None and draw(st.booleans())
     state = draw(st.sampled_from(("", "vendor=1", "a=1,tenant@vendor=x y")))
