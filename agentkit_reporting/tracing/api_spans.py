@@ -145,7 +145,7 @@ class ApiSpans:
         """
         first: BaseException | None = None
         for span in spans:
-            if span.told == "metrics":
+            if span.share == "metrics":
                 continue
             try:
                 made, is_new = self._made(span)

@@ -42,8 +42,7 @@ from agentkit_reporting.tracing.fold_runs import (
     teller_of,
 )
 from agentkit_reporting.tracing.own_attributes import OWN_ATTRIBUTES, brief_text, plain_value
-from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Span
-from agentkit_reporting.tracing.spans import Told as ToldOfRun
+from agentkit_reporting.tracing.spans import STATUS, AttributeValue, ContentSource, Share, Span
 
 __all__ = ["SPAN_EVENTS", "SpanFold"]
 
@@ -77,7 +76,7 @@ class SpanFold:
     @property
     def open_count(self) -> int:
         """How many spans have begun and are not over; of runs of which only metrics are told there are none."""
-        return sum(run.open_count for run in list(self._runs.values()) if run.span.told != "metrics")
+        return sum(run.open_count for run in list(self._runs.values()) if run.span.share != "metrics")
 
     @property
     def unplaced(self) -> int:
@@ -129,12 +128,12 @@ class SpanFold:
     def span_of_request(self, session_id: str, run_id: str, request_id: str) -> Span | None:
         """Return a request's span while it is open; None where only its run's metrics are told."""
         run = self._runs.get((session_id, run_id))
-        return None if run is None or run.span.told == "metrics" else run.requests.get(request_id)
+        return None if run is None or run.span.share == "metrics" else run.requests.get(request_id)
 
     # --- runs
 
-    def begin(self, event: ev.RunStarted, told: ToldOfRun = "all") -> Sequence[Span]:
-        """Take the beginning of a run, as `take` does. told: what of the run; each of its spans says so."""
+    def begin(self, event: ev.RunStarted, share: Share = "all") -> Sequence[Span]:
+        """Take the beginning of a run, as `take` does. share: what of it is told here; each of its spans says so."""
         if self._content is not None:
             self._content.take(event)
         session, run_id = event.session_id, event.run_id
@@ -156,7 +155,7 @@ class SpanFold:
             run_id=run_id,
             attributes=self._profile.named({**facts, **self._said(event)}),
             labels=labels_of(facts),
-            told=told,
+            share=share,
         )
         self._runs[session, run_id] = OpenRun(
             span=span,
@@ -188,7 +187,7 @@ class SpanFold:
             place = place_of_call({}, of.session_id, of.run_id, of.call_id)
             if above is not None:
                 place = attrs.evolve(place, trace_id=above.span.trace_id)
-        if above is not None and above.span.told == "metrics":
+        if above is not None and above.span.share == "metrics":
             return place  # who makes its spans is another
         ours = None if above is None else above.calls.get(of.call_id) if of.call_id else above.span
         is_there = ours is not None and (ours.trace_id, ours.span_id) == (place.trace_id, place.span_id)

@@ -141,7 +141,7 @@ class OpenRun:
             run.run_id,
             attributes,
             beginning.labels,
-            run.told,
+            run.share,
         )
 
     def end(self, span: Span, duration_ms: float | None = None) -> None:

@@ -227,7 +227,7 @@ class TracingReporter(LoopObserver):
         error = self._spans.end(spans)
         if self._metrics is not None:
             for span in spans:
-                if span.told != "spans":
+                if span.share != "spans":
                     self._metrics.record(span, self._spans.finished_context(span))
         if error is not None:
             raise error

@@ -21,15 +21,15 @@ __all__ = [
     "STATUS",
     "AttributeValue",
     "ContentSource",
+    "Share",
     "Span",
     "SpanEvent",
-    "Told",
 ]
 
 AttributeValue: TypeAlias = str | bool | int | float | tuple[str, ...]
 """What an attribute may be; a tuple of texts is an array. Anything deeper is JSON in a text."""
 
-Told: TypeAlias = Literal["all", "spans", "metrics"]
+Share: TypeAlias = Literal["all", "spans", "metrics"]
 """What is told of a run: both, or only one where another reporter tells the other to the same place."""
 
 SMALLEST_INTEGER: Final = -(2**63)
@@ -62,7 +62,7 @@ class Span:
     was told; duration_ms, first_content_ms: None where nobody measured; response_model, usage, cost: of a request, what
     was told last.
 
-    told: what is told of its run. made, within: what is kept with it by who makes spans of it (api_spans.py).
+    share: what of its run is told. made, within: what is kept with it by who makes spans of it (api_spans.py).
     """
 
     operation: Literal["invoke_agent", "chat", "execute_tool"]
@@ -75,7 +75,7 @@ class Span:
     run_id: str
     attributes: dict[str, AttributeValue]
     labels: Mapping[str, str]
-    told: Told = "all"
+    share: Share = "all"
     end_ns: int = 0
     events: Sequence[SpanEvent] = ()
     dropped_events: int = 0
