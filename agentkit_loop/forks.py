@@ -6,6 +6,9 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Iterable
+
+__all__ = ["Locked", "do_all"]
 
 
 class Locked:
@@ -37,5 +40,20 @@ def _survive_fork(holder: Locked) -> None:
 def _after_fork() -> None:
     global _watching  # noqa: PLW0603 - it may have been held at the fork as well
     _watching = threading.Lock()
-    for holder in list(_locked.values()):
-        holder.after_fork()
+    do_all(holder.after_fork for holder in list(_locked.values()))
+
+
+def do_all(acts: Iterable[Callable[[], object]]) -> None:
+    """Do everything, whatever one of them raises; then raise the first of what was raised.
+
+    For hooks of the interpreter, which reports it: an object that was never made whole, since its constructor raised or
+    another thread was amid it, keeps no other from beginning anew.
+    """
+    first: BaseException | None = None
+    for act in acts:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            first = first or error
+    if first is not None:
+        raise first

@@ -20,6 +20,8 @@ import time
 import weakref
 from typing import Any, Literal, Protocol, overload
 
+from agentkit_loop.forks import do_all
+
 logger = logging.getLogger(__name__)
 
 EXIT_TIMEOUT_S = 5.0
@@ -126,5 +128,4 @@ def log_lost(name: str, held: int, received: int) -> None:
 def _begin_anew() -> None:
     global _guard  # noqa: PLW0603 - it may have been held at the fork as well
     _guard = threading.Lock()
-    for holder in list(_counting):
-        holder.begin_anew()
+    do_all(holder.begin_anew for holder in list(_counting))

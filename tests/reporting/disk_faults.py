@@ -9,6 +9,7 @@ no file opened; as a user without privileges).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -83,9 +84,12 @@ def permission(directory: Path, shape: str) -> tuple[Act, Act]:
     del shape
 
     def close_and_lock() -> None:
-        directory.chmod(0o500)  # first: from here on no file that is packed meanwhile comes or goes
+        directory.chmod(
+            0o500
+        )  # first: from here on nobody begins to make or remove a file that is packed meanwhile
         for each in directory.iterdir():
-            each.chmod(0o000)
+            with contextlib.suppress(FileNotFoundError):  # whose removal had begun before
+                each.chmod(0o000)
         os.closerange(512, 600)
 
     def unlock() -> None:

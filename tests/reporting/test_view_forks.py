@@ -6,6 +6,7 @@ import contextvars
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,8 @@ def in_child(act: Tell) -> int:
             signal.alarm(WAIT_S)  # whom a lock keeps for ever
             act()
             code = 0
+        except BaseException:  # noqa: BLE001 - whatever it is: it is said here, and by the code
+            traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitpid(child, 0)[1]
