@@ -41,8 +41,8 @@ class FirstDeltas:
         return Row(
             name=name,
             reference="own decode; time that passes, at most 1,000 µs",
-            ours_us=statistics.median(self.ours),
-            reference_us=statistics.median(self.reference),
+            ours=statistics.median(self.ours),
+            theirs=statistics.median(self.reference),
         )
 
 

@@ -86,12 +86,9 @@ def _compared(
         ways[number].seen().check(session, f"{name}, {ways[number].name}")
 
     ours, bare, own = interleave([way.play for way in ways], rounds, check=check)
-    to_bare, to_own = (
-        f"{way.name} (goal {aim:.2f})" for way, aim in zip(ways[1:], (goal, OWN_GOAL), strict=True)
-    )
     return [
-        Row.of(name, ours, bare, against=to_bare, pieces=session.deltas, bound=bound),
-        Row.of(name, ours, own, against=to_own, pieces=session.deltas),
+        Row.of(name, ours, bare, against=ways[1].name, pieces=session.deltas, bound=bound, goal=goal),
+        Row.of(name, ours, own, against=ways[2].name, pieces=session.deltas, goal=OWN_GOAL),
     ]
 
 

@@ -14,16 +14,20 @@ import attrs
 class Row:
     """One line of the table.
 
-    ours_us, reference_us: microseconds a piece, of CPU unless `reference` says otherwise; medians. paired: the
-    median of the ratios of each round, None where there were no rounds. bound: the ratio allowed.
+    ours, theirs: a piece, in `unit`; microseconds of CPU unless that or `reference` says otherwise; medians. paired:
+    the median of the ratios of each round, None where there were no rounds. bound: the ratio allowed; goal: what is
+    aimed at and not held against a run. rounds: how often each was measured.
     """
 
     name: str
     reference: str
-    ours_us: float
-    reference_us: float
+    ours: float
+    theirs: float
+    unit: str = "µs"
     bound: float | None = None
+    goal: float | None = None
     paired: float | None = None
+    rounds: int = 1
 
     @classmethod
     def of(
@@ -35,32 +39,44 @@ class Row:
         against: str,
         pieces: int,
         bound: float | None = None,
+        goal: float | None = None,
     ) -> Row:
         """Make a line of the seconds that each round took for so many pieces."""
         return cls(
             name=name,
             reference=against,
-            ours_us=statistics.median(ours) / pieces * 1e6,
-            reference_us=statistics.median(reference) / pieces * 1e6,
+            ours=statistics.median(ours) / pieces * 1e6,
+            theirs=statistics.median(reference) / pieces * 1e6,
             bound=bound,
+            goal=goal,
+            rounds=len(ours),
             paired=statistics.median(mine / theirs for mine, theirs in zip(ours, reference, strict=True)),
         )
 
     @property
     def ratio(self) -> float:
         """Ours over the reference, of the medians."""
-        return self.ours_us / self.reference_us
+        return self.ours / self.theirs
 
     @property
     def is_missed(self) -> bool:
-        """Whether the bound is missed by both ratios.
+        """Whether the bound is missed by both ratios."""
+        return self._misses(self.bound)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether what is aimed at, the bound without a goal, is missed by both ratios."""
+        return self._misses(self.bound if self.goal is None else self.goal)
+
+    def _misses(self, most: float | None) -> bool:
+        """Whether both ratios are more than that.
 
         A machine that others use too is at times half as fast for a second. Where that hits the rounds of one
         side, the ratio of the medians says more of the machine than of the code; where it hits within rounds,
         the paired one does.
         """
         ratios = [self.ratio] if self.paired is None else [self.ratio, self.paired]
-        return self.bound is not None and min(ratios) > self.bound
+        return most is not None and min(ratios) > most
 
 
 def interleave(
