@@ -90,8 +90,8 @@ def as_markdown(results: Results) -> str:
         f"Measured on {results.date} at {results.commit}: Python {results.python}, {results.cpu}; {versions}.",
         "",
         "Medians of interleaved rounds (A B A B …), microseconds of CPU time a piece unless a row says otherwise.",
-        "*Ratio* is of the medians, *paired* the median of each round's ratio; what is above *at most* in both is missed.",
-        "Made by `python -m benchmarks --save`; the machine is shared, so a run differs from the next by some per cent.",
+        "*Ratio* is of the medians, *paired* the median of each round's ratio; what both exceed is missed.",
+        "Made by `python -m benchmarks --save`; the machine is shared: runs differ by some per cent.",
     ]
     for name, rows in results.rows.items():
         lines += ["", f"## {name}", ""]
