@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.models.anthropic_drain import shut
+from agentkit_loop.models.http_chunks import ChunkMerger
 
 if TYPE_CHECKING:
     import anthropic
@@ -173,11 +174,12 @@ class WatchedBackend:
 
 
 class _Stream:
-    """A network stream of httpcore2 around another. Reading is the other's own: a chunk costs nothing here."""
+    """A network stream of httpcore2 around another. What came together is read as one chunk (http_chunks.py)."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self.read = inner.read
+        self._merger: ChunkMerger | None = None  # of a connection of HTTP/1.1, from its first request on
         found = inner.get_extra_info("socket")
         self._socket = found if isinstance(found, socket.socket) else None
         self._request: OpenRequest | None = None
@@ -189,11 +191,19 @@ class _Stream:
         request = current()
         if request is not self._request:
             self._belong_to(request, buffer)
+        if self._merger is not None:
+            self._merger.begin()
         self._inner.write(buffer, timeout)
+
+    def _read_merged(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        assert self._merger is not None  # noqa: S101 - who set this as `read` has made it
+        return self._merger.feed(self._inner.read(max_bytes, timeout))
 
     def _belong_to(self, request: OpenRequest | None, written: bytes) -> None:
         if self._is_shared is None:
             self._is_shared = bytes(written[: len(_HTTP2)]) == _HTTP2
+            if not self._is_shared:
+                self._merger, self.read = ChunkMerger(), self._read_merged
         self._let_go()
         if request is not None and not self._is_shared:
             request.hold(self._socket)
