@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.models.anthropic_drain import shut
-from agentkit_loop.models.http_chunks import ChunkMerger
+from agentkit_loop.models.http_chunks import ChunkMerger, is_http2
 
 if TYPE_CHECKING:
     import anthropic
@@ -37,7 +37,6 @@ LOOK_S = 0.02
 """Seconds between two looks of a request that connects at whether it was interrupted."""
 
 _UNDER_WAY = frozenset({0, errno.EINPROGRESS, errno.EWOULDBLOCK})
-_HTTP2 = b"PRI "  # how a connection of HTTP/2 begins (RFC 9113, 3.4), and no request of HTTP/1.1
 
 _thread = threading.local()
 
@@ -116,12 +115,20 @@ _watching = threading.Lock()
 def watch(client: anthropic.Anthropic) -> int:
     """Let the connections that a client makes from now on be known to `current`; return how many pools make them.
 
+    Where the transport has other names one day, interrupts only wait for more than they had to.
+    """
+    return around_backends(client, WatchedBackend)
+
+
+def around_backends(client: anthropic.Anthropic | anthropic.AsyncAnthropic, wrapper: type) -> int:
+    """Put a wrapper around the network backend of each pool of a client; return how many pools have one.
+
     Neither the SDK nor its transport has a public way to a pool's network backend that leaves proxies and
-    settings as they are. Where these names are gone one day, interrupts only wait for more than they had to.
+    settings as they are.
     """
     http = getattr(client, "_client", None)
     mounts = getattr(http, "_mounts", None)
-    watched = 0
+    wrapped = 0
     with _watching:
         for transport in (
             getattr(http, "_transport", None),
@@ -130,10 +137,10 @@ def watch(client: anthropic.Anthropic) -> int:
             pool = getattr(transport, "_pool", None)
             backend = getattr(pool, "_network_backend", None)
             if pool is not None and backend is not None:
-                if not isinstance(backend, WatchedBackend):
-                    pool._network_backend = WatchedBackend(backend)  # noqa: SLF001 - as said above
-                watched += 1
-    return watched
+                if not isinstance(backend, wrapper):
+                    pool._network_backend = wrapper(backend)  # noqa: SLF001 - as said above
+                wrapped += 1
+    return wrapped
 
 
 class WatchedBackend:
@@ -201,7 +208,7 @@ class _Stream:
 
     def _belong_to(self, request: OpenRequest | None, written: bytes) -> None:
         if self._is_shared is None:
-            self._is_shared = bytes(written[: len(_HTTP2)]) == _HTTP2
+            self._is_shared = is_http2(written)
             if not self._is_shared:
                 self._merger, self.read = ChunkMerger(), self._read_merged
         self._let_go()

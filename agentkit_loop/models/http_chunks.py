@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ChunkMerger"]
+__all__ = ["ChunkMerger", "is_http2"]
 
+_HTTP2 = b"PRI "  # how a connection of HTTP/2 begins (RFC 9113, 3.4), and no request of HTTP/1.1
 _MOST_HEAD = 64 * 1024
 _MOST_DIGITS = 8
 _LONGEST_LINE = _MOST_DIGITS + 2
@@ -112,3 +113,8 @@ class ChunkMerger:
 def _size_of(line: bytes) -> int | None:
     """Return the size that a chunk's line says; None for the last one, of 0 bytes, and for what is no plain size."""
     return (int(line, 16) or None) if _SIZE.fullmatch(line) else None
+
+
+def is_http2(first_written: bytes) -> bool:
+    """Whether a connection speaks HTTP/2, which has no chunks, by what is written to it first."""
+    return bytes(first_written[: len(_HTTP2)]) == _HTTP2
