@@ -17,12 +17,14 @@ from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import AgentEvent, ContentDelta
 from agentkit_loop.observers import LoopObserver
 from agentkit_loop.stamping import make_delta, stamp
-from agentkit_reporting import JsonlReporter, TranscriptReporter, UsageReporter, decode_event, encode_event
+from agentkit_reporting import JsonlReporter, decode_event, encode_event
+from benchmarks.event_peers import DELTA, versions, written
 from benchmarks.measure import Row, compare
+
+__all__ = ["rows", "versions"]
 
 LOGGER = logging.getLogger(__name__)
 PIECES = 20_000
-DELTA = AppendText("0", "a dozen chars")
 NOW = dt.datetime(2026, 5, 24, 18, 40, 0, 123456, tzinfo=dt.UTC)
 
 
@@ -35,7 +37,7 @@ class Nothing(LoopObserver):
 
 def rows(rounds: int) -> list[Row]:
     """Return the table's rows."""
-    return [dispatch(rounds), *representation(rounds), write_floor(rounds), written(rounds), decoded(rounds)]
+    return [dispatch(rounds), *representation(rounds), write_floor(rounds), *written(rounds), decoded(rounds)]
 
 
 def dispatch(rounds: int) -> Row:
@@ -114,59 +116,6 @@ def representation(rounds: int) -> list[Row]:
         compare(name, way, at_once, against="attrs.frozen, header at once", pieces=PIECES, rounds=rounds)
         for name, way in ways.items()
     ]
-
-
-def written(rounds: int) -> Row:
-    """One event through the log, usage and transcript, against structlog with orjson to a file, both flushed."""
-    import orjson  # noqa: PLC0415 - a reference that only this row needs
-    import structlog  # noqa: PLC0415 - as above
-
-    with tempfile.TemporaryDirectory() as folder:
-        log = JsonlReporter(Path(folder) / "ours.jsonl")
-        emitter = EventEmitter([log, UsageReporter(), TranscriptReporter()])
-        theirs = (Path(folder) / "theirs.jsonl").open("wb")
-        structlog.configure(
-            processors=[
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(serializer=orjson.dumps),
-            ],
-            logger_factory=structlog.BytesLoggerFactory(file=theirs),
-            cache_logger_on_first_use=True,
-        )
-        logger = structlog.get_logger()
-
-        def ours() -> None:
-            tell = emitter.tell_delta
-            for _ in range(PIECES):
-                tell("request-1", DELTA)
-
-        def reference() -> None:
-            for number in range(PIECES):
-                logger.info(
-                    "content_delta",
-                    v=1,
-                    seq=number,
-                    session_id=emitter.session_id,
-                    run_id=emitter.run_id,
-                    turn_id="turn-1",
-                    payload={
-                        "request_id": "request-1",
-                        "delta": {"type": "append_text", "part_id": "0", "chunk": DELTA.chunk},
-                    },
-                )
-
-        row = compare(
-            "log + usage + transcript",
-            ours,
-            reference,
-            against="structlog + orjson, flushed",
-            bound=0.75,
-            pieces=PIECES,
-            rounds=rounds,
-        )
-        log.close()
-        theirs.close()
-        return row
 
 
 class _Envelope(msgspec.Struct):

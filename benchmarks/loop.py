@@ -92,7 +92,7 @@ def _compared(
     ]
 
 
-class _Ours:
+class Ours:
     """The agent, with a log of its own for each session."""
 
     def __init__(self, base_url: str, folder: str) -> None:
@@ -160,7 +160,7 @@ def _ways_on_thread(base_url: str) -> Iterator[list[Way]]:
 
     given = (read_lines, wire_tool(tool(read_lines).spec))
     with contextlib.ExitStack() as stack:
-        ours = _Ours(base_url, stack.enter_context(tempfile.TemporaryDirectory()))
+        ours = Ours(base_url, stack.enter_context(tempfile.TemporaryDirectory()))
         stack.callback(ours.model.close)
         # As people make one; and as our model does, so that only the loops differ.
         bare_client = stack.enter_context(anthropic.Anthropic(base_url=base_url, api_key=KEY))
@@ -182,7 +182,7 @@ def _ways_on_loop(base_url: str) -> Iterator[list[Way]]:
 
     given = (read_lines, wire_tool(tool(read_lines).spec))
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        ours = _Ours(base_url, folder)
+        ours = Ours(base_url, folder)
         bare_client = anthropic.AsyncAnthropic(base_url=base_url, api_key=KEY)
         own_client = anthropic.AsyncAnthropic(
             base_url=base_url, api_key=KEY, max_retries=0, open_telemetry=False

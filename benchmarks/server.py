@@ -60,7 +60,7 @@ class StreamServer:
         try:
             self._port = int(self._process.stdout.readline())  # type: ignore[union-attr] # a pipe
         except BaseException:
-            self._end()
+            end_process(self._process)
             raise
 
     def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class StreamServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        end_process(self._process)
 
     def base_url(self, framing: str) -> str:
         """Return the address whose answers are framed so."""
@@ -79,14 +79,16 @@ class StreamServer:
         """Let one held answer go on."""
         self._process.stdin.write(b".")  # type: ignore[union-attr] # a pipe
 
-    def _end(self) -> None:
-        with self._process:  # closes the pipes, which ends the process, and waits
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()  # type: ignore[union-attr] # a pipe
-            try:
-                self._process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
+
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """End a process that ends with its standard input, and wait for it."""
+    with process:  # closes the pipes, which ends the process, and waits
+        with contextlib.suppress(OSError):
+            process.stdin.close()  # type: ignore[union-attr] # a pipe
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 class _Answers:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks import loop, tracing
+from benchmarks import event_peers, loop, peers, tracing
+from benchmarks.peer_environments import ENVIRONMENTS, Environment, EnvironmentUnavailableError
 from benchmarks.references import Seen
 from benchmarks.server import FRAMINGS
 from benchmarks.session import make_session
@@ -57,6 +65,106 @@ def test_the_spans_that_are_made_by_hand_are_those_of_the_reporter() -> None:
         told.append([facts_of(span) for span in exporter.get_finished_spans()])
     assert told[0] == told[1]
     assert len(told[0]) == 2 * (3 + 2 + 1)
+
+
+def test_the_sdks_ways_play_a_small_session_rightly_and_frameworks_without_environment_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_folder = tmp_path / "a file"
+    no_folder.touch()
+    rows = peers.rows(1, turns=3, deltas=12, environments=no_folder)
+    assert [row.reference for row in rows] == list(peers.SDK_WAYS)
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(" is left out, it has no environment: ")[0] for line in told] == [
+        environment.name for environment in ENVIRONMENTS
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["inputs", "text", "deltas"])
+def test_a_worker_whose_work_is_wrong_is_refused(wrong: str) -> None:
+    session = make_session(3, 12)
+    seen = attrs.asdict(Seen(list(session.inputs), session.text, session.deltas))
+    with answering("right", seen) as right:
+        assert [row.ours for row in peers.compared([right, right], session, 2)] == [
+            0.5 / session.deltas * 1e6
+        ]
+    changed = {"inputs": list(session.inputs[:1]), "text": session.text[:-1], "deltas": session.deltas - 1}
+    with (
+        answering("right", seen) as right,
+        answering("a peer", {**seen, wrong: changed[wrong]}) as peer,
+        pytest.raises(AssertionError, match="a peer: saw"),
+    ):
+        peers.compared([right, peer], session, 2)
+
+
+def test_a_worker_that_has_ended_says_so() -> None:
+    with (
+        peers.Worker("a peer", [sys.executable, "-c", ""]) as peer,
+        pytest.raises(RuntimeError, match="a peer: the program ended before it had played"),
+    ):
+        peer.play()
+
+
+def test_an_environment_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    environment = Environment("a framework", ("a-framework==1", "anthropic==2"))
+    with pytest.raises(EnvironmentUnavailableError, match="a file"):
+        environment.python(tmp_path / "a file")
+    assert environment.version(tmp_path / "a file") == "left out"
+
+
+def test_only_our_own_program_imports_ours() -> None:
+    programs = Path(peers.__file__).parent / "peer_programs"
+    frameworks = {program for _, program in peers.FRAMEWORK_WAYS.values()}
+    assert {path.stem for path in programs.glob("*.py")} == {
+        "__init__",
+        "worker",
+        "ours",
+        *peers.SDK_WAYS.values(),
+        *frameworks,
+    }
+    allowed = {"benchmarks.session", "benchmarks.peer_programs.worker"}
+    for program in ("worker", *frameworks):
+        imported = imports_of(programs / f"{program}.py")
+        assert {name for name in imported if name.startswith(("agentkit", "benchmarks"))} <= allowed
+    assert not [name for name in imports_of(programs.parent / "session.py") if name.startswith("agentkit")]
+
+
+def test_every_way_writes_the_same_events() -> None:
+    rows = event_peers.written(1, pieces=20)
+    assert [row.reference.split(",")[0] for row in rows] == [
+        "structlog + orjson",
+        "logging + JSON formatter",
+        "loguru",
+        "OpenTelemetry span",
+    ]
+
+
+@pytest.mark.parametrize("told", [(1, {"v": 1}), (2, {"v": 2})])
+def test_events_that_were_written_wrongly_do_not_count(told: event_peers.Told) -> None:
+    way = event_peers.Way("a way", lambda _: None, lambda: told)
+    with pytest.raises(AssertionError, match="a way: wrote"):
+        event_peers.check([way], 2, {"v": 1})
+
+
+def answering(name: str, seen: dict[str, object]) -> peers.Worker:
+    """Return a worker that says the same each time."""
+    line = json.dumps({"cpu_s": 0.5, "seen": seen})
+    return peers.Worker(
+        name, [sys.executable, "-c", f"import sys\nfor _ in sys.stdin: print({line!r}, flush=True)"]
+    )
+
+
+def imports_of(path: Path) -> Sequence[str]:
+    """Return the modules that a file imports."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module or "")
+    return found
 
 
 def facts_of(span: ReadableSpan) -> tuple[object, ...]:
