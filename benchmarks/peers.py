@@ -39,7 +39,7 @@ SDK_WAYS = {
 }
 FRAMEWORK_WAYS = {
     "pydantic-ai": ("pydantic-ai, one event stream handler", "pydantic_ai_agent"),
-    "langchain": ('langchain create_agent, stream_mode="messages"', "langchain_agent"),
+    "langchain": ("langchain create_agent, one callback handler", "langchain_agent"),
     "strands": ("strands, one callback handler", "strands_agent"),
 }
 """By the name of the environment: what the table says, and the program."""
