@@ -93,11 +93,11 @@ def _compared(
 
 
 class Ours:
-    """The agent, with a log of its own for each session."""
+    """The agent, with a log of its own for each session. body: of its tool, `read_lines` or what does the same."""
 
-    def __init__(self, base_url: str, folder: str) -> None:
+    def __init__(self, base_url: str, folder: str, body: Callable[..., str] = read_lines) -> None:
         self.model = AnthropicModel(MODEL, base_url=base_url, api_key=KEY)
-        self._tool = tool(read_lines)
+        self._tool = tool(body)
         self._folder = Path(folder)
         self._text = ""
 
