@@ -1,0 +1,178 @@
+"""What a delta costs with many sessions open at once, on threads and on an event loop; and what an idle session holds.
+
+All sessions of a round share one model, one log, one usage and one transcript, as those of a service do. The tool of
+each waits for all others, so that they are open at the same time, or the round fails. A round has as many sessions
+whatever their concurrency, so that each is measured over as many deltas. With 500 at once this process and the server's
+have a socket for each: about 600 descriptors of the 1,024 that many systems allow, and as many ports of the loopback's
+28,000; the SDK's client keeps 100 of its connections and makes the others anew with each request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import tempfile
+import threading
+import tracemalloc
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from agentkit_loop import Agent, AnthropicModel, RunResult, ScriptedModel, tool
+from agentkit_loop.content import AppendText
+from agentkit_loop.events import ContentDelta
+from agentkit_reporting import JsonlReporter, TranscriptReporter, UsageReporter, read_events
+from benchmarks.growing import Load, grown, require, sizes_row
+from benchmarks.latency import KEY
+from benchmarks.measure import Row
+from benchmarks.server import StreamServer
+from benchmarks.session import MODEL, PROMPT, SYSTEM, Session, make_session, read_lines
+
+PATIENCE_S = 60.0
+"""How long a tool waits for the others, at most."""
+
+
+@attrs.frozen
+class Crowd:
+    """How many sessions are open at once, the few first; the last is also how many a round has."""
+
+    at_once: tuple[int, ...] = (1, 50, 500)
+    deltas: int = 200
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of a round."""
+        return self.at_once[-1]
+
+
+TURNS = 2
+"""Of each session: the first calls the tool."""
+
+
+def session_rows(rounds: int, crowd: Crowd) -> list[Row]:
+    """Return the rows of concurrent sessions."""
+    session = make_session(TURNS, crowd.deltas)
+    found = []
+    with StreamServer(TURNS, crowd.deltas) as server, tempfile.TemporaryDirectory() as folder:
+        address = server.base_url("event")
+        for word, play in (("threads", _on_threads), ("asyncio", _on_loop)):
+            loads = [_load(count, crowd, session, Path(folder), address, play) for count in crowd.at_once]
+            found += grown(f"delta, sessions on {word}", loads, rounds)
+    return found
+
+
+def _load(
+    count: int,
+    crowd: Crowd,
+    session: Session,
+    folder: Path,
+    address: str,
+    play: Callable[[Agents, int, int], list[RunResult]],
+) -> Load:
+    log, results = folder / "sessions.jsonl", list[RunResult]()
+
+    def run() -> None:
+        log.unlink(missing_ok=True)
+        results[:] = play(Agents(address, log), count, crowd.sessions)
+
+    def check() -> None:
+        deltas = sum(
+            isinstance(event, ContentDelta) and isinstance(event.delta, AppendText)
+            for event in read_events(log)
+        )
+        require(deltas, crowd.sessions * session.deltas, "deltas of all sessions")
+        require({result.text for result in results}, {session.text}, "answers of the sessions")
+        require(len({result.session_id for result in results}), crowd.sessions, "sessions")
+
+    return Load(name=f"{count} at once", pieces=crowd.sessions * session.deltas, play=run, check=check)
+
+
+@attrs.frozen
+class Agents:
+    """Makes the agent that all sessions of a round share."""
+
+    address: str
+    log: Path
+
+    def agent(self, body: Callable[..., Any]) -> tuple[Agent, AnthropicModel]:
+        """Return the agent, which is to be closed, and its model, which is too."""
+        model = AnthropicModel(MODEL, base_url=self.address, api_key=KEY)
+        observers = [JsonlReporter(self.log), UsageReporter(), TranscriptReporter()]
+        return Agent(model, tools=[tool(body)], system=SYSTEM, observers=observers), model
+
+
+def _on_threads(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
+    all_are_open = threading.Barrier(at_once, timeout=PATIENCE_S)
+
+    def body(path: str, first: int, last: int) -> str:
+        all_are_open.wait()
+        return read_lines(path, first, last)
+
+    body.__name__, body.__doc__ = read_lines.__name__, read_lines.__doc__
+    agent, model = agents.agent(body)
+    with contextlib.closing(model), agent, ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda _: agent.run(PROMPT), range(sessions)))
+
+
+def _on_loop(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
+    async def play() -> list[RunResult]:
+        all_are_open = asyncio.Barrier(at_once)
+
+        async def body(path: str, first: int, last: int) -> str:
+            async with asyncio.timeout(PATIENCE_S):
+                await all_are_open.wait()
+            return read_lines(path, first, last)
+
+        body.__name__, body.__doc__ = read_lines.__name__, read_lines.__doc__
+        agent, model = agents.agent(body)
+        try:
+            async with agent:
+                found: list[RunResult] = []
+                for _ in range(sessions // at_once):
+                    runs: list[Coroutine[Any, Any, RunResult]] = [agent.arun(PROMPT) for _ in range(at_once)]
+                    found += await asyncio.gather(*runs)
+                return found
+        finally:
+            await model.aclose()
+
+    return asyncio.run(play())
+
+
+def idle_row(counts: tuple[int, int]) -> Row:
+    """Return the row of what an idle session holds: of so many that are open, one exchange done."""
+    few, many = (_held_a_session(count) for count in counts)
+    return sizes_row(
+        f"an idle session, of {counts[1]:,}",
+        [many],
+        [few],
+        against=f"of {counts[0]:,}; Python's own count",
+        unit="kB",
+        bound=None,
+    )
+
+
+def _held_a_session(count: int) -> float:
+    """Return how many kB a session holds that is open after one exchange, its part of what all share included."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        model = ScriptedModel(["So it is."] * (count + 1))
+        observers = [JsonlReporter(Path(folder) / "sessions.jsonl"), UsageReporter(), TranscriptReporter()]
+        agent = stack.enter_context(Agent(model, tools=[tool(read_lines)], system=SYSTEM, observers=observers))
+        require(agent.run(PROMPT).text, "So it is.", "an answer")  # what the first of all sets up is no session's
+        threads = threading.active_count()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            drivers = [stack.enter_context(agent.start()) for _ in range(count)]
+            for driver in drivers:
+                require(driver.run(PROMPT).text, "So it is.", "an answer")
+            model.requests.clear()
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+        finally:
+            tracemalloc.stop()
+        require(threading.active_count(), threads, "threads beside idle sessions")
+        return held / count / 1000
