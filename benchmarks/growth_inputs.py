@@ -33,7 +33,7 @@ CHUNK_BYTES = 65_536
 _STOP: Event = {"type": "content_block_stop", "index": 0}
 
 
-def input_rows(ours: tuple[int, ...], sdk: tuple[int, ...], rounds: int, sdk_rounds: int) -> list[Row]:
+def input_rows(ours: tuple[int, ...], sdk: tuple[int, ...], rounds: int) -> list[Row]:
     """Return the rows. ours, sdk: how many deltas the inputs have, the small one first."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -41,14 +41,14 @@ def input_rows(ours: tuple[int, ...], sdk: tuple[int, ...], rounds: int, sdk_rou
         theirs = [_load(deltas, _streamed(deltas, stack), deltas) for deltas in sdk]
         return [
             *grown("delta of a tool input", mine, rounds),
-            *grown("messages.stream(), a tool input", theirs, sdk_rounds, bound=None),
+            *grown("messages.stream(), a tool input", theirs, rounds, bound=None),
         ]
 
 
 def _load(deltas: int, play: Callable[[], int], largest: int) -> Load:
     lengths: list[int] = []
     return Load(
-        name=f"{len(text_of(deltas)) // 1000:,} KB",
+        name=f"{len(text_of(deltas)) / 1000:g} KB",
         pieces=deltas,
         play=lambda: lengths.append(play()),
         check=lambda: require(lengths[-1], len(text_of(deltas)), "the length of a tool input"),

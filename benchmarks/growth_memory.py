@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from agentkit_loop import Agent, AgentEvent, ModelRequest, Reply, ScriptedModel
+from agentkit_loop.observers import Observer
 from agentkit_reporting import JsonlReporter, TranscriptReporter, UsageReporter
 from benchmarks.growing import require, sizes_row
 from benchmarks.measure import Row
@@ -60,7 +61,12 @@ def held_after(events: list[int]) -> list[float]:
 
     model = ScriptedModel(answer)
     with tempfile.TemporaryDirectory() as folder:
-        observers = [JsonlReporter(Path(folder) / "session.jsonl"), UsageReporter(), TranscriptReporter(), count]
+        observers: list[Observer] = [
+            JsonlReporter(Path(folder) / "session.jsonl"),
+            UsageReporter(),
+            TranscriptReporter(),
+            count,
+        ]
         with Agent(model, observers=observers) as agent, agent.start() as driver:
             for wanted in events:
                 while told < wanted:

@@ -11,6 +11,7 @@ from pathlib import Path
 from agentkit_loop import Agent, AppendText, ModelRequest, Reply, ScriptedModel
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.events import AgentEvent
+from agentkit_loop.observers import Observer
 from agentkit_reporting import (
     BufferedReporter,
     ChannelReporter,
@@ -55,7 +56,12 @@ def conversation(count: int, kept: list[AgentEvent]) -> None:
     model = ScriptedModel(answer)
     transcript = TranscriptReporter()
     with tempfile.TemporaryDirectory() as folder:
-        observers = [JsonlReporter(Path(folder) / "session.jsonl"), UsageReporter(), transcript, kept.append]
+        observers: list[Observer] = [
+            JsonlReporter(Path(folder) / "session.jsonl"),
+            UsageReporter(),
+            transcript,
+            kept.append,
+        ]
         with Agent(model, observers=observers) as agent, agent.start() as driver:
             for number in range(count // 2):
                 require(driver.run("and then?").text, f"answer {2 * number + 1}", "an answer")
@@ -159,10 +165,9 @@ def _reading(path: Path, size: int, sizes: Sequence[int]) -> Load:
         found[:] = [sum(1 for _ in read_events(path))]
 
     # A tenth of the largest, not all of it: the smallest is to be read for long enough, and no longer.
-    name = f"{size // 1_000_000} MB" if size >= 1_000_000 else f"{size:,} bytes"
     times = max(1, sizes[-1] // 10 // size)
     return Load(
-        name=name,
+        name=f"{size / 1e6:g} MB",
         pieces=count,
         play=play,
         check=lambda: require(found, [count], "events of a log"),

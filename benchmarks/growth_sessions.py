@@ -1,10 +1,9 @@
 """What a delta costs with many sessions open at once, on threads and on an event loop; and what an idle session holds.
 
 All sessions of a round share one model, one log, one usage and one transcript, as those of a service do. The tool of
-each waits for all others, so that they are open at the same time, or the round fails. A round has as many sessions
-whatever their concurrency, so that each is measured over as many deltas. With 500 at once this process and the server's
-have a socket for each: about 600 descriptors of the 1,024 that many systems allow, and as many ports of the loopback's
-28,000; the SDK's client keeps 100 of its connections and makes the others anew with each request.
+each waits for all others, so that they are open at the same time, or the round fails. With 500 at once this process and
+the server's have a socket for each: about 600 descriptors, where many systems allow 1,024, and as many of the
+loopback's 28,000 ports; the SDK's client keeps 100 connections and makes the others anew for each request.
 """
 
 from __future__ import annotations
@@ -38,15 +37,14 @@ PATIENCE_S = 60.0
 
 @attrs.frozen
 class Crowd:
-    """How many sessions are open at once, the few first; the last is also how many a round has."""
+    """How many sessions are open at once, the few first; deltas: of each turn."""
 
     at_once: tuple[int, ...] = (1, 50, 500)
-    deltas: int = 200
+    deltas: int = 100
 
-    @property
-    def sessions(self) -> int:
-        """Sessions of a round."""
-        return self.at_once[-1]
+    def sessions(self, at_once: int) -> int:
+        """Return how many a round has: a fifth of the most at least, so that enough is measured."""
+        return at_once * max(1, self.at_once[-1] // 5 // at_once)
 
 
 TURNS = 2
@@ -74,21 +72,22 @@ def _load(
     play: Callable[[Agents, int, int], list[RunResult]],
 ) -> Load:
     log, results = folder / "sessions.jsonl", list[RunResult]()
+    sessions = crowd.sessions(count)
 
     def run() -> None:
         log.unlink(missing_ok=True)
-        results[:] = play(Agents(address, log), count, crowd.sessions)
+        results[:] = play(Agents(address, log), count, sessions)
 
     def check() -> None:
         deltas = sum(
             isinstance(event, ContentDelta) and isinstance(event.delta, AppendText)
             for event in read_events(log)
         )
-        require(deltas, crowd.sessions * session.deltas, "deltas of all sessions")
+        require(deltas, sessions * session.deltas, "deltas of all sessions")
         require({result.text for result in results}, {session.text}, "answers of the sessions")
-        require(len({result.session_id for result in results}), crowd.sessions, "sessions")
+        require(len({result.session_id for result in results}), sessions, "sessions")
 
-    return Load(name=f"{count} at once", pieces=crowd.sessions * session.deltas, play=run, check=check)
+    return Load(name=f"{count} at once", pieces=sessions * session.deltas, play=run, check=check)
 
 
 @attrs.frozen
@@ -160,8 +159,12 @@ def _held_a_session(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         model = ScriptedModel(["So it is."] * (count + 1))
         observers = [JsonlReporter(Path(folder) / "sessions.jsonl"), UsageReporter(), TranscriptReporter()]
-        agent = stack.enter_context(Agent(model, tools=[tool(read_lines)], system=SYSTEM, observers=observers))
-        require(agent.run(PROMPT).text, "So it is.", "an answer")  # what the first of all sets up is no session's
+        agent = stack.enter_context(
+            Agent(model, tools=[tool(read_lines)], system=SYSTEM, observers=observers)
+        )
+        require(
+            agent.run(PROMPT).text, "So it is.", "an answer"
+        )  # what the first of all sets up is no session's
         threads = threading.active_count()
         tracemalloc.start()
         try:

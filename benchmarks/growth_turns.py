@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import itertools
 import statistics
 import tempfile
 import time
@@ -83,7 +84,7 @@ class NotedTool:
         for turn, kept in ((turns.early, costs.early), (turns.late, costs.late)):
             first = turn - turns.around // 2
             noted = self._at[first : first + turns.around]
-            took = [after - before for before, after in zip(noted, noted[1:], strict=False)]
+            took = [after - before for before, after in itertools.pairwise(noted)]
             kept.append(statistics.median(took))
 
 
@@ -129,7 +130,8 @@ def over_the_network(rounds: int, turns: Turns) -> tuple[Costs, Costs]:
         def play_bare() -> None:
             bare.run(client).check(session, "bare SDK")
 
-        return _played([(ours_noted, play_ours), (bare_noted, play_bare)], rounds, turns)
+        of_ours, of_bare = _played([(ours_noted, play_ours), (bare_noted, play_bare)], rounds, turns)
+        return of_ours, of_bare
 
 
 def without_a_network(rounds: int, turns: Turns) -> Costs:
@@ -151,7 +153,9 @@ def played_without_a_network(session: Session, body: Callable[..., str], deltas:
         del request
         model.requests.clear()  # it keeps them all, each with its whole history
         given = next(calls, None)
-        return Reply(text=text, calls=() if given is None else (ScriptedCall(name="read_lines", input=given),))
+        return Reply(
+            text=text, calls=() if given is None else (ScriptedCall(name="read_lines", input=given),)
+        )
 
     model = ScriptedModel(reply)
     with tempfile.TemporaryDirectory() as folder:
@@ -162,11 +166,9 @@ def played_without_a_network(session: Session, body: Callable[..., str], deltas:
         require(len(transcript.items()), 2 * len(session.answers), "items of the scripted session")
 
 
-def _played(
-    ways: Sequence[tuple[NotedTool, Callable[[], object]]], rounds: int, turns: Turns
-) -> tuple[Costs, ...]:
+def _played(ways: Sequence[tuple[NotedTool, Callable[[], object]]], rounds: int, turns: Turns) -> list[Costs]:
     """Play each way in turns, after a first time that does not count."""
-    found = tuple(Costs() for _ in ways)
+    found = [Costs() for _ in ways]
     for timed in (False, *[True] * rounds):
         for (noted, play), costs in zip(ways, found, strict=True):
             noted.clear()

@@ -16,6 +16,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from benchmarks import event_peers, loop, peers, tracing
 from benchmarks.peer_environments import ENVIRONMENTS, Environment, EnvironmentUnavailableError
+from benchmarks import growth, loop, start, tracing
+from benchmarks.growing import Load, grown, require
+from benchmarks.growth_sessions import Crowd
+from benchmarks.growth_turns import Turns
 from benchmarks.references import Seen
 from benchmarks.server import FRAMINGS
 from benchmarks.session import make_session
@@ -179,3 +183,78 @@ def facts_of(span: ReadableSpan) -> tuple[object, ...]:
         span.events,
         span.status.status_code,
     )
+
+
+TINY = growth.Sizes(
+    turns=Turns(early=2, late=5, around=2, deltas=8),
+    inputs=(3, 6),
+    sdk_inputs=(3, 6),
+    items=(4, 8),
+    pending=(3, 6),
+    log_bytes=(20_000, 60_000),
+    crowd=Crowd(at_once=(1, 2, 4), deltas=8),
+    idle=(1, 3),
+    events=(50, 200),
+)
+
+
+def test_every_row_of_growth_does_its_work_rightly_at_tiny_sizes() -> None:
+    rows = growth.rows(1, TINY)
+    assert [row.name for row in rows] == [
+        "turn 5: more than turn 2",
+        "turn 5, scripted model",
+        "turn 5, history sent",
+        "turn 5, bare SDK",
+        "turn 5, both",
+        "delta of a tool input, 0.078 KB",
+        "messages.stream(), a tool input, 0.078 KB",
+        "item of a conversation, 8 items",
+        "item of a rebuilt transcript, 8 items",
+        "event of a buffer, 6 pending",
+        "event of a channel, 6 pending",
+        "event of a log, read_events, 0.06 MB",
+        "delta, sessions on threads, 2 at once",
+        "delta, sessions on threads, 4 at once",
+        "delta, sessions on asyncio, 2 at once",
+        "delta, sessions on asyncio, 4 at once",
+        "an idle session, of 3",
+        "process after 200 events",
+    ]
+    assert [row.unit for row in rows[-2:]] == ["kB", "kB"]
+    assert {row.name for row in rows if row.bound is None} == {
+        "turn 5, history sent",
+        "turn 5, bare SDK",
+        "turn 5, both",
+        "messages.stream(), a tool input, 0.078 KB",
+        "an idle session, of 3",
+    }
+
+
+def test_growth_is_what_a_piece_costs_in_the_large_over_the_small() -> None:
+    played: list[str] = []
+
+    def load(name: str, pieces: int, times: int) -> Load:
+        return Load(
+            name=name, pieces=pieces, play=lambda: played.append(name), check=lambda: None, times=times
+        )
+
+    rows = grown("piece", [load("small", 1, 3), load("middle", 2, 2), load("large", 6, 1)], 1)
+    assert played == ["small", "small", "small", "middle", "middle", "large"] * 2  # the first does not count
+    assert [(row.name, row.reference) for row in rows] == [
+        ("piece, middle", "at small"),
+        ("piece, large", "at small"),
+    ]
+    assert rows[0].theirs == rows[1].theirs
+
+
+def test_work_that_was_done_wrongly_does_not_count() -> None:
+    load = Load(name="small", pieces=1, play=lambda: None, check=lambda: require(3, 4, "items of a work"))
+    with pytest.raises(AssertionError, match="items of a work: 3, not 4"):
+        grown("piece", [load], 1)
+
+
+def test_starts_are_of_what_they_say_they_are() -> None:
+    assert [(row.name, row.theirs, row.unit, row.bound) for row in start.rows(1)] == [
+        ("import agentkit_loop, agentkit_reporting", 150.0, "ms", 1.0),
+        ("agentkit show --help", 200.0, "ms", 1.0),
+    ]
