@@ -1,0 +1,114 @@
+"""Importing stays light, and so do the commands that read logs: what must not be loaded, and no thread is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentkit_loop import Agent, ScriptedModel
+from agentkit_reporting import JsonlReporter
+
+HEAVY = (
+    "anthropic",
+    "httpx2",
+    "httpx",
+    "pydantic",
+    "genai_prices",
+    "rich",
+    "asyncio",
+    "ssl",
+    "http",
+    "opentelemetry",
+    "obstore",
+    "urllib.request",
+    "tenacity",
+    "prometheus_client",
+    "grpc",
+    "google",
+    "requests",
+    "multiprocessing",
+    "sqlite3",
+    "subprocess",
+    "unittest",
+    "gzip",
+    "zstandard",
+)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import agentkit_loop, agentkit_reporting",
+        "from agentkit_loop import Agent, LoopObserver, ScriptedModel, tool",
+        "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
+        "from agentkit_reporting import ChannelReporter, CompositeReporter, LoggingReporter, PolicyReporter",
+        "from agentkit_reporting import AuditLedger, DebugReplay, StepLog",
+        "import agentkit_reporting.cli.show, agentkit_reporting.cli.schema",
+        "from agentkit_reporting import WireCapture; import agentkit_reporting.cli.wire",
+        "from agentkit_reporting import EventDispatcher, PrometheusMetrics, WebhookSink, forward_topics",
+        "from agentkit_reporting import AlertReporter, AlertRule, read_alert_rules",
+        "from agentkit_reporting import TracingReporter",
+        "from agentkit_reporting import configure, register_observer, register_subscriber",
+        "import agentkit_reporting.cli.config",
+        "import agentkit_reporting.cli.export, agentkit_reporting.tracing.otlp",
+    ],
+)
+def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> None:
+    check = (
+        f"{statement}\nimport sys, threading\n"
+        f"print(sorted(name for name in {HEAVY!r} if name in sys.modules), threading.active_count())"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[] 1"
+
+
+TABLES = {"cache", "diff", "report", "time"}
+"""Commands that draw tables, with rich; the others do without it where nobody looks at a terminal."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "show --help",
+        "show a.jsonl",
+        "cache a.jsonl",
+        "check a.jsonl",
+        "cost a.jsonl",
+        "debug a.jsonl",
+        "diff a.jsonl b.jsonl",
+        "export perfetto a.jsonl -o a.json",
+        "replay a.jsonl",
+        "report a.jsonl",
+        "scan a.jsonl",
+        "scrub a.jsonl -o scrubbed.jsonl",
+        "time a.jsonl",
+        "wire --help",
+    ],
+)
+def test_a_command_that_reads_logs_loads_nothing_heavy(command: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Agent(
+            ScriptedModel(["So it is."]), observers=[JsonlReporter(tmp_path / f"{name}.jsonl")]
+        ) as agent:
+            agent.run("Is it?")
+    arguments = command.split()
+    heavy = sorted({*HEAVY} - ({"rich"} if arguments[0] in TABLES else set()))
+    check = (
+        "import sys\nfrom agentkit_reporting.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    code = end.code\n"
+        f"print(code, sorted(name for name in {heavy!r} if name in sys.modules), file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert ran.stderr.splitlines()[-1] == "0 []"
+
+
+def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:
+    made = "from agentkit_loop import AnthropicModel\nAnthropicModel('m')"
+    check = f"import sys\n{made}\nprint('anthropic' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "False"
