@@ -4,13 +4,18 @@ All sessions of a round share one model, one log, one usage and one transcript, 
 each waits for all others, so that they are open at the same time, or the round fails. With 500 at once this process and
 the server's have a socket for each: about 600 descriptors, where many systems allow 1,024, and as many of the
 loopback's 28,000 ports; the SDK's client keeps 100 connections and makes the others anew for each request.
+
+Beside threads stand what the bare SDK and a bare `os.write` of a line take more with as many: a call that gives up the
+interpreter's lock, where others wait for it, is paid with two changes of thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
+import os
 import tempfile
 import threading
 import tracemalloc
@@ -24,10 +29,12 @@ import attrs
 from agentkit_loop import Agent, AnthropicModel, RunResult, ScriptedModel, tool
 from agentkit_loop.content import AppendText
 from agentkit_loop.events import ContentDelta
+from agentkit_loop.models.anthropic_wire import wire_tool
 from agentkit_reporting import JsonlReporter, TranscriptReporter, UsageReporter, read_events
 from benchmarks.growing import Load, grown, require, sizes_row
 from benchmarks.latency import KEY
 from benchmarks.measure import Row
+from benchmarks.references import BareSDK, Seen
 from benchmarks.server import StreamServer
 from benchmarks.session import MODEL, PROMPT, SYSTEM, Session, make_session, read_lines
 
@@ -35,12 +42,16 @@ PATIENCE_S = 60.0
 """How long a tool waits for the others, at most."""
 
 
+LINE = b"." * 199 + b"\n"
+
+
 @attrs.frozen
 class Crowd:
-    """How many sessions are open at once, the few first; deltas: of each turn."""
+    """How many sessions are open at once, the few first; deltas: of each turn; lines: written by all."""
 
     at_once: tuple[int, ...] = (1, 50, 500)
     deltas: int = 100
+    lines: int = 50_000
 
     def sessions(self, at_once: int) -> int:
         """Return how many a round has: a fifth of the most at least, so that enough is measured."""
@@ -60,6 +71,11 @@ def session_rows(rounds: int, crowd: Crowd) -> list[Row]:
         for word, play in (("threads", _on_threads), ("asyncio", _on_loop)):
             loads = [_load(count, crowd, session, Path(folder), address, play) for count in crowd.at_once]
             found += grown(f"delta, sessions on {word}", loads, rounds)
+        ends = (crowd.at_once[0], crowd.at_once[-1])
+        bare = [_bare_load(count, crowd, session, address) for count in ends]
+        found += grown("delta, bare SDK on threads", bare, rounds, bound=None)
+        lines = [_lines_load(count, crowd.lines, Path(folder)) for count in ends]
+        found += grown("os.write of a line on threads", lines, rounds, bound=None)
     return found
 
 
@@ -104,15 +120,20 @@ class Agents:
         return Agent(model, tools=[tool(body)], system=SYSTEM, observers=observers), model
 
 
-def _on_threads(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
+def _waiting_body(at_once: int) -> Callable[[str, int, int], str]:
+    """Return `read_lines`, which here waits for the calls of all others."""
     all_are_open = threading.Barrier(at_once, timeout=PATIENCE_S)
 
+    @functools.wraps(read_lines)
     def body(path: str, first: int, last: int) -> str:
         all_are_open.wait()
         return read_lines(path, first, last)
 
-    body.__name__, body.__doc__ = read_lines.__name__, read_lines.__doc__
-    agent, model = agents.agent(body)
+    return body
+
+
+def _on_threads(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
+    agent, model = agents.agent(_waiting_body(at_once))
     with contextlib.closing(model), agent, ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(lambda _: agent.run(PROMPT), range(sessions)))
 
@@ -121,12 +142,12 @@ def _on_loop(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
     async def play() -> list[RunResult]:
         all_are_open = asyncio.Barrier(at_once)
 
+        @functools.wraps(read_lines)
         async def body(path: str, first: int, last: int) -> str:
             async with asyncio.timeout(PATIENCE_S):
                 await all_are_open.wait()
             return read_lines(path, first, last)
 
-        body.__name__, body.__doc__ = read_lines.__name__, read_lines.__doc__
         agent, model = agents.agent(body)
         try:
             async with agent:
@@ -139,6 +160,48 @@ def _on_loop(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
             await model.aclose()
 
     return asyncio.run(play())
+
+
+def _bare_load(count: int, crowd: Crowd, session: Session, address: str) -> Load:
+    import anthropic  # noqa: PLC0415 - takes seconds, and the other benchmarks need it not
+
+    sessions, seen = crowd.sessions(count), list[Seen]()
+
+    def run() -> None:
+        bare = BareSDK(_waiting_body(count), wire_tool(tool(read_lines).spec))
+        with anthropic.Anthropic(base_url=address, api_key=KEY) as client, ThreadPoolExecutor(count) as pool:
+            seen[:] = pool.map(lambda _: bare.run(client), range(sessions))
+
+    def check() -> None:
+        require(len(seen), sessions, "sessions of the bare SDK")
+        for one in seen:
+            one.check(session, "bare SDK")
+
+    return Load(name=f"{count} at once", pieces=sessions * session.deltas, play=run, check=check)
+
+
+def _lines_load(count: int, lines: int, folder: Path) -> Load:
+    """Return the load of a log with nothing around it: a `write` gives up the interpreter's lock to all who wait."""
+    path, of_each = folder / "lines", lines // count
+
+    def run() -> None:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        all_have_begun = threading.Barrier(count, timeout=PATIENCE_S)
+
+        def write(_: int) -> None:
+            all_have_begun.wait()
+            for _ in range(of_each):
+                os.write(descriptor, LINE)
+
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(write, range(count)))
+        os.close(descriptor)
+
+    def check() -> None:
+        require(path.stat().st_size, count * of_each * len(LINE), "bytes of the lines")
+
+    return Load(name=f"{count} at once", pieces=count * of_each, play=run, check=check)
 
 
 def idle_row(counts: tuple[int, int]) -> Row:

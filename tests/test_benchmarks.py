@@ -192,7 +192,7 @@ TINY = growth.Sizes(
     items=(4, 8),
     pending=(3, 6),
     log_bytes=(20_000, 60_000),
-    crowd=Crowd(at_once=(1, 2, 4), deltas=8),
+    crowd=Crowd(at_once=(1, 2, 4), deltas=8, lines=8),
     idle=(1, 3),
     events=(50, 200),
 )
@@ -217,6 +217,8 @@ def test_every_row_of_growth_does_its_work_rightly_at_tiny_sizes() -> None:
         "delta, sessions on threads, 4 at once",
         "delta, sessions on asyncio, 2 at once",
         "delta, sessions on asyncio, 4 at once",
+        "delta, bare SDK on threads, 4 at once",
+        "os.write of a line on threads, 4 at once",
         "an idle session, of 3",
         "process after 200 events",
     ]
@@ -226,6 +228,8 @@ def test_every_row_of_growth_does_its_work_rightly_at_tiny_sizes() -> None:
         "turn 5, bare SDK",
         "turn 5, both",
         "messages.stream(), a tool input, 0.078 KB",
+        "delta, bare SDK on threads, 4 at once",
+        "os.write of a line on threads, 4 at once",
         "an idle session, of 3",
     }
 
