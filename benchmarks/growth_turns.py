@@ -2,7 +2,9 @@
 
 The tool that each turn calls notes the CPU time of the process, so that both loops are measured in the same way by
 what neither knows of. The SDK makes the JSON of the whole history for each request: that part grows with whoever uses
-it, and is shown in a row of its own. Ours beyond the bare SDK's own is flat where it grows by no more than that.
+it, and is shown in a row of its own. Ours beyond the bare SDK's own is flat where it grows by no more than that. Held
+against the SDK's transport alone, with the options that ours gives it, it shows what making the request's messages out
+of the items takes, which is ours.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from agentkit_loop.models.anthropic_wire import wire_tool
 from agentkit_reporting import JsonlReporter, TranscriptReporter, UsageReporter
 from benchmarks.growing import FLAT, require
 from benchmarks.latency import KEY
-from benchmarks.loop import Ours
+from benchmarks.loop import OWN, Ours
 from benchmarks.measure import Row
-from benchmarks.references import BareSDK
+from benchmarks.references import BareSDK, OwnDecode
 from benchmarks.server import StreamServer
 from benchmarks.session import PROMPT, Session, make_session, read_lines
 
@@ -90,7 +92,7 @@ class NotedTool:
 
 def turn_rows(rounds: int, turns: Turns) -> list[Row]:
     """Return the rows: what ours and the bare SDK's grow by, a session without a network, and both as they are."""
-    ours, bare = over_the_network(rounds, turns)
+    ours, bare, own = over_the_network(rounds, turns)
     scripted = without_a_network(rounds, turns)
     name, early = f"turn {turns.late}", f"turn {turns.early}"
     return [
@@ -102,6 +104,14 @@ def turn_rows(rounds: int, turns: Turns) -> list[Row]:
             pieces=1,
             bound=NO_MORE,
         ),
+        Row.of(
+            f"{name}: more than turn {turns.early}",
+            ours.growth,
+            own.growth,
+            against=f"what a turn of {OWN} takes more",
+            pieces=1,
+            goal=NO_MORE,
+        ),
         Row.of(f"{name}, scripted model", scripted.late, scripted.early, against=early, pieces=1, bound=FLAT),
         Row.of(f"{name}, history sent", ours.late, ours.early, against=f"{early}, ours too", pieces=1),
         Row.of(f"{name}, bare SDK", bare.late, bare.early, against=f"{early}, bare SDK too", pieces=1),
@@ -109,19 +119,23 @@ def turn_rows(rounds: int, turns: Turns) -> list[Row]:
     ]
 
 
-def over_the_network(rounds: int, turns: Turns) -> tuple[Costs, Costs]:
-    """Play sessions against a server in turns; return what turns of ours took, and those of the bare SDK."""
+def over_the_network(rounds: int, turns: Turns) -> list[Costs]:
+    """Play sessions against a server in turns; return what turns took: ours, the bare SDK's, its transport's alone."""
     import anthropic  # noqa: PLC0415 - takes seconds, and the other benchmarks need it not
 
     session = make_session(turns.count, turns.deltas)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(StreamServer(turns.count, turns.deltas))
         address = server.base_url("event")
-        ours_noted, bare_noted = NotedTool(), NotedTool()
+        ours_noted, bare_noted, own_noted = NotedTool(), NotedTool(), NotedTool()
         ours = Ours(address, stack.enter_context(tempfile.TemporaryDirectory()), ours_noted.body)
         stack.callback(ours.model.close)
         client = stack.enter_context(anthropic.Anthropic(base_url=address, api_key=KEY))
-        bare = BareSDK(bare_noted.body, wire_tool(tool(read_lines).spec))
+        own_client = stack.enter_context(
+            anthropic.Anthropic(base_url=address, api_key=KEY, max_retries=0, open_telemetry=False)
+        )
+        schema = wire_tool(tool(read_lines).spec)
+        bare, own = BareSDK(bare_noted.body, schema), OwnDecode(own_noted.body, schema)
 
         def play_ours() -> None:
             ours.run()
@@ -130,8 +144,11 @@ def over_the_network(rounds: int, turns: Turns) -> tuple[Costs, Costs]:
         def play_bare() -> None:
             bare.run(client).check(session, "bare SDK")
 
-        of_ours, of_bare = _played([(ours_noted, play_ours), (bare_noted, play_bare)], rounds, turns)
-        return of_ours, of_bare
+        def play_own() -> None:
+            own.run(own_client).check(session, OWN)
+
+        ways = [(ours_noted, play_ours), (bare_noted, play_bare), (own_noted, play_own)]
+        return _played(ways, rounds, turns)
 
 
 def without_a_network(rounds: int, turns: Turns) -> Costs:

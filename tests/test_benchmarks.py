@@ -202,6 +202,7 @@ def test_every_row_of_growth_does_its_work_rightly_at_tiny_sizes() -> None:
     rows = growth.rows(1, TINY)
     assert [row.name for row in rows] == [
         "turn 5: more than turn 2",
+        "turn 5: more than turn 2",
         "turn 5, scripted model",
         "turn 5, history sent",
         "turn 5, bare SDK",
@@ -224,6 +225,7 @@ def test_every_row_of_growth_does_its_work_rightly_at_tiny_sizes() -> None:
     ]
     assert [row.unit for row in rows[-2:]] == ["kB", "kB"]
     assert {row.name for row in rows if row.bound is None} == {
+        "turn 5: more than turn 2",
         "turn 5, history sent",
         "turn 5, bare SDK",
         "turn 5, both",
