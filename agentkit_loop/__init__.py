@@ -97,7 +97,6 @@ from agentkit_loop.file_tools import file_tools
 from agentkit_loop.ids import new_id
 from agentkit_loop.limits import Limits
 from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
-from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
 from agentkit_loop.observers import (
     Adapter,
     FailurePolicy,
@@ -107,7 +106,6 @@ from agentkit_loop.observers import (
     Registration,
 )
 from agentkit_loop.permissions import Approve, Deny, Permission, Permissions
-from agentkit_loop.price_book import PriceBook
 from agentkit_loop.pricing import PriceTable, Pricing, Rates
 from agentkit_loop.retry import Retry
 from agentkit_loop.run_context import RunContext, RunContextFilter, add_run_context
@@ -133,7 +131,9 @@ if TYPE_CHECKING:
     from agentkit_loop.file_writing import change_tools
     from agentkit_loop.models.anthropic import AnthropicModel
     from agentkit_loop.models.replay import ReplayModel
+    from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
     from agentkit_loop.previews import Preview, preview
+    from agentkit_loop.price_book import PriceBook
     from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
     from agentkit_loop.scope_calls import ToolCallScope
     from agentkit_loop.scope_requests import ModelCallScope
@@ -287,10 +287,15 @@ _LATER = {
     "AsyncLoopDriver": "agentkit_loop.aio",
     "ModelCallScope": "agentkit_loop.scope_requests",
     "Preview": "agentkit_loop.previews",
+    "PriceBook": "agentkit_loop.price_book",
     "Reach": "agentkit_loop.file_reach",
     "ReplayModel": "agentkit_loop.models.replay",
     "ReplayResult": "agentkit_loop.replaying",
+    "Reply": "agentkit_loop.models.scripted",
     "RunScope": "agentkit_loop.scopes",
+    "ScriptedCall": "agentkit_loop.models.scripted",
+    "ScriptedFailure": "agentkit_loop.models.scripted",
+    "ScriptedModel": "agentkit_loop.models.scripted",
     "ToolCallScope": "agentkit_loop.scope_calls",
     "areplay": "agentkit_loop.replaying",
     "change_tools": "agentkit_loop.file_writing",
