@@ -14,12 +14,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks import event_peers, loop, peers, tracing
-from benchmarks.peer_environments import ENVIRONMENTS, Environment, EnvironmentUnavailableError
-from benchmarks import growth, loop, start, tracing
+from benchmarks import event_peers, growth, loop, peers, start, tracing
 from benchmarks.growing import Load, grown, require
 from benchmarks.growth_sessions import Crowd
 from benchmarks.growth_turns import Turns
+from benchmarks.peer_environments import ENVIRONMENTS, Environment, EnvironmentUnavailableError
 from benchmarks.references import Seen
 from benchmarks.server import FRAMINGS
 from benchmarks.session import make_session
