@@ -40,7 +40,11 @@ _QUOTED_VALUE = re.compile(r"(?s)\A(Invalid (?:enum )?value) (['\"]).*\2")
 
 _Encode: TypeAlias = Callable[[AgentEvent], bytes]
 _ReadPayload: TypeAlias = Callable[[Any], Any]
-_Build: TypeAlias = Callable[[Any, Any], AgentEvent]
+Build: TypeAlias = Callable[[Any, Any], AgentEvent]
+"""Makes an event of a header whose `ts` is in UTC, and a payload, each a Struct."""
+
+Seq: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+Moment: TypeAlias = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
 class DecodeError(ValueError):
@@ -68,8 +72,8 @@ class _Header(msgspec.Struct, gc=False):
     """A line as it is read: the header checked, the payload still as text."""
 
     v: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
-    seq: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-    ts: Annotated[dt.datetime, msgspec.Meta(tz=True)]
+    seq: Seq
+    ts: Moment
     type: str
     session_id: str
     run_id: str
@@ -106,6 +110,7 @@ def _payload_struct(cls: type[AgentEvent]) -> type[msgspec.Struct]:
         namespace={"__doc__": cls.__doc__},
         module=__name__,
         forbid_unknown_fields=True,
+        gc=False,  # it is gone once its event or line is made: not tracking it saves a tenth of decoding
     )
 
 
@@ -138,7 +143,7 @@ def build(header, payload):
 """
 
 
-def _generate(cls: type[AgentEvent]) -> tuple[_Encode, _Build]:
+def _generate(cls: type[AgentEvent]) -> tuple[_Encode, Build]:
     names = PAYLOAD_FIELDS[cls]
     source = _SOURCE.format(
         version=LOG_VERSION,
@@ -305,7 +310,9 @@ _ENCODERS: dict[type[AgentEvent], _Encode] = {
     **{cls: encode for cls, (encode, _) in _GENERATED.items()},
     UnknownEvent: _encode_rare,
 }
-_READERS: dict[str, tuple[_ReadPayload, _Build]] = {
-    cls.type: (msgspec.json.Decoder(PAYLOAD_STRUCTS[cls.type]).decode, build)
-    for cls, (_, build) in _GENERATED.items()
+BUILDERS: dict[str, Build] = {cls.type: build for cls, (_, build) in _GENERATED.items()}
+"""Of each known event type, by wire name."""
+
+_READERS: dict[str, tuple[_ReadPayload, Build]] = {
+    name: (msgspec.json.Decoder(PAYLOAD_STRUCTS[name]).decode, build) for name, build in BUILDERS.items()
 }

@@ -138,7 +138,7 @@ REPORTING_FLOORS = (
     {"log.remote", "log.tail", "records.dispatcher", "records.prometheus_metrics"},
     {"log.write"},
     {"log.sources", "log.stream", "redaction.redactor"},
-    {"log.follow", "jsonl", "records.webhook", "redaction.content_marks", "redaction.reporter"},
+    {"log.blocks", "log.follow", "jsonl", "records.webhook", "redaction.content_marks", "redaction.reporter"},
     {"log.read"},
     {
         "records",

@@ -24,12 +24,16 @@ _BOM = b"\xef\xbb\xbf"
 
 @attrs.frozen
 class Reading:
-    """How a log is read. note: told of what is no event: path, line from 1, reason. sleep: waits some seconds."""
+    """How a log is read. note: told of what is no event: path, line from 1, reason. sleep: waits some seconds.
+
+    in_blocks: batches hold blocks of whole lines (`Batch`) in place of single lines.
+    """
 
     max_line_bytes: int
     max_unpacked_bytes: int
     note: Callable[[str, int, str], None]
     sleep: Callable[[float], object]
+    in_blocks: bool = False
 
 
 class Lines:
@@ -60,7 +64,7 @@ class Lines:
 
     def feed(self, block: bytes) -> Batch | None:
         """Return the lines that end in this block, None if there are none."""
-        lines = block.split(b"\n")
+        lines = _in_three(block) if self._reading.in_blocks else block.split(b"\n")
         self._size += len(lines[0])
         if self._size <= self._reading.max_line_bytes:
             self._pending.append(lines[0])
@@ -78,6 +82,8 @@ class Lines:
             first += 1
         self._pending, self._size = [tail], len(tail)
         self._number = first + len(lines)
+        if self._reading.in_blocks:
+            self._number += sum(each.count(b"\n") for each in lines)
         return (self, first, lines) if lines else None
 
     def end(self, damage: str | None = None) -> Batch | None:
@@ -103,7 +109,17 @@ class Lines:
 
 
 Batch: TypeAlias = tuple[Lines, int, list[bytes]]
-"""Lines of one file, with the number of the first of them."""
+"""Lines of one file, with the number of the first of them. Where they are read in blocks, each element is one line
+or more, with a `\\n` between two."""
+
+
+def _in_three(block: bytes) -> list[bytes]:
+    """Return the end of a first line, the whole lines behind it as one, if any, and the beginning of another."""
+    first, last = block.find(b"\n"), block.rfind(b"\n")
+    if first < 0:
+        return [block]
+    whole = [block[first + 1 : last]] if first < last else []
+    return [block[:first], *whole, block[last + 1 :]]
 
 
 def salvaged(line: bytes, reason: str, note: Callable[[str], None]) -> Iterator[AgentEvent]:

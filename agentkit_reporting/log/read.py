@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import datetime as dt
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,14 +21,17 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.codec import LINE_START, LOG_VERSION, DecodeError, decode_event, log_version
+from agentkit_reporting.log.blocks import Passed, builders_of, decode_block
 from agentkit_reporting.log.follow import POLL_MS, Follower, RunWatch
 from agentkit_reporting.log.inputs import Input
-from agentkit_reporting.log.lines import Batch, Reading, salvaged
+from agentkit_reporting.log.lines import Batch, Lines, Reading, salvaged
 from agentkit_reporting.log.packing import MAX_UNPACKED_BYTES
 from agentkit_reporting.log.sources import Source, Sources
 
 MAX_LINE_BYTES = 64 * 2**20
 """A longer line is a bad line and is never held in memory as a whole."""
+
+_UTC = dt.UTC
 
 MAX_KEPT_BAD = 1_000
 """How many bad lines are kept with their places; the rest is only counted."""
@@ -46,6 +50,7 @@ def read_events(
     source: Source,
     *,
     strict: bool = False,
+    wants: Iterable[type[AgentEvent]] | None = None,
     follow: bool = False,
     until_run_end: bool = False,
     poll_ms: float = POLL_MS,
@@ -60,6 +65,7 @@ def read_events(
     standard input; or several of these. Each log is read once, also if it is rotated, packed and cleaned up
     meanwhile; segments that go before they could be read are counted as a bad line.
     strict: the first bad line raises LogError with path and line, instead of being skipped and counted.
+    wants: the classes of events to give, None for all. What is no event is told and counted all the same.
 
     follow: wait for more, also for logs that are not there yet, in a directory or pattern too. The events of
     each session stay in order; those of several logs come as they come. until_run_end: stop when the runs are
@@ -80,19 +86,22 @@ def read_events(
             raise ConfigurationError(f"{name}={value!r} must be a whole number and at least 1")
     if until_run_end and not follow:
         raise ConfigurationError("until_run_end=True refused without following; give follow=True as well")
+    if until_run_end and wants is not None:
+        raise ConfigurationError("until_run_end=True refused with wants; it needs all events")
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not poll_ms > 0:
         raise ConfigurationError(f"poll_ms={poll_ms!r} refused because it is no period; give more than 0")
     bad = BadLines(strict=strict)
     clock = clock or Clock()
-    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep)
+    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep, in_blocks=True)
+    kinds = None if wants is None else frozenset(wants)
     sources = Sources(source, reading, waiting=follow)
     if not follow:
         inputs = sources.take_new()
-        return LogReader(all_batches(inputs), bad, paths=tuple(each.name for each in inputs))
+        return LogReader(all_batches(inputs), bad, paths=tuple(each.name for each in inputs), wants=kinds)
     watch = RunWatch() if until_run_end else None
     is_over = watch.is_over if watch is not None else lambda: False
     follower = Follower(sources, clock=clock, poll_ms=poll_ms, is_over=is_over)
-    return LogReader(follower.batches(), bad, paths=follower.names, follower=follower, watch=watch)
+    return LogReader(follower.batches(), bad, paths=follower.names, follower=follower, watch=watch, wants=kinds)
 
 
 class LogReader:
@@ -109,13 +118,14 @@ class LogReader:
         paths: tuple[str, ...],
         follower: Follower | None = None,
         watch: RunWatch | None = None,
+        wants: frozenset[type[AgentEvent]] | None = None,
     ) -> None:
         self.paths = paths
         self._bad = bad
         self._follower = follower
         # The generator does not refer to this object: who forgets it has the files closed at once.
         self._at = _Position()
-        self._events = _events(batches, self._at)
+        self._events = _events(batches, self._at, wants)
         if watch is not None:
             self._events = watch.watched(self._events)
 
@@ -142,6 +152,15 @@ class LogReader:
     @on_bad_line.setter
     def on_bad_line(self, told: Callable[[str, int, bytes], object] | None) -> None:
         self._at.on_bad_line = told
+
+    @property
+    def on_passed(self) -> Callable[[Passed], object] | None:
+        """Called with events that are not wanted, those of a run that follow each other as one, in their order."""
+        return self._at.on_passed
+
+    @on_passed.setter
+    def on_passed(self, told: Callable[[Passed], object] | None) -> None:
+        self._at.on_passed = told
 
     @property
     def follows(self) -> bool:
@@ -208,6 +227,7 @@ class _Position:
         self.line = 0
         self.newer_version: int | None = None
         self.on_bad_line: Callable[[str, int, bytes], object] | None = None
+        self.on_passed: Callable[[Passed], object] | None = None
         self.records = RecordFiles()
 
     def note_version(self, line: bytes) -> None:
@@ -216,32 +236,67 @@ class _Position:
             self.newer_version = version
 
 
-def _events(batches: Generator[Batch], at: _Position) -> Generator[AgentEvent]:
+def _events(
+    batches: Generator[Batch], at: _Position, wants: frozenset[type[AgentEvent]] | None
+) -> Generator[AgentEvent]:
+    build_of = builders_of(wants).get
     with contextlib.closing(batches):
-        for source, first, lines in batches:
+        for source, first, blocks in batches:
             at.path = source.name
-            has_event = False
-            for number, line in enumerate(lines, first):
-                if not line.startswith(LINE_START):
-                    if not line or line.isspace():
+            number = first
+            for block in blocks:
+                lines = decode_block(block)
+                if lines is None:
+                    yield from _one_by_one(block, number, source, at, wants)
+                    number += block.count(b"\n") + 1
+                    continue
+                at.records.note_event(source.name)
+                told, passed = at.on_passed, None
+                for number, line in enumerate(lines, number):
+                    build = build_of(line.__class__)
+                    if build is None:
+                        if told is None or (passed is not None and passed.takes(line)):
+                            continue
+                        if passed is not None:
+                            told(passed)
+                        passed = Passed(line.session_id, line.run_id, 1, line.ts, line.ts)
                         continue
-                    at.note_version(line)
-                try:
-                    event = decode_event(line)
-                except DecodeError as error:
-                    at.records.note_line(source.name, line)
-                    if at.on_bad_line is not None:
-                        at.on_bad_line(source.name, number, line)
-                    for event in salvaged(line, error.reason, functools.partial(source.note, number)):
-                        at.line = number
-                        at.records.note_event(source.name)
-                        yield event
-                else:
+                    if passed is not None and told is not None:
+                        told(passed)
+                        passed = None
                     at.line = number
-                    if not has_event:
-                        at.records.note_event(source.name)
-                        has_event = True
-                    yield event
+                    if line.ts.tzinfo is not _UTC:
+                        line.ts = line.ts.astimezone(_UTC)
+                    yield build(line, line.payload)
+                if passed is not None and told is not None:
+                    told(passed)
+                number += 1
+
+
+def _one_by_one(
+    block: bytes, first: int, source: Lines, at: _Position, wants: frozenset[type[AgentEvent]] | None
+) -> Iterator[AgentEvent]:
+    """Yield the events of lines of which at least one is not as we write it."""
+    for number, line in enumerate(block.split(b"\n"), first):
+        if not line.startswith(LINE_START):
+            if not line or line.isspace():
+                continue
+            at.note_version(line)
+        try:
+            events: Iterable[AgentEvent] = (decode_event(line),)
+        except DecodeError as error:
+            at.records.note_line(source.name, line)
+            if at.on_bad_line is not None:
+                at.on_bad_line(source.name, number, line)
+            events = salvaged(line, error.reason, functools.partial(source.note, number))
+        for event in events:
+            at.records.note_event(source.name)
+            if wants is None or event.__class__ in wants:
+                at.line = number
+                yield event
+            elif at.on_passed is not None:
+                moment = event.timestamp
+                at.on_passed(Passed(event.session_id, event.run_id, 1, moment, moment))
 
 
 class BadLines:
