@@ -14,7 +14,7 @@ from agentkit_reporting.cli.report_json import as_json
 from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.log.read import LogReader, RecordFiles, read_events
 from agentkit_reporting.records.invocation_metric import InvocationMetric
-from agentkit_reporting.records.report import DIMENSIONS, RunReport
+from agentkit_reporting.records.report import DIMENSIONS, WANTED, RunReport
 from agentkit_reporting.terminal import json_text
 
 _MAX_TOLD = 5  # bad lines that are named; the rest is counted
@@ -43,11 +43,12 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
         raise click.UsageError("--json and --markdown exclude each other; give one of them")
     asked = tuple(dict.fromkeys(by))
     report = RunReport(asked)
-    reader = read_events(list(logs))
+    reader = read_events(list(logs), wants=WANTED)
+    reader.on_passed = report.pass_by
     lines = _MetricLines(report, reader)
     for event in with_progress(reader):
-        lines.records.note_event(reader.path)
         report.take(event)
+    lines.records.note_events(reader.with_events)
     found = bool(report.metrics() or report.open_runs)
     lines.tell_of_bad_lines(has_runs=found)
     if not found:

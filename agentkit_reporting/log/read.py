@@ -183,6 +183,11 @@ class LogReader:
         return dict(self._bad.by_path)
 
     @property
+    def with_events(self) -> frozenset[str]:
+        """The files met so far that hold an event, wanted or not."""
+        return self._at.records.with_events
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """The files met so far that hold no event but records of another kind; their lines count as bad ones."""
         return self._at.records.paths
@@ -335,6 +340,15 @@ class RecordFiles:
         if path is not self._path:
             self._path = path
             self._with_events.add(path)
+
+    def note_events(self, paths: Iterable[str]) -> None:
+        """Take note that files hold events."""
+        self._with_events.update(paths)
+
+    @property
+    def with_events(self) -> frozenset[str]:
+        """The files that hold an event."""
+        return frozenset(self._with_events)
 
     def note_line(self, path: str, content: bytes) -> None:
         """Take note of a line that is no event."""

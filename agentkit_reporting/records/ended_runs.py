@@ -52,6 +52,7 @@ from agentkit_loop.events import (
 from agentkit_loop.usage import EXACT_SUMS, Usage, can_be_added
 from agentkit_loop.values import JSON
 from agentkit_reporting.ledger import LedgerEntry
+from agentkit_reporting.log.blocks import Passed
 from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, INTERRUPTED, InvocationMetric
 from agentkit_reporting.timestamps import utc_text
 
@@ -143,6 +144,17 @@ class RunFold:
             return self._end(run, place, event)
         self._note(run, event)
         return None
+
+    def pass_by(self, passed: Passed) -> None:
+        """Take events of a run that the fold does not look at, of which their times count."""
+        place = (passed.session_id, passed.run_id)
+        if place in self._ended or not passed.run_id:
+            return
+        run = self._open.get(place)
+        if run is None:
+            run = self._open[place] = _OpenRun(worked_until=passed.first)
+        if passed.latest > run.worked_until:
+            run.worked_until = passed.latest
 
     def count_on(self, metric: InvocationMetric) -> None:
         """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""

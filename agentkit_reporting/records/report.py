@@ -5,6 +5,7 @@ Keeps a metric for each run (about 1 kB) and eight bytes for each request and ca
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from array import array
 from collections import Counter
@@ -25,11 +26,14 @@ from agentkit_loop.events import (
     ModelRequestStarted,
     RunFinished,
     RunStarted,
+    ToolCallRequested,
     ToolResultReceived,
+    TurnFinished,
     UsageUpdated,
 )
 from agentkit_loop.usage import EXACT_SUMS, Usage
 from agentkit_reporting.ledger import LedgerEntry
+from agentkit_reporting.log.blocks import Passed
 from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
 from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
@@ -39,6 +43,21 @@ DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
 
 SHARES = (("p50", 50), ("p95", 95), ("p99", 99))
 """The percentiles that are told, by their names."""
+
+WANTED: tuple[type[AgentEvent], ...] = (
+    CustomEvent,
+    ModelRequestFailed,
+    ModelRequestFinished,
+    ModelRequestRetrying,
+    ModelRequestStarted,
+    RunStarted,
+    ToolCallRequested,
+    ToolResultReceived,
+    TurnFinished,
+    UsageUpdated,
+    *RUN_ENDS,
+)
+"""The kinds of events that a RunReport looks at; of the others it counts that they came, and when."""
 
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
 _MOST_BUCKETS = 60
@@ -191,10 +210,7 @@ class RunReport:
         if isinstance(event, CustomEvent) and event.name == METRIC_RECORDED:
             self._take_metric(event.data)
         place = (event.session_id, event.run_id)
-        run = self._runs.get(place)
-        if run is None:
-            run = self._runs[place] = _Run(event.run_id, day=event.timestamp.date().isoformat())
-            self._sessions[event.run_id] = event.session_id
+        run = self._runs.get(place) or self._begun(place, event.timestamp)
         match event:
             case RunStarted():
                 phase = event.metadata.get("phase")
@@ -223,6 +239,20 @@ class RunReport:
         if isinstance(event, RUN_ENDS):
             del self._runs[place]
             self._classes.pop(place, None)
+
+    def pass_by(self, passed: Passed) -> None:
+        """Take events of a kind that is not in WANTED, of which only their run and their times count."""
+        self.events += passed.count
+        place = (passed.session_id, passed.run_id)
+        if place not in self._runs:
+            self._begun(place, passed.first)
+        self._fold.pass_by(passed)
+
+    def _begun(self, place: tuple[str, str], moment: dt.datetime) -> _Run:
+        session_id, run_id = place
+        self._sessions[run_id] = session_id
+        run = self._runs[place] = _Run(run_id, day=moment.astimezone(dt.UTC).date().isoformat())
+        return run
 
     def _take_metric(self, data: Any) -> None:
         try:
@@ -414,6 +444,7 @@ def _value(metric: InvocationMetric, dimension: str) -> str:
 __all__ = [
     "DIMENSIONS",
     "SHARES",
+    "WANTED",
     "CallFigures",
     "Money",
     "RunFigures",
