@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import operator
 import traceback
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +23,9 @@ _COUNTS = (
     "output_tokens",
     "reasoning_tokens",
 )
+
+
+_counts_of = operator.attrgetter(*_COUNTS)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,16 +60,20 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def __add__(self, other: Usage) -> Usage:
         """Add field by field; a count that only one side knows is that side's."""
-        sums: dict[str, Any] = {name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTS}
-        return Usage(**sums)
+        return Usage.total((self, other))
 
     @classmethod
-    def total(cls, usages: Any) -> Usage:
+    def total(cls, usages: Iterable[Usage]) -> Usage:
         """Add any number of usages; an empty sum knows nothing."""
-        return sum(usages, cls())
+        # All of them at once, a field at a time: a sum of two for each would make an object for each.
+        counts = [*map(_counts_of, usages)]
+        sums = [_sum(*column) for column in zip(*counts, strict=True)]
+        return cls(**dict(zip(_COUNTS, sums, strict=False)))
 
 
 def _sum(*counts: int | None) -> int | None:
+    if None not in counts:
+        return sum(counts)  # type: ignore[arg-type] # none of them is None
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
@@ -114,7 +123,7 @@ _MOST = Decimal(10) ** 30  # no request costs as much
 
 def can_be_added(amount: Decimal) -> bool:
     """Whether an amount leaves a sum usable; a log may hold NaN or 9E+999999."""
-    return amount.is_finite() and abs(amount) < _MOST
+    return amount.is_finite() and -_MOST < amount < _MOST
 
 
 def clean_cost(cost: Cost) -> Cost:

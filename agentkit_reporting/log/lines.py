@@ -39,12 +39,14 @@ class Reading:
 class Lines:
     """Splits what a file gives, block by block, into numbered lines.
 
-    name: of the file, for messages; it may be set anew where the file is renamed.
+    name: of the file, for messages; it may be set anew where the file is renamed. ends: how many `\n` the batch that
+    was given last holds: they are counted once.
     """
 
     def __init__(self, name: str, reading: Reading) -> None:
         self.name = name
         self._reading = reading
+        self.ends = 0
         self._number = 1  # of the line that is next
         self._pending: list[bytes] = []  # pieces of the line that goes on with the next block
         self._size = 0
@@ -82,8 +84,10 @@ class Lines:
             first += 1
         self._pending, self._size = [tail], len(tail)
         self._number = first + len(lines)
-        if self._reading.in_blocks:
-            self._number += sum(each.count(b"\n") for each in lines)
+        self.ends = 0
+        if self._reading.in_blocks and len(lines) > 1:
+            self.ends = lines[1].count(b"\n")
+            self._number += self.ends
         return (self, first, lines) if lines else None
 
     def end(self, damage: str | None = None) -> Batch | None:

@@ -249,22 +249,29 @@ def _events(
         for source, first, blocks in batches:
             at.path = source.name
             number = first
-            for block in blocks:
-                lines = decode_block(block)
+            for place, block in enumerate(blocks):
+                ends = source.ends if place else 0  # the first block of a batch is one line
+                lines = decode_block(block, ends)
                 if lines is None:
                     yield from _one_by_one(block, number, source, at, wants)
-                    number += block.count(b"\n") + 1
+                    number += ends + 1
                     continue
                 at.records.note_event(source.name)
                 told, passed = at.on_passed, None
                 for number, line in enumerate(lines, number):
                     build = build_of(line.__class__)
                     if build is None:
-                        if told is None or (passed is not None and passed.takes(line)):
+                        if told is None:
                             continue
-                        if passed is not None:
+                        if passed is None:
+                            passed = Passed(line.session_id, line.run_id, 1, line.ts, line.ts)
+                        elif line.run_id == passed.run_id and line.session_id == passed.session_id:
+                            passed.count += 1  # most often: a look and a sum, where each would be a call
+                            if line.ts > passed.latest:
+                                passed.latest = line.ts
+                        else:
                             told(passed)
-                        passed = Passed(line.session_id, line.run_id, 1, line.ts, line.ts)
+                            passed = Passed(line.session_id, line.run_id, 1, line.ts, line.ts)
                         continue
                     if passed is not None and told is not None:
                         told(passed)

@@ -25,7 +25,7 @@ began as long before its end as it lasted.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -140,9 +140,16 @@ class RunFold:
             if isinstance(event, CustomEvent):
                 return None  # told outside of any run
             run = self._open[place] = _OpenRun(worked_until=event.timestamp)
-        if isinstance(event, RUN_ENDS):
-            return self._end(run, place, event)
-        self._note(run, event)
+        kind = event.__class__
+        if kind in RUN_ENDS:
+            return self._end(run, place, event)  # type: ignore[arg-type] # it is one of them
+        note = _NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
+        if note is not None:
+            note(self, run, event)
+        if not (kind in _OF_RECOVERY and event.duration_ms is None):  # type: ignore[attr-defined] # both have it
+            moment = event.timestamp
+            if moment > run.worked_until:
+                run.worked_until = moment
         return None
 
     def pass_by(self, passed: Passed) -> None:
@@ -174,33 +181,31 @@ class RunFold:
                 reports = run.reports.values()
                 yield (session_id, run_id), tuple(_entry(session_id, run_id, run, each) for each in reports)
 
-    def _note(self, run: _OpenRun, event: AgentEvent) -> None:
-        match event:
-            case RunStarted():
-                run.agent, run.model, run.metadata = event.agent_name, event.model, event.metadata
-                run.started = event.timestamp
-                run.attempt = self._attempt(event)
-            case ModelRequestStarted():
-                run.requests += 1
-                run.failed_by = None
-            case UsageUpdated():
-                run.reports[event.request_id] = event
-            case ModelRequestFailed():
-                run.failed_by = event.error_class
-            case ToolCallRequested(call=call):
-                run.calls += 1
-                run.was_cut |= call.cut is not None
-            case TurnFinished():
-                run.finish_reason = event.finish_reason
-            case CustomEvent(name=name):
-                run.carried += name == METRIC_RECORDED
-            case _:
-                pass
-        is_of_recovery = (
-            isinstance(event, (ToolResultReceived, ModelRequestFailed)) and event.duration_ms is None
-        )
-        if not is_of_recovery:
-            run.worked_until = max(run.worked_until, event.timestamp)
+    def _note_start(self, run: _OpenRun, event: RunStarted) -> None:
+        run.agent, run.model, run.metadata = event.agent_name, event.model, event.metadata
+        run.started = event.timestamp
+        run.attempt = self._attempt(event)
+
+    def _note_request(self, run: _OpenRun, event: ModelRequestStarted) -> None:
+        del event
+        run.requests += 1
+        run.failed_by = None
+
+    def _note_usage(self, run: _OpenRun, event: UsageUpdated) -> None:
+        run.reports[event.request_id] = event
+
+    def _note_failure(self, run: _OpenRun, event: ModelRequestFailed) -> None:
+        run.failed_by = event.error_class
+
+    def _note_call(self, run: _OpenRun, event: ToolCallRequested) -> None:
+        run.calls += 1
+        run.was_cut |= event.call.cut is not None
+
+    def _note_turn(self, run: _OpenRun, event: TurnFinished) -> None:
+        run.finish_reason = event.finish_reason
+
+    def _note_custom(self, run: _OpenRun, event: CustomEvent) -> None:
+        run.carried += event.name == METRIC_RECORDED
 
     def _attempt(self, event: RunStarted) -> int:
         """Return the number of a run's attempt, and count it."""
@@ -238,6 +243,19 @@ class RunFold:
         except ConfigurationError:  # a log may say that a run took minus a day
             return None
         return EndedRun(session_id=session_id, metric=metric, requests=entries)
+
+
+_NOTES: dict[type[AgentEvent], Callable[[RunFold, _OpenRun, Any], None]] = {
+    RunStarted: RunFold._note_start,
+    ModelRequestStarted: RunFold._note_request,
+    UsageUpdated: RunFold._note_usage,
+    ModelRequestFailed: RunFold._note_failure,
+    ToolCallRequested: RunFold._note_call,
+    TurnFinished: RunFold._note_turn,
+    CustomEvent: RunFold._note_custom,
+}
+_OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
+"""What a resume tells for a run that broke off, without a duration: no work of that run."""
 
 
 def _metric(

@@ -9,7 +9,7 @@ import datetime as dt
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -59,8 +59,10 @@ WANTED: tuple[type[AgentEvent], ...] = (
 )
 """The kinds of events that a RunReport looks at; of the others it counts that they came, and when."""
 
+_BY_NAME = (("model",), ("tool",))
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
 _MOST_BUCKETS = 60
+_ZERO = Decimal(0)
 _Key = tuple[str, ...]
 
 
@@ -81,14 +83,16 @@ class Money:
         self.unknown += unknown
         self.least += least
         for currency, amount in amounts.items():
-            self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, Decimal(0)), amount)
+            self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
 
     def bill(self, entry: LedgerEntry | None) -> None:
         """Add the cost of a request; None: it told no usage, and so its cost is unknown."""
         if entry is None or entry.cost is None:
             self.unknown += 1
-        else:
-            self.add({entry.cost.currency: entry.cost.amount}, least=int(not entry.final))
+            return
+        cost = entry.cost
+        self.least += not entry.final
+        self.amounts[cost.currency] = EXACT_SUMS.add(self.amounts.get(cost.currency, _ZERO), cost.amount)
 
 
 @attrs.define
@@ -112,12 +116,6 @@ class CallFigures:
         self.failed += failed
         if duration_ms is not None and math.isfinite(duration_ms):
             self.durations_ms.append(duration_ms)
-
-    def bill(self, entry: LedgerEntry | None) -> None:
-        """Add what a request used and cost; None: it told no usage."""
-        if entry is not None:
-            self.usage += entry.usage
-        self.money.bill(entry)
 
     def copied(self) -> CallFigures:
         """Return figures of their own, to which others can be added; their durations are shared."""
@@ -167,6 +165,8 @@ class _Run:
     settled: set[str] = attrs.field(factory=set)
 
     def key(self, by: Sequence[str], name: str) -> _Key:
+        if by in _BY_NAME:  # as most often, and asked for with each request and call
+            return (name,)
         return tuple(name if each in ("model", "tool") else str(getattr(self, each)) for each in by)
 
 
@@ -190,6 +190,7 @@ class RunReport:
         self._told: Counter[InvocationMetric] = Counter()  # by events
         self._derived: dict[str, InvocationMetric] = {}
         self._suspended: set[str] = set()  # runs
+        self._ordered: list[InvocationMetric] | None = None  # what `metrics` told, until there are more
         self._money: dict[str, Money] = {}  # of runs that did not cost known USD alone
 
     # --- taking
@@ -199,6 +200,7 @@ class RunReport:
         self._add(metric, self._filed)
 
     def _add(self, metric: InvocationMetric, places: Counter[InvocationMetric]) -> None:
+        self._ordered = None
         if metric.derived:
             self._derived.setdefault(metric.invocation_id, metric)
         else:
@@ -207,38 +209,21 @@ class RunReport:
     def take(self, event: AgentEvent) -> None:
         """Take an event."""
         self.events += 1
-        if isinstance(event, CustomEvent) and event.name == METRIC_RECORDED:
-            self._take_metric(event.data)
         place = (event.session_id, event.run_id)
         run = self._runs.get(place) or self._begun(place, event.timestamp)
-        match event:
-            case RunStarted():
-                phase = event.metadata.get("phase")
-                is_phase = isinstance(phase, (str, int, float)) and not isinstance(phase, bool)
-                run.agent, run.phase = event.agent_name, str(phase_key(phase)) if is_phase else ""
-            case ModelRequestStarted():
-                run.asked[event.request_id] = event.model
-            case UsageUpdated():
-                run.asked.setdefault(event.request_id, event.model)  # where its beginning is in no log
-            case ModelRequestFinished() | ModelRequestFailed():
-                self._note_request(place, run, event)
-            case ModelRequestRetrying():
-                self.retried_for[self._classes.get(place, "other")] += 1
-                self._of_request(self._requests, run, event.request_id).retried += 1
-            case ToolResultReceived():
-                self.tools.setdefault(run.key(self._tools_by, event.name), CallFigures()).note(
-                    event.duration_ms, failed=event.is_error
-                )
-            case _:
-                pass
+        kind = event.__class__
+        note = _NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
+        if note is not None:
+            note(self, place, run, event)
         ended = self._fold.take(event)
+        if kind not in RUN_ENDS:  # it takes a third of what `isinstance` does
+            return
         if ended is not None:
             self._note_end(ended, run)
         if isinstance(event, RunFinished) and event.outcome == "suspended":
             self._suspended.add(event.run_id)
-        if isinstance(event, RUN_ENDS):
-            del self._runs[place]
-            self._classes.pop(place, None)
+        del self._runs[place]
+        self._classes.pop(place, None)
 
     def pass_by(self, passed: Passed) -> None:
         """Take events of a kind that is not in WANTED, of which only their run and their times count."""
@@ -254,13 +239,41 @@ class RunReport:
         run = self._runs[place] = _Run(run_id, day=moment.astimezone(dt.UTC).date().isoformat())
         return run
 
-    def _take_metric(self, data: Any) -> None:
+    def _note_custom(self, place: tuple[str, str], run: _Run, event: CustomEvent) -> None:
+        del place, run
+        if event.name != METRIC_RECORDED:
+            return
+        data: Any = event.data
         try:
             self._add(
                 InvocationMetric.of_record(data.get("metric") if isinstance(data, dict) else data), self._told
             )
         except ConfigurationError:
             return  # whoever told it was refused when it did
+
+    def _note_start(self, place: tuple[str, str], run: _Run, event: RunStarted) -> None:
+        del place
+        phase = event.metadata.get("phase")
+        is_phase = isinstance(phase, (str, int, float)) and not isinstance(phase, bool)
+        run.agent, run.phase = event.agent_name, str(phase_key(phase)) if is_phase else ""
+
+    def _note_asked(self, place: tuple[str, str], run: _Run, event: ModelRequestStarted) -> None:
+        del place
+        run.asked[event.request_id] = event.model
+
+    def _note_usage(self, place: tuple[str, str], run: _Run, event: UsageUpdated) -> None:
+        del place
+        run.asked.setdefault(event.request_id, event.model)  # where its beginning is in no log
+
+    def _note_retry(self, place: tuple[str, str], run: _Run, event: ModelRequestRetrying) -> None:
+        self.retried_for[self._classes.get(place, "other")] += 1
+        self._of_request(self._requests, run, event.request_id).retried += 1
+
+    def _note_result(self, place: tuple[str, str], run: _Run, event: ToolResultReceived) -> None:
+        del place
+        _figures(self.tools, run.key(self._tools_by, event.name)).note(
+            event.duration_ms, failed=event.is_error
+        )
 
     def _note_request(
         self, place: tuple[str, str], run: _Run, event: ModelRequestFinished | ModelRequestFailed
@@ -273,21 +286,28 @@ class RunReport:
         self._of_request(self._requests, run, event.request_id).note(duration_ms, failed=failed)
 
     def _of_request(self, figures: dict[_Key, CallFigures], run: _Run, request_id: str) -> CallFigures:
-        key = run.key(self._requests_by, run.asked.get(request_id, ""))
-        return figures.setdefault(key, CallFigures())
+        return _figures(figures, run.key(self._requests_by, run.asked.get(request_id, "")))
 
     def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[LedgerEntry, ...]) -> None:
         """Add what the requests of a run cost; those that did not end count as well."""
         told = {entry.request_id: entry for entry in entries}
+        usages: dict[str, list[Usage]] = {}  # by model: one sum for each run costs less than one for each request
         for request_id in {**run.asked, **dict.fromkeys(sorted(run.settled))}:
             of_request = self._of_request(figures, run, request_id)
-            of_request.bill(told.get(request_id))
+            entry = told.get(request_id)
+            of_request.money.bill(entry)
+            if entry is not None:
+                usages.setdefault(run.asked.get(request_id, ""), []).append(entry.usage)
             if request_id not in run.settled:
                 of_request.note(None)
+        for model, each in usages.items():
+            of_model = _figures(figures, run.key(self._requests_by, model))
+            of_model.usage = Usage.total((of_model.usage, *each))
 
     def _note_end(self, ended: EndedRun, run: _Run) -> None:
         metric, money = ended.metric, _cost_of(ended.requests, run)
         self._bill(self._requests, run, ended.requests)
+        self._ordered = None
         self._derived.setdefault(metric.invocation_id, metric)
         if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):
             self._money.setdefault(metric.invocation_id, money)
@@ -299,10 +319,13 @@ class RunReport:
 
         What was recorded is in a log and in the file of metrics: given both, it counts once.
         """
+        if self._ordered is not None:
+            return list(self._ordered)
         metrics = list((self._filed | self._told).elements())
         own = {each.invocation_id for each in metrics}
         metrics += [each for name, each in self._derived.items() if name not in own]
-        return sorted(metrics, key=lambda metric: (metric.started_us, metric.invocation_id))
+        self._ordered = sorted(metrics, key=lambda metric: (metric.started_us, metric.invocation_id))
+        return list(self._ordered)
 
     @property
     def open_runs(self) -> int:
@@ -379,6 +402,25 @@ class RunReport:
             if not metric.success and not is_cancelled(metric)
         )
         return dict(sorted(classes.items()))
+
+
+def _figures(figures: dict[_Key, CallFigures], key: _Key) -> CallFigures:
+    found = figures.get(key)
+    if found is None:  # not by `setdefault`, which makes new ones each time
+        found = figures[key] = CallFigures()
+    return found
+
+
+_NOTES: dict[type[AgentEvent], Callable[[RunReport, tuple[str, str], _Run, Any], None]] = {
+    CustomEvent: RunReport._note_custom,
+    RunStarted: RunReport._note_start,
+    ModelRequestStarted: RunReport._note_asked,
+    UsageUpdated: RunReport._note_usage,
+    ModelRequestFinished: RunReport._note_request,
+    ModelRequestFailed: RunReport._note_request,
+    ModelRequestRetrying: RunReport._note_retry,
+    ToolResultReceived: RunReport._note_result,
+}
 
 
 def sort_key(key: _Key) -> tuple[tuple[int, int, str], ...]:
