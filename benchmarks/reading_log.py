@@ -30,9 +30,19 @@ _TURNS = (4, 18)
 _DELTAS = (7, 20)
 _MOST_REPORTED = 0.07  # of requests that fail before an answer
 _ERRORS = ("rate_limited", "overloaded", "connection", "timeout")
-_WORDS = ("the export ", "reads each page ", "in turn, ", "and the last ", "one is closed ", "before\n", "caf\u00e9 ")
+_WORDS = (
+    "the export ",
+    "reads each page ",
+    "in turn, ",
+    "and the last ",
+    "one is closed ",
+    "before\n",
+    "caf\u00e9 ",
+)
 _CATALOG = tuple(
-    ToolSpec(name=name, description=f"Does what {name} does.", input_schema={"type": "object", "properties": {}})
+    ToolSpec(
+        name=name, description=f"Does what {name} does.", input_schema={"type": "object", "properties": {}}
+    )
     for name in TOOLS
 )
 
@@ -134,7 +144,9 @@ def _answered(
     call = None
     if turn < turns:
         call = ToolCallPart(
-            id=f"call_{turn:020d}", name=chance.choice(TOOLS), input={"path": f"src/export/{turn}.py", "first": turn}
+            id=f"call_{turn:020d}",
+            name=chance.choice(TOOLS),
+            input={"path": f"src/export/{turn}.py", "first": turn},
         )
         yield ev.ContentDelta(request_id=request_id, delta=BeginPart(part_id="1", kind="tool_call"))
         yield ev.ContentDelta(request_id=request_id, delta=CommitPart(part_id="1", part=call))
@@ -183,7 +195,9 @@ def _end(turns: int, chance: random.Random) -> Iterator[AgentEvent]:
     duration_ms = float(chance.randrange(5_000, 90_000))
     if how == "failed":
         error = ErrorInfo(type="ModelRequestError", message="the server is busy")
-        yield ev.TurnFinished(finish_reason="error", usage=Usage(), item_count=2 * turns, duration_ms=duration_ms)
+        yield ev.TurnFinished(
+            finish_reason="error", usage=Usage(), item_count=2 * turns, duration_ms=duration_ms
+        )
         yield ev.RunFailed(error=error, usage=Usage(), duration_ms=duration_ms)
     elif how == "cancelled":
         yield ev.CancelRequested(reason="Ctrl-C", by="host")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+from pathlib import Path
+
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -19,6 +21,9 @@ from benchmarks.growing import Load, grown, require
 from benchmarks.growth_sessions import Crowd
 from benchmarks.growth_turns import Turns
 from benchmarks.peer_environments import ENVIRONMENTS, Environment, EnvironmentUnavailableError
+from agentkit_reporting import read_events
+from benchmarks import loop, reading, tracing
+from benchmarks.reading_log import write_log
 from benchmarks.references import Seen
 from benchmarks.server import FRAMINGS
 from benchmarks.session import make_session
@@ -168,6 +173,35 @@ def imports_of(path: Path) -> Sequence[str]:
         elif isinstance(node, ast.ImportFrom):
             found.append(node.module or "")
     return found
+def test_a_report_has_the_figures_that_duckdb_has(tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    log = tmp_path / "sessions.jsonl"
+    write_log(log, 5_000)
+    report, asked = (reading.run_side(side, log)[0] for side in ("report", "duckdb"))
+    reading.check_alike(report, asked)
+    asked["models"][0]["failed"] += 1
+    with pytest.raises(AssertionError, match=r"failed: [0-9]+ is [0-9]+ in the other"):
+        reading.check_alike(report, asked)
+
+
+def test_reading_compares_a_small_log_in_every_row() -> None:
+    pytest.importorskip("duckdb")
+    rows = reading.rows(1, events=1_000)
+    assert [row.bound for row in rows] == [1.5, 1.6, 1.5, 0.34]
+    assert [row.unit for row in rows] == ["µs", "µs", "µs", "MB"]
+    assert all(row.ours > 0 and row.theirs > 0 for row in rows)
+
+
+def test_a_log_to_read_is_the_same_every_time_and_mostly_deltas(tmp_path: Path) -> None:
+    counts = [write_log(tmp_path / name, 3_000) for name in ("one", "two")]
+    content = (tmp_path / "one").read_bytes()
+    assert counts == [content.count(b"\n")] * 2
+    assert content == (tmp_path / "two").read_bytes()
+    assert 0.6 < content.count(b'"type":"content_delta"') / counts[0] < 0.75
+    assert {event.type for event in read_events(tmp_path / "one")} >= {
+        "model_request_retrying",
+        "run_finished",
+    }
 
 
 def facts_of(span: ReadableSpan) -> tuple[object, ...]:

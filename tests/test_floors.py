@@ -155,6 +155,7 @@ REPORTING_FLOORS = (
         "records.store",
         "records.invocation_metric",
         "records.parallelism",
+        "records.report_figures",
         "records.step_records",
         "records.tool_records",
     },

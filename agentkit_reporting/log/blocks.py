@@ -38,7 +38,7 @@ class Line(msgspec.Struct, gc=False):
 
 _BETWEEN_LINES = b"}}\n" + LINE_START + b'"seq":'
 
-_LINES: dict[type[AgentEvent], type[Line]] = {
+_LINES: dict[type[AgentEvent], type[Any]] = {
     cls: msgspec.defstruct(
         f"{cls.__name__}Line",
         [("payload", PAYLOAD_STRUCTS[name])],
@@ -53,7 +53,7 @@ _LINES: dict[type[AgentEvent], type[Line]] = {
 
 # One union, told apart by `type`, so that header and payload are one call, and `decode_lines`, so that there is no
 # call for each line: together half of what header and payload of each line cost.
-_decode_lines = msgspec.json.Decoder(functools.reduce(operator.or_, _LINES.values())).decode_lines  # type: ignore[arg-type,var-annotated] # a union
+_decode_lines = msgspec.json.Decoder(functools.reduce(operator.or_, _LINES.values())).decode_lines
 
 
 def decode_block(block: bytes, ends: int) -> list[Any] | None:

@@ -39,8 +39,8 @@ class Reading:
 class Lines:
     """Splits what a file gives, block by block, into numbered lines.
 
-    name: of the file, for messages; it may be set anew where the file is renamed. ends: how many `\n` the batch that
-    was given last holds: they are counted once.
+    name: of the file, for messages; it may be set anew where the file is renamed. ends: how many ends of lines stand
+    within the blocks of the batch that was given last: they are counted once.
     """
 
     def __init__(self, name: str, reading: Reading) -> None:
@@ -75,6 +75,7 @@ class Lines:
         if len(lines) == 1:
             return None
         tail = lines.pop()
+        self.ends = lines[-1].count(b"\n") if self._reading.in_blocks else 0
         first = self._number
         if self._size <= self._reading.max_line_bytes:
             lines[0] = self._whole()
@@ -83,16 +84,13 @@ class Lines:
             del lines[0]
             first += 1
         self._pending, self._size = [tail], len(tail)
-        self._number = first + len(lines)
-        self.ends = 0
-        if self._reading.in_blocks and len(lines) > 1:
-            self.ends = lines[1].count(b"\n")
-            self._number += self.ends
+        self._number = first + len(lines) + self.ends
         return (self, first, lines) if lines else None
 
     def end(self, damage: str | None = None) -> Batch | None:
         """Return the last line, which may come without its end. damage: why the rest cannot be read."""
         batch = None
+        self.ends = 0
         last = self._whole()
         if self._size > self._reading.max_line_bytes:
             self._note_length()

@@ -27,7 +27,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Hashable, Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -143,13 +143,12 @@ class RunFold:
         kind = event.__class__
         if kind in RUN_ENDS:
             return self._end(run, place, event)  # type: ignore[arg-type] # it is one of them
-        note = _NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
+        note = self._NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
         if note is not None:
             note(self, run, event)
         if not (kind in _OF_RECOVERY and event.duration_ms is None):  # type: ignore[attr-defined] # both have it
             moment = event.timestamp
-            if moment > run.worked_until:
-                run.worked_until = moment
+            run.worked_until = max(run.worked_until, moment)
         return None
 
     def pass_by(self, passed: Passed) -> None:
@@ -160,8 +159,7 @@ class RunFold:
         run = self._open.get(place)
         if run is None:
             run = self._open[place] = _OpenRun(worked_until=passed.first)
-        if passed.latest > run.worked_until:
-            run.worked_until = passed.latest
+        run.worked_until = max(run.worked_until, passed.latest)
 
     def count_on(self, metric: InvocationMetric) -> None:
         """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""
@@ -207,6 +205,16 @@ class RunFold:
     def _note_custom(self, run: _OpenRun, event: CustomEvent) -> None:
         run.carried += event.name == METRIC_RECORDED
 
+    _NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, _OpenRun, Any], None]]] = {
+        RunStarted: _note_start,
+        ModelRequestStarted: _note_request,
+        UsageUpdated: _note_usage,
+        ModelRequestFailed: _note_failure,
+        ToolCallRequested: _note_call,
+        TurnFinished: _note_turn,
+        CustomEvent: _note_custom,
+    }
+
     def _attempt(self, event: RunStarted) -> int:
         """Return the number of a run's attempt, and count it."""
         task = self._task(event.agent_name, event.metadata)
@@ -245,15 +253,6 @@ class RunFold:
         return EndedRun(session_id=session_id, metric=metric, requests=entries)
 
 
-_NOTES: dict[type[AgentEvent], Callable[[RunFold, _OpenRun, Any], None]] = {
-    RunStarted: RunFold._note_start,
-    ModelRequestStarted: RunFold._note_request,
-    UsageUpdated: RunFold._note_usage,
-    ModelRequestFailed: RunFold._note_failure,
-    ToolCallRequested: RunFold._note_call,
-    TurnFinished: RunFold._note_turn,
-    CustomEvent: RunFold._note_custom,
-}
 _OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
 """What a resume tells for a run that broke off, without a duration: no work of that run."""
 

@@ -6,12 +6,9 @@ Keeps a metric for each run (about 1 kB) and eight bytes for each request and ca
 from __future__ import annotations
 
 import datetime as dt
-import math
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -31,12 +28,13 @@ from agentkit_loop.events import (
     TurnFinished,
     UsageUpdated,
 )
-from agentkit_loop.usage import EXACT_SUMS, Usage
+from agentkit_loop.usage import Usage
 from agentkit_reporting.ledger import LedgerEntry
 from agentkit_reporting.log.blocks import Passed
 from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
 from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
+from agentkit_reporting.records.report_figures import CallFigures, Money, RunFigures
 
 DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
 """What a table can be by. With `tool` it is of calls of tools, with `model` of requests, else of runs."""
@@ -62,95 +60,7 @@ WANTED: tuple[type[AgentEvent], ...] = (
 _BY_NAME = (("model",), ("tool",))
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
 _MOST_BUCKETS = 60
-_ZERO = Decimal(0)
 _Key = tuple[str, ...]
-
-
-@attrs.define
-class Money:
-    """Amounts by currency, exact. unknown: how many runs, or requests, have no known cost.
-
-    least: how many requests did not tell all that they used (their last report was not final, or of a run whose cost
-    is known otherwise they told none): where there are some, the amounts are a lower bound.
-    """
-
-    amounts: dict[str, Decimal] = attrs.field(factory=dict)
-    unknown: int = 0
-    least: int = 0
-
-    def add(self, amounts: dict[str, Decimal], unknown: int = 0, least: int = 0) -> None:
-        """Add amounts, a number of unknown ones, and of requests that did not tell all."""
-        self.unknown += unknown
-        self.least += least
-        for currency, amount in amounts.items():
-            self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
-
-    def bill(self, entry: LedgerEntry | None) -> None:
-        """Add the cost of a request; None: it told no usage, and so its cost is unknown."""
-        if entry is None or entry.cost is None:
-            self.unknown += 1
-            return
-        cost = entry.cost
-        self.least += not entry.final
-        self.amounts[cost.currency] = EXACT_SUMS.add(self.amounts.get(cost.currency, _ZERO), cost.amount)
-
-
-@attrs.define
-class CallFigures:
-    """Requests to a model, or calls of a tool, that belong together. failed: those that ended in an error.
-
-    durations_ms: of calls of a tool, and of the requests that were finished: one that failed says nothing of how long
-    an answer takes. usage, money: of requests; one that told no usage has an unknown cost.
-    """
-
-    calls: int = 0
-    failed: int = 0
-    retried: int = 0
-    durations_ms: array[float] = attrs.field(factory=lambda: array("d"))
-    usage: Usage = attrs.field(factory=Usage)
-    money: Money = attrs.field(factory=Money)
-
-    def note(self, duration_ms: float | None, *, failed: bool = False) -> None:
-        """Count one; duration_ms: None where that is not known, or is not to count."""
-        self.calls += 1
-        self.failed += failed
-        if duration_ms is not None and math.isfinite(duration_ms):
-            self.durations_ms.append(duration_ms)
-
-    def copied(self) -> CallFigures:
-        """Return figures of their own, to which others can be added; their durations are shared."""
-        return attrs.evolve(self, money=attrs.evolve(self.money, amounts=dict(self.money.amounts)))
-
-
-@attrs.define
-class RunFigures:
-    """Runs that belong together. retries: those that are no first attempt; infra_retries: for infrastructure's sake.
-
-    runs: that ended; open: that have no end, of which only tokens, cached_tokens and money count. cancelled, suspended:
-    neither successes nor failed (the metric of a suspended run says that it did well; it goes on). tokens,
-    cached_tokens: of those that are known; None where none is. session_id: of the last run, where it is known.
-    """
-
-    runs: int = 0
-    open: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    suspended: int = 0
-    retries: int = 0
-    infra_retries: int = 0
-    durations_ms: list[float] = attrs.field(factory=list)
-    tokens: int | None = None
-    cached_tokens: int | None = None
-    money: Money = attrs.field(factory=Money)
-    session_id: str = ""
-
-    def bill(self, tokens: int | None, cached_tokens: int | None, cost: Money) -> None:
-        """Add what a run used and cost."""
-        if tokens is not None:
-            self.tokens = (self.tokens or 0) + tokens
-        if cached_tokens is not None:
-            self.cached_tokens = (self.cached_tokens or 0) + cached_tokens
-        self.money.add(cost.amounts, cost.unknown, cost.least)
 
 
 @attrs.define
@@ -212,7 +122,7 @@ class RunReport:
         place = (event.session_id, event.run_id)
         run = self._runs.get(place) or self._begun(place, event.timestamp)
         kind = event.__class__
-        note = _NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
+        note = self._NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
         if note is not None:
             note(self, place, run, event)
         ended = self._fold.take(event)
@@ -291,7 +201,9 @@ class RunReport:
     def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[LedgerEntry, ...]) -> None:
         """Add what the requests of a run cost; those that did not end count as well."""
         told = {entry.request_id: entry for entry in entries}
-        usages: dict[str, list[Usage]] = {}  # by model: one sum for each run costs less than one for each request
+        usages: dict[
+            str, list[Usage]
+        ] = {}  # by model: one sum for each run costs less than one for each request
         for request_id in {**run.asked, **dict.fromkeys(sorted(run.settled))}:
             of_request = self._of_request(figures, run, request_id)
             entry = told.get(request_id)
@@ -311,6 +223,17 @@ class RunReport:
         self._derived.setdefault(metric.invocation_id, metric)
         if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):
             self._money.setdefault(metric.invocation_id, money)
+
+    _NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, tuple[str, str], _Run, Any], None]]] = {
+        CustomEvent: _note_custom,
+        RunStarted: _note_start,
+        ModelRequestStarted: _note_asked,
+        UsageUpdated: _note_usage,
+        ModelRequestFinished: _note_request,
+        ModelRequestFailed: _note_request,
+        ModelRequestRetrying: _note_retry,
+        ToolResultReceived: _note_result,
+    }
 
     # --- asking
 
@@ -409,18 +332,6 @@ def _figures(figures: dict[_Key, CallFigures], key: _Key) -> CallFigures:
     if found is None:  # not by `setdefault`, which makes new ones each time
         found = figures[key] = CallFigures()
     return found
-
-
-_NOTES: dict[type[AgentEvent], Callable[[RunReport, tuple[str, str], _Run, Any], None]] = {
-    CustomEvent: RunReport._note_custom,
-    RunStarted: RunReport._note_start,
-    ModelRequestStarted: RunReport._note_asked,
-    UsageUpdated: RunReport._note_usage,
-    ModelRequestFinished: RunReport._note_request,
-    ModelRequestFailed: RunReport._note_request,
-    ModelRequestRetrying: RunReport._note_retry,
-    ToolResultReceived: RunReport._note_result,
-}
 
 
 def sort_key(key: _Key) -> tuple[tuple[int, int, str], ...]:
