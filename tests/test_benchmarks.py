@@ -9,20 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-from pathlib import Path
-
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from benchmarks import event_peers, growth, loop, peers, start, tracing
+from agentkit_reporting import read_events
+from benchmarks import event_peers, growth, loop, peers, reading, start, tracing
 from benchmarks.growing import Load, grown, require
 from benchmarks.growth_sessions import Crowd
 from benchmarks.growth_turns import Turns
 from benchmarks.peer_environments import ENVIRONMENTS, Environment, EnvironmentUnavailableError
-from agentkit_reporting import read_events
-from benchmarks import loop, reading, tracing
 from benchmarks.reading_log import write_log
 from benchmarks.references import Seen
 from benchmarks.server import FRAMINGS
@@ -173,6 +170,8 @@ def imports_of(path: Path) -> Sequence[str]:
         elif isinstance(node, ast.ImportFrom):
             found.append(node.module or "")
     return found
+
+
 def test_a_report_has_the_figures_that_duckdb_has(tmp_path: Path) -> None:
     pytest.importorskip("duckdb")
     log = tmp_path / "sessions.jsonl"
