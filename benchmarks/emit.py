@@ -118,7 +118,9 @@ def representation(rounds: int) -> list[Row]:
     ]
 
 
-class _Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct):
+    """A line of a log as the reference decodes it: the header, and the payload still as text."""
+
     v: int
     seq: int
     ts: dt.datetime
@@ -138,7 +140,7 @@ class _Payload:
 def decoded(rounds: int) -> Row:
     """Decode a line into a typed event, against msgspec: a Struct envelope, the payload by its type into attrs."""
     line = encode_event(make_delta("request-1", DELTA, "ses_1", "run_1", "turn-1", 1, NOW))
-    envelope = msgspec.json.Decoder(_Envelope).decode
+    envelope = msgspec.json.Decoder(Envelope).decode
     payloads = {"content_delta": msgspec.json.Decoder(_Payload).decode}
 
     def ours() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import importlib.metadata
 import json
 import math
@@ -21,6 +20,7 @@ import msgspec
 
 from agentkit_loop.events import EVENT_TYPES, PAYLOAD_FIELDS, AgentEvent
 from agentkit_reporting import UsageReporter, read_events
+from benchmarks.emit import Envelope
 from benchmarks.measure import Row, interleave
 from benchmarks.reading_log import write_log
 
@@ -44,7 +44,7 @@ def versions() -> dict[str, str]:
 
 def decoded(log: Path, events: int, rounds: int) -> Row:
     """Read a log into typed events, against msgspec: a Struct envelope, the payload by its type into attrs."""
-    envelope = msgspec.json.Decoder(_Envelope).decode
+    envelope = msgspec.json.Decoder(Envelope).decode
     payloads = {name: msgspec.json.Decoder(_payload(cls)).decode for name, cls in EVENT_TYPES.items()}
     seen = [0, 0]
 
@@ -201,17 +201,6 @@ def _add(found: _Figures, place: tuple[str, str], row: dict[str, Any], shares: l
         if name in row:
             found[*place, name] = row[name]
     found |= {(*place, share): value for share, value in zip(_SHARES, shares, strict=True)}
-
-
-class _Envelope(msgspec.Struct):
-    v: int
-    seq: int
-    ts: dt.datetime
-    type: str
-    session_id: str
-    run_id: str
-    turn_id: str | None
-    payload: msgspec.Raw
 
 
 def _payload(cls: type[AgentEvent]) -> type[Any]:

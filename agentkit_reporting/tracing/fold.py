@@ -197,9 +197,7 @@ class SpanFold:
         """End a run and what is open in it; return the spans, its own last. event: None where its end is missing."""
         ended = self._released(run)
         for request in run.requests.values():
-            self._used(request)
-            self._add(request, {"unfinished": True})
-            ended.append(self._over(request, run))
+            ended.append(self._cut(request, run))
         for call in run.calls.values():
             told: Facts = {"unfinished": True}
             if isinstance(event, ev.RunFailed):  # to be called again by who goes on with the session
@@ -259,9 +257,7 @@ class SpanFold:
         run.requests[event.request_id] = run.child("chat", known, run.ids.of_event(event.seq), attributes)
         if earlier is None:
             return ()
-        self._used(earlier)
-        self._add(earlier, {"unfinished": True})  # its end is missing
-        return (self._over(earlier, run),)
+        return (self._cut(earlier, run),)
 
     def _know_request(self, run: OpenRun, event: ev.ModelRequestStarted) -> Beginning:
         facts = {**request_facts(event, run.started, run.parameters), "request.attempt": 1}
@@ -309,6 +305,12 @@ class SpanFold:
         else:
             self._add(request, {**told, **self._said(event)})
         return (self._over(request, run, event.duration_ms),)
+
+    def _cut(self, request: Span, run: OpenRun) -> Span:
+        """End a request whose own end is missing."""
+        self._used(request)
+        self._add(request, {"unfinished": True})
+        return self._over(request, run)
 
     def _used(self, request: Span) -> None:
         """Tell what a request used and cost."""
@@ -424,13 +426,10 @@ class SpanFold:
         ev.RunCancelled: _ended,
     }
 
-    wants: ClassVar[tuple[type[AgentEvent], ...]] = (ev.RunStarted, *_ACTS)
-    """The events that spans are made of."""
-
 
 def _named_reason(profile: Profile, reason: str) -> dict[str, AttributeValue]:
     return profile.named({"finish_reasons": (reason,)})
 
 
-SPAN_EVENTS: Final[tuple[type[AgentEvent], ...]] = SpanFold.wants
+SPAN_EVENTS: Final[tuple[type[AgentEvent], ...]] = (ev.RunStarted, *SpanFold._ACTS)  # noqa: SLF001 - of this module
 """The events that spans are made of, for a reporter's `wants`; content needs more."""
