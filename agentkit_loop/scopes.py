@@ -58,7 +58,7 @@ from agentkit_loop.scope_telling import Telling, beside_the_loop
 from agentkit_loop.sdk_values import input_items, last_message, system_text, tool_specs
 from agentkit_loop.state import LoopState
 from agentkit_loop.streaming import OpenRequest, since
-from agentkit_loop.tool_context import TracedCall, current_call
+from agentkit_loop.tool_context import RunningCall, TracedCall, current_call, leave_calls
 from agentkit_loop.trace_context import TRACEPARENT, SpanPlace, place_of_call, traced
 from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, safe_repr, to_json
@@ -101,6 +101,7 @@ class RunScope(RunFacts):
         self._has_ended = False
         self._exchange_began: float | None = None
         self.failed_at: float | None = None
+        self._outer_call: RunningCall | None = None  # in whose body it was entered
         self._responses: dict[str, None] = {}  # ids of the last answers that were told
         before = before or RunStarted(agent_name="", model="")
         self._start = RunStarted(
@@ -138,6 +139,7 @@ class RunScope(RunFacts):
             if self.emitter.open_run is not None or self._started is not None:
                 raise IllegalMoveError("run", "open", "close it first; another session has its own emitter")
             self._started = self.emitter.clock.monotonic()
+            self._outer_call = current_call()
             emitter, start = self.emitter, self._start
             if self.state.exchange_is_open:
                 emitter.turn_id = f"turn-{self.state.turns}"
@@ -184,6 +186,7 @@ class RunScope(RunFacts):
         error: what broke it; None: it came to its end. Where observers under FAIL_FAST fail, the rest is told all the
         same, and the first of their errors raised then.
         """
+        leave_calls(self.session_id, self.run_id, self._outer_call)
         if error is None:
             ending = Ending(kind="left")
         elif isinstance(error, Exception):

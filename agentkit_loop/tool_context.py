@@ -80,6 +80,13 @@ def current_call() -> RunningCall | None:
     return running.get()
 
 
+def leave_calls(session_id: str, run_id: str, outer: RunningCall | None) -> None:
+    """Let the caller be in `outer` again where it is in a call of this run, which is over."""
+    inside = running.get()
+    if inside is not None and inside[:2] == (session_id, run_id):
+        running.set(outer)
+
+
 class ToolContext:
     """What a running tool may use; made by the driver for each attempt of a call. Safe to share by threads.
 

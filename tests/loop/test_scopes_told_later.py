@@ -267,6 +267,20 @@ def test_the_call_that_runs_is_known_to_what_it_calls() -> None:
     ]
 
 
+def test_nobody_is_within_a_call_whose_run_is_over() -> None:
+    with EventEmitter().run(tools=[SEARCH], prices=None) as outer, outer.tool_call("outer") as around:
+        with EventEmitter().run(tools=[SEARCH], prices=None) as run:
+            left_open = run.tool_call("inner")
+            left_open.__enter__()
+        inside = current_call()
+        assert inside is not None
+        assert inside.call_id == around.call_id
+        assert inside.run_id == outer.run_id
+        left_open.__exit__(None, None, None)
+        assert current_call() == inside
+    assert current_call() is None
+
+
 def test_the_log_of_a_hand_written_loop_can_be_replayed() -> None:
     recorder = EventRecorder()
     with EventEmitter([recorder]).run(tools=[SEARCH], prices=None) as run:
