@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -19,7 +20,7 @@ from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.errors import HostError, IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent
 from agentkit_loop.execution import arun_body
-from agentkit_loop.intake import checked_signal, fault_of
+from agentkit_loop.intake import Appends, checked_signal, fault_of
 from agentkit_loop.models.protocol import Model, ModelSignal
 from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
@@ -60,7 +61,6 @@ class AsyncLoopDriver(DriverBase):
         self._deciding: dict[tuple[str, str], _Deciding] = {}  # what `approve=` was asked, by session and id
         self._cancelled: set[asyncio.Task[Any]] = set()  # bodies that may still be ending
         self._tasks: dict[str, asyncio.Task[None]] = {}  # async bodies that run, by call id
-        self._pausing = False
         self._until: float | None = None  # when something happens by itself while a step waits for its answer
         self._reading: asyncio.Task[Any] | None = None  # who waits for the model right now
         self._cut = False  # a cancel came meanwhile, and not from outside
@@ -351,7 +351,11 @@ class AsyncLoopDriver(DriverBase):
         tell_delta, inbox, following = self._emitter.tell_delta, self._inbox, stream.__anext__
         while True:
             for signal in self._came:
-                if (
+                if signal.__class__ is Appends:
+                    if not self._told_together(signal, request.id):
+                        self._came = itertools.chain(signal, self._came)
+                        return
+                elif (
                     signal.__class__ is AppendText
                     and signal.chunk.__class__ is str
                     and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
@@ -380,7 +384,7 @@ class AsyncLoopDriver(DriverBase):
                 return
             finally:
                 self._reading = None
-            self._came = iter(came if came.__class__ is list else (came,))
+            self._came = self._came_of(came)
             if inbox:
                 return  # a cancel comes before what it cut, and so does the end of the run's time
 

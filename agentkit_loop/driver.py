@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 import queue
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -14,7 +15,7 @@ from agentkit_loop.content import AnyPart, AppendText, Item
 from agentkit_loop.driver_settings import DriverSettings, Resumed
 from agentkit_loop.errors import HostError, IllegalMoveError
 from agentkit_loop.events import AgentEvent
-from agentkit_loop.intake import checked_signal, fault_of
+from agentkit_loop.intake import Appends, checked_signal, fault_of
 from agentkit_loop.models.protocol import Model, ModelSignal
 from agentkit_loop.moves import Ask, Ended, GiveUp, Stream, Wait, Yield
 from agentkit_loop.observers import Slot
@@ -47,7 +48,6 @@ class LoopDriver(DriverBase):
         self._stream: Iterator[ModelSignal | list[ModelSignal]] | None = None
         self._came: Iterator[Any] = iter(())  # what came together and was not judged yet
         self._cut: Callable[[], object] | None = None  # lets the open stream end, from any thread
-        self._pausing = False  # return after each event, for stream()
         self._until: float | None = None  # when something happens by itself while a step waits for its answer
         self._start()
 
@@ -289,7 +289,11 @@ class LoopDriver(DriverBase):
         tell_delta, inbox_is_empty = self._emitter.tell_delta, self._inbox.empty
         while True:
             for signal in self._came:
-                if (
+                if signal.__class__ is Appends:
+                    if not self._told_together(signal, request.id):
+                        self._came = itertools.chain(signal, self._came)
+                        return
+                elif (
                     signal.__class__ is AppendText
                     and signal.chunk.__class__ is str
                     and (signal.chunk.isascii() or clean_text(signal.chunk) == signal.chunk)
@@ -311,7 +315,7 @@ class LoopDriver(DriverBase):
             except Exception as error:  # noqa: BLE001 - whatever a model raises is its failure
                 came = fault_of(error)
             guard.waiting = False
-            self._came = iter(came if came.__class__ is list else (came,))
+            self._came = self._came_of(came)
             if not inbox_is_empty():
                 return  # a cancel comes before what it cut, and so does the end of the run's time
 

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import inspect
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.clock import Clock
-from agentkit_loop.content import AnyDelta, Item, Parent
-from agentkit_loop.endings import endings, unfinished
+from agentkit_loop.content import AnyDelta, AppendText, Item, Parent
 from agentkit_loop.errors import ConfigurationError, IllegalMoveError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, ObserverFailed
-from agentkit_loop.forks import Locked
 from agentkit_loop.ids import new_id
 from agentkit_loop.observers import (
     EventKind,
@@ -35,14 +33,11 @@ from agentkit_loop.observers import (
     ObserverFailure,
     Registration,
     Slot,
-    checked_policy,
-    forget_heard,
     note_failure,
-    slot_of,
     unfolded,
 )
+from agentkit_loop.registry import ObserverRegistry, Route
 from agentkit_loop.stamping import MutableDelta, convert_payload, is_emittable, stamp
-from agentkit_loop.usage import ObserverStats
 from agentkit_loop.values import checked_id
 
 if TYPE_CHECKING:
@@ -57,15 +52,7 @@ MAX_KEPT_ERRORS = 1_000
 """How many failures ACCUMULATE keeps; older ones make room."""
 
 
-class Route(list[tuple[Callable[[AgentEvent], object], Slot]]):
-    """The observers that one kind of event goes to, in order, and how many events went."""
-
-    def __init__(self, slots: Iterable[Slot]) -> None:
-        super().__init__((slot.handle, slot) for slot in slots)
-        self.told = 0
-
-
-class EventEmitter(Locked):
+class EventEmitter(ObserverRegistry):
     """Stamps events and tells them to observers; the loop has one, and a hand-written loop may.
 
     session_id, run_id: made up where not given (a run context gives its own run an id, run_context.py); `run_id` and
@@ -83,24 +70,22 @@ class EventEmitter(Locked):
         policy: FailurePolicy = FailurePolicy.LOG,
         clock: Clock | None = None,
         fold: Callable[[AgentEvent], None] | None = None,
+        fold_batch: Callable[[DeltaBatch], None] | None = None,
         seq: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(policy, seq)
         self.session_id = new_id("ses") if session_id is None else checked_id("session_id", session_id)
         self.run_id = new_id("run") if run_id is None else checked_id("run_id", run_id)
         self.made_run_id = self.run_id if run_id is None else None  # which a run context may replace
         self.turn_id: str | None = None
-        self.seq = seq
-        self.policy = checked_policy(policy)
         self.telling: Slot | None = None  # whose handler runs now
         self.clock = clock or Clock()
         self._now = self.clock.now
-        self.fold = fold  # is told each event first
+        self.fold = fold  # is told each event first …
+        self._fold_batch = fold_batch  # … but those of a batch, which come here
+        self._is_folded_whole = (fold is None) == (fold_batch is None)
         self.told_by_hand: LoopState | None = None  # the fold of what `run` tells
         self.open_run: RunScope | None = None  # the one that it tells now
-        self._slots: tuple[Slot, ...] = ()
-        self._retired: list[Slot] = []
-        self._routes: dict[EventKind, Route] = {}
         self.errors: collections.deque[ObserverFailure] = collections.deque(maxlen=MAX_KEPT_ERRORS)
         self._queued: collections.deque[AgentEvent] = collections.deque()
         self.exclusive: Exclusive | None = None  # held while observers are told that others tell as well
@@ -130,52 +115,6 @@ class EventEmitter(Locked):
         from agentkit_loop.scope_telling import beside_the_loop  # noqa: PLC0415 - on a floor above
 
         await beside_the_loop(self.hand_over)
-
-    # --- registration
-
-    def add_observer(self, observer: Observer | Registration) -> None:
-        """Register an observer, last in order, from the next event on; refuses what cannot observe."""
-        registration = observer if isinstance(observer, Registration) else Registration(observer)
-        with self._lock:
-            slot = slot_of(registration, self.policy, self._names())
-            self._slots = (*self._slots, slot)
-            self._reroute()
-
-    def tap(self, collect: Callable[[AgentEvent], object]) -> None:
-        """Register a driver's own collector, which no statistics name."""
-        self.add_observer(collect)
-        self._slots[-1].counted = False
-
-    def remove_observer(self, observer: Observer) -> None:
-        """Forget an observer from the next event on; it is neither flushed nor closed."""
-        with self._lock:
-            same = [slot for slot in self._slots if slot.observer is observer]
-            # A bound method is a new object each time it is looked up; other equal objects are not the same.
-            alike = [
-                slot for slot in self._slots if inspect.isroutine(observer) and slot.observer == observer
-            ]
-            if not (same or alike):
-                raise ConfigurationError(f"{observer!r} is not registered; give the object that was added")
-            self._retire((same or alike)[0])
-
-    def _retire(self, slot: Slot) -> None:
-        self._slots = tuple(other for other in self._slots if other is not slot)
-        self._retired.append(slot)
-        self._reroute()
-
-    @property
-    def registrations(self) -> tuple[Registration, ...]:
-        """The registered observers with the policies that hold for them, without a driver's own collectors."""
-        return tuple(
-            Registration(slot.observer, policy=slot.policy, disable_after=slot.disable_after)
-            for slot in self._slots
-            if slot.counted
-        )
-
-    @property
-    def observers(self) -> tuple[Observer, ...]:
-        """The registered observers, in order."""
-        return tuple(slot.observer for slot in self._slots)
 
     # --- a loop that somebody else wrote
 
@@ -296,6 +235,73 @@ class EventEmitter(Locked):
         event.__class__ = ContentDelta
         self._dispatch(event, delta.__class__)
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether all who are told of pieces of text take those together that came together."""
+        route = self._routes.get(AppendText)
+        return (
+            self._route(AppendText) if route is None else route
+        ).takers is not None and self._is_folded_whole
+
+    def tell_batch(self, request_id: str, part_id: str, chunks: list[str]) -> None:
+        """Tell pieces of a part's text that came together: as `tell_delta` each, where it may be at once.
+
+        One time, one dispatch and one measurement for all of them: a tenth of the cost of as many calls.
+        """
+        if not self.takes_batches:
+            for chunk in chunks:
+                self.tell_delta(request_id, AppendText(part_id, chunk))
+            return
+        batch = DeltaBatch(
+            self.session_id,
+            self.run_id,
+            self.turn_id,
+            self.seq + 1,
+            self._now(),
+            request_id=request_id,
+            part_id=part_id,
+            chunks=chunks,
+        )
+        self.seq = batch.last_seq
+        if self._fold_batch is not None:
+            self._fold_batch(batch)
+        exclusive = self.exclusive
+        if exclusive is not None:
+            exclusive.acquire()
+        try:
+            self._dispatch_batch(batch)
+        finally:
+            if exclusive is not None:
+                exclusive.release()
+
+    def _dispatch_batch(self, batch: DeltaBatch) -> None:
+        """Tell a batch to observers that all take batches, and judge what they failed on."""
+        route = self._routes[AppendText]
+        route.told += len(batch)
+        failures: list[tuple[Slot, AgentEvent, BaseException]] = []
+        before = _clock_s()
+        try:
+            for handle, slot in route.takers or ():
+                self.telling = slot
+                try:
+                    failures += [(slot, event, failure) for event, failure in handle(batch)]
+                except BaseException as error:  # noqa: BLE001 - the others still get it; see _settle
+                    failures.append((slot, batch.event(0, batch.chunks[0]), error))
+                after = _clock_s()
+                slot.spent_s += after - before
+                before = after
+        finally:
+            self.telling = None
+        first: BaseException | None = None
+        for slot, event, failure in failures:
+            if slot in self._slots:  # an earlier failure may have been its last
+                try:
+                    self._settle(event, [(slot, failure)])
+                except BaseException as raised:  # noqa: BLE001 - the others are to be judged too
+                    first = first or raised
+        if first is not None:
+            raise first
+
     def tell_again(self, event: AgentEvent) -> None:
         """Dispatch an event that was told before, as it is: for observers that have not seen the past."""
         self.seq = event.seq
@@ -332,22 +338,6 @@ class EventEmitter(Locked):
             self.telling = None  # an interrupt may have come between
             if exclusive is not None:
                 exclusive.release()
-
-    def _route(self, kind: EventKind) -> Route:
-        cls = kind if issubclass(kind, AgentEvent) else ContentDelta
-        route = self._routes[kind] = Route(
-            slot
-            for slot in self._slots
-            if not slot.wants or issubclass(cls, slot.wants) or kind in slot.wants
-        )
-        return route
-
-    def _reroute(self) -> None:
-        """Forget the routes, after their counts went to their slots."""
-        for route in self._routes.values():
-            for _, slot in route:
-                slot.handled += route.told
-        self._routes = {}
 
     # --- failures
 
@@ -386,10 +376,6 @@ class EventEmitter(Locked):
             failure.slot.retired = True
             failure.retire()
 
-    def _names(self) -> set[str]:
-        slots = (*self._slots, *self._retired)
-        return {name for slot in slots for name in (slot.name, *slot.reserved.values())}
-
     def _tell_failure(self, failing: Slot, failed: ObserverFailed) -> None:
         self._reroute()
         self._routes[ObserverFailed] = Route(
@@ -406,45 +392,3 @@ class EventEmitter(Locked):
         while self.errors:
             taken.append(self.errors.popleft())
         return tuple(taken)
-
-    # --- the end
-
-    def stats(self) -> tuple[ObserverStats, ...]:
-        """Return what was counted for each observer, those that were removed last."""
-        self._reroute()
-        return tuple(slot.stats() for slot in (*self._slots, *self._retired) if slot.counted)
-
-    def flush(self, timeout_s: float = 5.0) -> bool:
-        """Flush every observer that has something to flush; True if all returned within the bound.
-
-        The flushes run on a thread of their own, so that one that hangs cannot hold up the caller.
-        """
-        return self._flush("flush", timeout_s)
-
-    def hand_over(self, timeout_s: float = 5.0) -> bool:
-        """Flush as at the end of a run: as `flush`, but an adapter waits for no other thread.
-
-        See `LoopObserver.hand_over`. Leaving `with EventEmitter(…)` does the same.
-        """
-        return self._flush("hand_over", timeout_s)
-
-    def _flush(self, method: str, timeout_s: float) -> bool:
-        went_well = self._end(method, timeout_s)
-        if self.seq:  # something was told
-            for slot in self._slots:
-                if not slot.failed and not slot.ended_badly:
-                    forget_heard(slot.observer)
-        return went_well
-
-    def close(self, timeout_s: float = 5.0) -> bool:
-        """Flush and close every observer, each within the bound; True if all returned in time."""
-        flushed = self.flush(timeout_s)
-        return self._end("close", timeout_s) and flushed
-
-    def _end(self, method: str, timeout_s: float) -> bool:
-        slots = {id(slot.observer): slot for slot in self._slots}
-        work = endings([(slot.observer, slot.name, slot.policy) for slot in self._slots], method)
-        bad = unfinished(work, timeout_s)
-        for ending in bad:
-            slots[id(ending.observer)].ended_badly = True
-        return not bad

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentkit_loop.content import (
@@ -41,6 +41,29 @@ def checked_signal(signal: object) -> Any:
         case _:
             told = f"the model adapter broke the protocol: it yielded {safe_repr(signal)}"
             return fault_of(ModelRequestError(told))
+
+
+class Appends(list[AppendText]):
+    """Pieces of text of one part that came one behind the other."""
+
+
+def grouped(signals: list[Any]) -> Iterator[Any]:
+    """Return what came together, with pieces of text that follow each other in one part as Appends.
+
+    Whether that part is open is not looked at. All else is as it came.
+    """
+    found: list[Any] = []
+    part_id: object = None
+    for signal in signals:
+        if signal.__class__ is not AppendText or signal.chunk.__class__ is not str:
+            found.append(signal)
+            part_id = None
+        elif signal.part_id == part_id:
+            found[-1].append(signal)
+        else:
+            found.append(Appends((signal,)))
+            part_id = signal.part_id
+    return iter(found)
 
 
 def fault_of(error: BaseException) -> RequestFault:

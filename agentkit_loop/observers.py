@@ -8,11 +8,12 @@ import inspect
 import logging
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import attrs
 
+from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.content import Delta
 from agentkit_loop.errors import ConfigurationError, InnerObserverError, LogError
 from agentkit_loop.events import AgentEvent, ObserverFailed
@@ -67,6 +68,31 @@ class LoopObserver(abc.ABC):
 
     def close(self) -> bool | None:  # noqa: B027 - most observers own nothing
         """Release what the observer owns; called twice is harmless. False says that not all arrived."""
+
+
+class BatchObserver(LoopObserver):
+    """An observer that also takes pieces of a text together which came together, at less cost.
+
+    It is given a batch only where all observers of such pieces take batches, so that none sees a piece before one that
+    is registered ahead of it. A subclass with a `handle_event` of its own, and no `handle_batch`, is told each event.
+    """
+
+    @abc.abstractmethod
+    def handle_batch(self, batch: DeltaBatch) -> Sequence[tuple[AgentEvent, Exception]]:
+        """Take the events of a batch as `handle_event` takes each; return those it failed on, and with what."""
+
+
+BatchHandler: TypeAlias = Callable[[DeltaBatch], Sequence[tuple[AgentEvent, Exception]]]
+
+
+def _batch_handler(observer: object) -> BatchHandler | None:
+    """Return what takes batches, unless a `handle_event` would be passed by that is nearer to the observer."""
+    if not isinstance(observer, BatchObserver) or "handle_event" in getattr(observer, "__dict__", ()):
+        return None
+    nearest = next(
+        cls for cls in type(observer).__mro__ if {"handle_batch", "handle_event"} & vars(cls).keys()
+    )
+    return observer.handle_batch if "handle_batch" in vars(nearest) else None
 
 
 class Adapter(LoopObserver):
@@ -169,6 +195,7 @@ class Slot:
     policy: FailurePolicy
     disable_after: int | None
     wants: tuple[EventKind, ...]
+    handle_batch: BatchHandler | None = None
     counted: bool = True  # False for a tap, which no statistics name
     handled: int = 0
     failed: int = 0
@@ -231,6 +258,7 @@ def slot_of(registration: Registration, policy: FailurePolicy, taken: set[str]) 
         policy=checked_policy(policy if registration.policy is None else registration.policy),
         disable_after=registration.disable_after,
         wants=wants,
+        handle_batch=_batch_handler(observer),
         reserved=_reserved(observer.behind, {*taken, name}) if isinstance(observer, Adapter) else {},
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import functools
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agentkit_loop.content import AnyPart, Item, ToolResultPart
@@ -23,7 +23,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.execution import run_body
 from agentkit_loop.family import Family
-from agentkit_loop.intake import as_items
+from agentkit_loop.intake import Appends, as_items, grouped
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.moves import Yield
 from agentkit_loop.observers import Observer, ObserverFailure, Registration
@@ -46,7 +46,7 @@ from agentkit_loop.tool_context import CustomFact, ToolContext
 from agentkit_loop.tools import Tool, check_catalog
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import ObserverStats, error_text
-from agentkit_loop.values import JSON
+from agentkit_loop.values import JSON, clean_text
 
 BLOCKING = (ApprovalRequest, AuthRequest)
 """Steps that `next()` returns again until they are answered."""
@@ -60,6 +60,8 @@ _IN_A_ROUND = (Phase.WORKING, Phase.PENDING)
 
 class DriverBase(Teller):
     """What the synchronous and the asynchronous driver share; use one of those."""
+
+    _pausing = False  # return after each event, for stream()
 
     # --- what a host may look at
 
@@ -176,6 +178,28 @@ class DriverBase(Teller):
         return exclusive is not None and exclusive.is_mine
 
     # --- performing
+
+    def _came_of(self, came: Any) -> Iterator[Any]:
+        """Return what a model yielded, one by one; pieces of one text as Appends, where they may be told together."""
+        if came.__class__ is not list:
+            return iter((came,))
+        is_for_all = len(came) > 1 and not self._pausing and self._emitter.takes_batches
+        return grouped(came) if is_for_all else iter(came)
+
+    def _told_together(self, pieces: Appends, request_id: str) -> bool:
+        """Tell pieces of one part; False, and nothing told, where each is to be looked at."""
+        part_id = pieces[0].part_id
+        preview = self._machine.previews.get(part_id)
+        chunks = [piece.chunk for piece in pieces]
+        text = "".join(chunks)
+        if preview is None or not (text.isascii() or clean_text(text) == text):
+            return False
+        preview.append(text)
+        if len(chunks) == 1:
+            self._emitter.tell_delta(request_id, pieces[0])
+        else:
+            self._emitter.tell_batch(request_id, part_id, chunks)
+        return True
 
     def _do(self, event: AgentEvent) -> None:
         """Tell and perform what was decided.

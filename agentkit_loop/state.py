@@ -12,6 +12,7 @@ from decimal import Decimal
 import attrs
 import msgspec
 
+from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.content import AppendText, CommitPart, ToolCallPart, ToolSpec
 from agentkit_loop.events import (
     AgentEvent,
@@ -241,6 +242,10 @@ class LoopState:
         self._apply(event)
         if waited and not self.transcript.waiting:
             self.input_unanswered = True  # what waited has joined
+
+    def apply_batch(self, batch: DeltaBatch) -> None:
+        """Take pieces of text that came together: no fold reads them."""
+        self.seq = batch.last_seq
 
     def _apply(self, event: AgentEvent) -> None:
         match event:

@@ -87,6 +87,7 @@ class Teller:
             policy=settings.failure_policy,
             clock=settings.clock,
             fold=self._state.apply,
+            fold_batch=self._state.apply_batch,
             seq=self._state.seq,
         )
         family, behind = settings.family, None if resumed is None else resumed.child_usage

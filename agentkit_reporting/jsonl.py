@@ -12,13 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.clock import Clock
 from agentkit_loop.content import AppendBytes, AppendText
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent, ContentDelta, is_redacted
 from agentkit_loop.forks import Locked
-from agentkit_loop.observers import LoopObserver
+from agentkit_loop.observers import BatchObserver
 from agentkit_reporting.accounting import Account, Tally
+from agentkit_reporting.batch_lines import encode_batch
 from agentkit_reporting.codec import encode_event, log_version
 from agentkit_reporting.inner import ended_within
 from agentkit_reporting.log.places import refuse_foreign, writable_path
@@ -37,7 +39,7 @@ MAX_OPEN_SESSIONS = 64
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 
 
-class JsonlReporter(LoopObserver):
+class JsonlReporter(BatchObserver):
     """Writes every event as one line of JSON.
 
     target: a file, appended to; with per="session" a directory, one file a session; an open stream, text
@@ -128,6 +130,46 @@ class JsonlReporter(LoopObserver):
             raise
         if told is not event and is_redacted(told):
             self._redacted.add()
+
+    def handle_batch(self, batch: DeltaBatch) -> list[tuple[AgentEvent, Exception]]:
+        """Write pieces of a text that came together, each a line; return those it failed on, and with what.
+
+        With one write. Where a piece is to be masked, or the file is to be looked at, they are written one by one.
+        """
+        failures: list[tuple[AgentEvent, Exception]] = []
+        left = 0 if self._without_previews else len(batch)
+        try:
+            if left:
+                left -= self._written_together(batch)
+            for event in batch.events()[len(batch) - left :] if left else ():
+                left -= 1
+                try:
+                    self.handle_event(event)
+                except Exception as error:  # noqa: BLE001 - the next one may be written
+                    failures.append((event, error))
+        except BaseException:
+            for _ in range(left):
+                self._failed.add()
+            raise
+        return failures
+
+    def _written_together(self, batch: DeltaBatch) -> int:
+        """Write pieces that need no mask with one write; return how many, from the first, are written."""
+        session_id, part_id, redactor = batch.session_id, batch.part_id, self.redactor
+        try:
+            if redactor is not None and not redactor.passes(session_id, part_id, "".join(batch.chunks)):
+                return 0
+            block = encode_batch(batch)
+        except Exception:  # noqa: BLE001 - one by one they say what is wrong
+            return 0
+        written = 0
+        if isinstance(self._sink, LogWriter):
+            written = self._sink.write_together(block)
+        elif self._files is not None:
+            written = self._files.write_together(session_id, block)
+        if redactor is not None and written:
+            redactor.pass_on(session_id, part_id, "".join(batch.chunks[:written]))
+        return written
 
     def account(self) -> Account:
         """Return what became of the events; previews that are left out on purpose are in no count."""
@@ -225,6 +267,15 @@ class _SessionFiles(Locked):
             else:
                 self._open.move_to_end(session_id)
             writer.write(line)
+
+    def write_together(self, session_id: str, block: bytes) -> int:
+        """Do as LogWriter does, with a file that is open."""
+        with self._lock:
+            writer = self._open.get(session_id)
+            if writer is None:
+                return 0
+            self._open.move_to_end(session_id)
+            return writer.write_together(block)
 
     def _make_room(self) -> None:
         """Close the file written longest ago; what goes wrong there is no fault of the one that is written now."""

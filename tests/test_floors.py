@@ -20,8 +20,10 @@ LOOP_FLOORS = (
     {"events.run", "events.work", "price_book"},
     {"events"},
     {"stamping", "transcript", "compaction_plans", "open_calls"},
-    {"observers", "digest", "state", "tool_context"},
+    {"batches", "digest", "tool_context"},
+    {"observers", "state"},
     {"endings"},
+    {"registry"},
     {"emitter", "file_reading"},
     {
         "tool_arguments",
@@ -116,7 +118,7 @@ REPORTING_FLOORS = (
         "inner",
         "logging",
     },
-    {"straight"},
+    {"straight", "batch_lines"},
     {"schema", "log.lines", "log.upkeep", "wording", "composite", "policy", "buffered", "event_queue"},
     {
         "log.inputs",

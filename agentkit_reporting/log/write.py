@@ -203,6 +203,28 @@ class LogWriter(LineWriter):
             except OSError as error:
                 raise self._failure(error) from error
 
+    def write_together(self, block: bytes) -> int:
+        """Append lines, each with its newline, with one write; return how many, from the first, are written.
+
+        The others are left for `write`: all, where the file is to be looked at, synced or begun anew.
+        """
+        written, syncing = 0, self._syncing
+        with self._lock, contextlib.suppress(OSError, ValueError):  # of which `write` says more
+            fd, now = self._fd, syncing.monotonic()
+            is_right = now < self._look_at and len(block) <= self._room and not self._torn
+            if syncing.is_each or not is_right or read_mark(fd, MARK_OF) != MARK:
+                return 0
+            taken = _os_write(fd, block)
+            written = block.count(b"\n", 0, taken)
+            self.lines += written
+            self._room -= taken
+            if block[taken - 1 : taken] != b"\n":
+                self._finish(block[taken : block.index(b"\n", taken) + 1])
+                written += 1
+            if now >= syncing.look_at:
+                self._force(fd)
+        return written
+
     def _write_some(self, rest: memoryview) -> int:
         return _os_write(self._fd, rest)
 

@@ -89,6 +89,9 @@ _PartKey = str | tuple[str]
 """A part's id; in a tuple for the bytes of it."""
 
 
+_NO_PARTS: dict[_PartKey, _Stream] = {}
+
+
 class Redactor(Locked):
     """Takes secrets out of events.
 
@@ -186,6 +189,22 @@ class Redactor(Locked):
                             stream.trim()
                         return event
         return self._looked_at(event)
+
+    def passes(self, session_id: str, part_id: str, text: str) -> bool:
+        """Return whether the next pieces of a part, as one text, go out as they are; nothing is taken yet."""
+        stream = self._streams.get(session_id, _NO_PARTS).get(part_id)
+        if stream is None or stream.is_armed:
+            return False
+        sent = len(stream.tail)
+        text = stream.tail + text
+        return stream.search(text, sent) is None or stream.is_plain(text, sent)
+
+    def pass_on(self, session_id: str, part_id: str, text: str) -> None:
+        """Take pieces that went out as they are, all that `passes` was asked about or the first of those."""
+        stream = self._streams[session_id][part_id]
+        stream.tail += text
+        if len(stream.tail) > stream.longest_tail:
+            stream.trim()
 
     def _looked_at(self, event: AgentEvent) -> AgentEvent:
         """Return an event that may hold a secret, scrubbed."""
