@@ -209,7 +209,7 @@ print(told.received, told.delivered, told.failed)
         assert counts == f"{5 + len(numbers)} 5 {len(numbers)}"
         bad: list[int] = []
         reader = read_events(log)
-        reader.on_bad_line = lambda _path, number, _line: bad.append(number)
+        reader.on_bad_line = lambda _path, number, _line, bad=bad: bad.append(number)
         assert sorted(event.seq for event in reader) == [1, 2, 3, 4, 5]
         assert len(bad) <= 1  # the one that was cut
 
