@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,6 +22,8 @@ from agentkit_loop.models.protocol import Answer, UsageReport
 from agentkit_loop.signals import RequestFault
 from agentkit_loop.usage import ErrorInfo, Usage, error_text
 from agentkit_loop.values import clean_text, safe_repr
+
+_part_id = operator.attrgetter("part_id")
 
 STREAM_ENDED = "the model's stream ended without its final event"
 
@@ -53,16 +57,15 @@ def grouped(signals: list[Any]) -> Iterator[Any]:
     Whether that part is open is not looked at. All else is as it came.
     """
     found: list[Any] = []
-    part_id: object = None
-    for signal in signals:
-        if signal.__class__ is not AppendText or signal.chunk.__class__ is not str:
-            found.append(signal)
-            part_id = None
-        elif signal.part_id == part_id:
-            found[-1].append(signal)
+    for cls, each in itertools.groupby(signals, type):
+        if cls is not AppendText:
+            found += each
+            continue
+        run = Appends(each)
+        if len(run) == 1 or len(set(map(_part_id, run))) == 1:  # as most are
+            found.append(run)
         else:
-            found.append(Appends((signal,)))
-            part_id = signal.part_id
+            found += (Appends(part) for _, part in itertools.groupby(run, _part_id))
     return iter(found)
 
 

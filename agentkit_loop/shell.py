@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import operator
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -54,6 +55,7 @@ BLOCKING = (ApprovalRequest, AuthRequest)
 PAUSE_S = 0.05
 """Seconds between two looks at a step that an iteration comes to again and again, unless something happens."""
 
+_chunk_of = operator.attrgetter("chunk")
 _OF_A_ROUND = (ToolExecutionStarted, ToolResultReceived, ApprovalRequired)
 _IN_A_ROUND = (Phase.WORKING, Phase.PENDING)
 
@@ -190,9 +192,11 @@ class DriverBase(Teller):
         """Tell pieces of one part; False, and nothing told, where each is to be looked at."""
         part_id = pieces[0].part_id
         preview = self._machine.previews.get(part_id)
-        chunks = [piece.chunk for piece in pieces]
+        chunks = list(map(_chunk_of, pieces))
+        if preview is None or set(map(type, chunks)) != {str}:
+            return False
         text = "".join(chunks)
-        if preview is None or not (text.isascii() or clean_text(text) == text):
+        if not (text.isascii() or clean_text(text) == text):
             return False
         preview.append(text)
         if len(chunks) == 1:

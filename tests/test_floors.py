@@ -37,8 +37,8 @@ LOOP_FLOORS = (
     },
     {"models.current_request", "models.sdk_spans"},
     {"tool_schema", "models.scripted", "models.anthropic_wire", "models.anthropic_interrupt"},
+    {"models.anthropic_async_chunks"},
     {
-        "models.anthropic_async_chunks",
         "models.anthropic_blocks",
         "models.anthropic_cache",
         "models.anthropic_transport",

@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
-from agentkit_loop.models.anthropic_async_chunks import merge_chunks
+from agentkit_loop.models.anthropic_async_chunks import read_past_parser
 from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_drain import adrain, drain, socket_of
 from agentkit_loop.models.anthropic_failures import (
@@ -310,7 +310,7 @@ class AnthropicModel:
                 else:
                     made = {**self._options, **self._settings(), "middleware": [*self._middleware, aonce]}
                     client = anthropic.AsyncAnthropic(**made)
-                    merge_chunks(client)
+                    read_past_parser(client)
                 copies = self._async_clients[loop] = ClientCopies(client)
         client, has_span = copies.for_request(self._sdk_spans, request)
         return _with_sendable_key(client), has_span

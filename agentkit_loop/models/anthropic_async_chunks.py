@@ -1,27 +1,29 @@
-"""On an event loop: what came together is read as one chunk there as well (http_chunks.py).
+"""On an event loop: chunked bodies are read past the protocol's parser there as well (http_chunks.py).
 
 On a thread the backend that knows whose a connection is does it by the way (anthropic_interrupt.py).
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.models.anthropic_interrupt import around_backends
-from agentkit_loop.models.http_chunks import ChunkMerger, is_http2
+from agentkit_loop.models.http_chunks import READ_BYTES, BodyReader, is_http2
 
 if TYPE_CHECKING:
     import anthropic
 
-__all__ = ["MergingBackend", "merge_chunks"]
+__all__ = ["ReadingBackend", "read_past_parser"]
 
 
-def merge_chunks(client: anthropic.AsyncAnthropic) -> int:
+def read_past_parser(client: anthropic.AsyncAnthropic) -> int:
     """Have the connections that a client makes from now on read so; return how many pools make them."""
-    return around_backends(client, MergingBackend)
+    return around_backends(client, ReadingBackend)
 
 
-class MergingBackend:
+class ReadingBackend:
     """An asynchronous network backend of httpcore2 around another."""
 
     def __init__(self, inner: Any) -> None:
@@ -30,34 +32,65 @@ class MergingBackend:
 
     async def connect_tcp(self, *args: Any, **options: Any) -> Any:
         """Connect, as the other one does."""
-        return _Stream(await self._inner.connect_tcp(*args, **options))
+        return ReadStream(await self._inner.connect_tcp(*args, **options))
 
     async def connect_unix_socket(self, *args: Any, **options: Any) -> Any:
         """Connect on this machine."""
-        return _Stream(await self._inner.connect_unix_socket(*args, **options))
+        return ReadStream(await self._inner.connect_unix_socket(*args, **options))
 
 
-class _Stream:
-    """A network stream of httpcore2 around another."""
+class ReadStream:
+    """A network stream of httpcore2 around another; see WatchedStream."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self._merger: ChunkMerger | None = None  # of a connection of HTTP/1.1, from its first request on
+        self._reader: BodyReader | None = None  # of a connection of HTTP/1.1, from its first request on
+        self._failure: Exception | None = None  # of a read past the parser, which is to be told by the parser
         self._is_shared: bool | None = None  # unknown before anything is written
         self.aclose = inner.aclose
         self.get_extra_info = inner.get_extra_info
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
-        data: bytes = await self._inner.read(max_bytes, timeout)
-        return data if self._merger is None else self._merger.feed(data)
+        """Read for the protocol's parser."""
+        reader = self._reader
+        if reader is None:
+            data: bytes = await self._inner.read(max_bytes, timeout)
+            return data
+        if reader.kept:
+            return reader.hand_over()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return reader.feed(await self._inner.read(max_bytes, timeout))
+
+    async def body(self, parsed: AsyncGenerator[bytes], timeout: float | None) -> AsyncIterator[bytes]:  # noqa: ASYNC109 - the same
+        """Yield the body of a response as it comes. parsed: the same by the parser; timeout: of a read, in seconds."""
+        reader = self._reader
+        async with contextlib.aclosing(parsed):
+            if reader is not None and reader.is_past:
+                if data := reader.take(b""):
+                    yield data
+                while reader.is_past:
+                    try:
+                        came = await self._inner.read(READ_BYTES, timeout)
+                    except Exception as error:  # noqa: BLE001 - raised where the layers above expect it
+                        self._failure = error
+                        break
+                    if not came:
+                        break
+                    if data := reader.take(came):
+                        yield data
+                reader.is_past = False
+            async for chunk in parsed:
+                yield chunk
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 - the same
         if self._is_shared is None and buffer:
             self._is_shared = is_http2(buffer)
-            self._merger = None if self._is_shared else ChunkMerger()
-        if self._merger is not None:
-            self._merger.begin()
+            self._reader = None if self._is_shared else BodyReader()
+        if self._reader is not None:
+            self._reader.begin()
         await self._inner.write(buffer, timeout)
 
-    async def start_tls(self, *args: Any, **options: Any) -> _Stream:
-        return _Stream(await self._inner.start_tls(*args, **options))
+    async def start_tls(self, *args: Any, **options: Any) -> ReadStream:
+        return ReadStream(await self._inner.start_tls(*args, **options))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib
 import os
 import selectors
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.models.anthropic_drain import shut
-from agentkit_loop.models.http_chunks import ChunkMerger, is_http2
+from agentkit_loop.models.http_chunks import READ_BYTES, BodyReader, is_http2
 
 if TYPE_CHECKING:
     import anthropic
@@ -162,7 +163,7 @@ class WatchedBackend:
         """Connect; raises what the backend does, and as `OpenRequest.check` does."""
         request, plain_stream = current(), self._plain_stream
         if request is None or plain_stream is None:
-            return _Stream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+            return WatchedStream(self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
         with _told_as_httpcore():
             made = _connected(host, port, timeout, local_address, request.check)
             try:
@@ -171,22 +172,22 @@ class WatchedBackend:
             except BaseException:
                 made.close()
                 raise
-        return _Stream(plain_stream(made))
+        return WatchedStream(plain_stream(made))
 
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> Any:
         """Connect on this machine."""
-        return _Stream(self._inner.connect_unix_socket(path, timeout, socket_options))
+        return WatchedStream(self._inner.connect_unix_socket(path, timeout, socket_options))
 
 
-class _Stream:
-    """A network stream of httpcore2 around another. What came together is read as one chunk (http_chunks.py)."""
+class WatchedStream:
+    """A network stream of httpcore2 around another; of a response to HTTP/1.1, `body` reads what is chunked."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self.read = inner.read
-        self._merger: ChunkMerger | None = None  # of a connection of HTTP/1.1, from its first request on
+        self._reader: BodyReader | None = None  # of a connection of HTTP/1.1, from its first request on
+        self._failure: Exception | None = None  # of a read past the parser, which is to be told by the parser
         found = inner.get_extra_info("socket")
         self._socket = found if isinstance(found, socket.socket) else None
         self._request: OpenRequest | None = None
@@ -195,22 +196,59 @@ class _Stream:
         )
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write, as a part of the request that this thread opens."""
         request = current()
         if request is not self._request:
             self._belong_to(request, buffer)
-        if self._merger is not None:
-            self._merger.begin()
+        if self._reader is not None:
+            self._reader.begin()
         self._inner.write(buffer, timeout)
 
-    def _read_merged(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        assert self._merger is not None  # noqa: S101 - who set this as `read` has made it
-        return self._merger.feed(self._inner.read(max_bytes, timeout))
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Read for the protocol's parser."""
+        reader = self._reader
+        if reader is None:
+            data: bytes = self._inner.read(max_bytes, timeout)
+            return data
+        if reader.kept:
+            return reader.hand_over()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return reader.feed(self._inner.read(max_bytes, timeout))
+
+    def body(self, parsed: Iterator[bytes], timeout: float | None) -> Iterator[bytes]:
+        """Yield the body of a response as it comes. parsed: the same by the parser; timeout: of a read, in seconds."""
+        reader = self._reader
+        if reader is not None and reader.is_past:
+            if data := reader.take(b""):
+                yield data
+            read = self._reading(timeout)
+            while reader.is_past:
+                try:
+                    came = read(READ_BYTES)
+                except Exception as error:  # noqa: BLE001 - raised where the layers above expect it
+                    self._failure = _as_httpcore(error)
+                    break
+                if not came:
+                    break
+                if data := reader.take(came):
+                    yield data
+            reader.is_past = False
+        yield from parsed
+
+    def _reading(self, timeout: float | None) -> Callable[[int], bytes]:
+        """Return what reads at most so many bytes: of a socket that is read as it is without a call in between."""
+        if self._socket is None or type(self._inner) is not _socket_stream():
+            return functools.partial(self._inner.read, timeout=timeout)
+        self._socket.settimeout(timeout)
+        return self._socket.recv
 
     def _belong_to(self, request: OpenRequest | None, written: bytes) -> None:
         if self._is_shared is None:
             self._is_shared = is_http2(written)
             if not self._is_shared:
-                self._merger, self.read = ChunkMerger(), self._read_merged
+                self._reader = BodyReader()
         self._let_go()
         if request is not None and not self._is_shared:
             request.hold(self._socket)
@@ -222,21 +260,23 @@ class _Stream:
             request.let_go(self._socket)
 
     def close(self) -> None:
+        """Close it."""
         self._let_go()  # before the descriptor's number is free for another socket
         self._inner.close()
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> _Stream:
+    ) -> WatchedStream:
+        """Return the stream of a connection with TLS over this one."""
         self._let_go()
         request, plain = current(), self._socket
         if request is None or plain is None:
-            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+            return WatchedStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
         # The socket that we have is emptied while it is wrapped. One that is TLS already is not, and has no second.
         kept = plain.dup() if type(plain) is socket.socket else plain
         try:
             request.hold(kept)
-            return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+            return WatchedStream(self._inner.start_tls(ssl_context, server_hostname, timeout))
         except ModelRequestError:
             self._inner.close()
             raise
@@ -246,6 +286,7 @@ class _Stream:
                 kept.close()
 
     def get_extra_info(self, info: str) -> Any:
+        """Return what is known of the connection, as httpcore2 names it."""
         if info == "is_readable":  # asked of an idle connection, before any other request may have it
             self._let_go()
         return self._inner.get_extra_info(info)
@@ -255,10 +296,17 @@ def _plain_stream(backend: Any) -> Callable[[socket.socket], Any] | None:
     """Return what httpcore2's own backend makes of a socket; None for another backend, which connects itself."""
     try:
         own = importlib.import_module("httpcore2").SyncBackend
-        made: Any = importlib.import_module("httpcore2._backends.sync").SyncStream
     except (ImportError, AttributeError):
         return None
-    return made if type(backend) is own else None
+    return _socket_stream() if type(backend) is own else None
+
+
+def _socket_stream() -> Any:
+    """Return httpcore2's class of streams that are a socket and no more; None where it has another name one day."""
+    try:
+        return importlib.import_module("httpcore2._backends.sync").SyncStream
+    except (ImportError, AttributeError):
+        return None
 
 
 @contextlib.contextmanager
@@ -271,6 +319,17 @@ def _told_as_httpcore() -> Iterator[None]:
         raise httpcore2.ConnectTimeout(error) from error
     except OSError as error:
         raise httpcore2.ConnectError(error) from error
+
+
+def _as_httpcore(error: Exception) -> Exception:
+    """Return what a read raised as httpcore2 tells it."""
+    import httpcore2  # noqa: PLC0415 - as above
+
+    if not isinstance(error, OSError):
+        return error
+    told = httpcore2.ReadTimeout(error) if isinstance(error, TimeoutError) else httpcore2.ReadError(error)
+    told.__cause__ = error
+    return told
 
 
 def _connected(

@@ -7,7 +7,10 @@ told first.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -18,7 +21,7 @@ from agentkit_loop.models.anthropic_blocks import OpenBlock, loads
 from agentkit_loop.models.anthropic_failures import StreamSource, stream_error
 from agentkit_loop.models.anthropic_usage import fallback_model, merge_usage, read_usage
 from agentkit_loop.models.protocol import Answer, ModelSignal, UsageReport
-from agentkit_loop.models.sse import MAX_EVENT_BYTES, SSEDecoder
+from agentkit_loop.models.sse import MAX_EVENT_BYTES, SSEDecoder, SSEvent
 from agentkit_loop.values import JSON
 
 FINISH_REASONS = {
@@ -41,15 +44,43 @@ class _InputJson(msgspec.Struct, tag="input_json_delta", tag_field="type", gc=Fa
     partial_json: str
 
 
-class _BlockDelta(msgspec.Struct, tag="content_block_delta", tag_field="type", gc=False):
+class _Delta(msgspec.Struct, tag="content_block_delta", tag_field="type", gc=False):
+    index: int
+
+
+class _BlockDelta(_Delta, gc=False):
     """The one event that comes for every piece of the answer, so the only one with a type of its own."""
 
-    index: int
     delta: _Text | _Thinking | _InputJson
 
 
 _DELTA = b"content_block_delta"
 _DELTA_START = b"event: " + _DELTA + b"\ndata: "
+
+
+class _TextDelta(_Delta, gc=False):
+    delta: _Text
+
+
+class _InputDelta(_Delta, gc=False):
+    delta: _InputJson
+
+
+class _ThinkingDelta(_Delta, gc=False):
+    delta: _Thinking
+
+
+_RUNS: tuple[tuple[str, Callable[[bytes], list[Any]], Callable[[Any], str]], ...] = (
+    ("text", msgspec.json.Decoder(_TextDelta).decode_lines, operator.attrgetter("delta.text")),
+    (
+        "partial_json",
+        msgspec.json.Decoder(_InputDelta).decode_lines,
+        operator.attrgetter("delta.partial_json"),
+    ),
+    ("thinking", msgspec.json.Decoder(_ThinkingDelta).decode_lines, operator.attrgetter("delta.thinking")),
+)
+"""Of each kind: its field, what decodes lines of it, and what its text is."""
+_index_of = operator.attrgetter("index")
 
 _decode_delta = msgspec.json.Decoder(_BlockDelta).decode
 
@@ -86,12 +117,23 @@ class AnswerReader:
         if self.is_over:
             return signals
         lone = self._sse.lone_data(chunk, _DELTA_START)
-        events = self._sse.feed(chunk) if lone is None else [(_DELTA, lone)]
+        events: list[SSEvent | bytes]
+        events = self._sse.feed_runs(chunk, _DELTA_START) if lone is None else [(_DELTA, lone)]
         if not events:
             self._look(chunk)
         elif lone is None:
             self._unfinished_since = None
-        for name, raw in events:
+        self._feed(events, signals)
+        return signals
+
+    def _feed(self, events: Iterable[SSEvent | bytes], signals: list[ModelSignal]) -> bool:
+        """Take events, of which bytes are the data of deltas, one a line; return whether the answer goes on."""
+        for each in events:
+            if isinstance(each, bytes):
+                if self._took_run(each, signals) or self._feed(_deltas(each), signals):
+                    continue
+                return False
+            name, raw = each
             try:
                 event = _decode_delta(raw)
                 block = self._blocks[event.index]
@@ -99,7 +141,7 @@ class AnswerReader:
                 # Another event, another delta, bytes that need mending, or a block that is not open.
                 if self._guarded(name, raw, signals):
                     continue
-                break
+                return False
             delta: Any = event.delta  # of one class out of three, so that there is no other attribute to fear
             if delta.__class__ is _Text:
                 field, text = "text", delta.text
@@ -115,7 +157,28 @@ class AnswerReader:
             pieces.append(text)
             if block.preview == field:
                 signals.append(AppendText(block.part_id, text))
-        return signals
+        return True
+
+    def _took_run(self, lines: bytes, signals: list[ModelSignal]) -> bool:
+        """Take deltas of one kind and block at once, a quarter of the cost; False, and nothing taken, for others."""
+        count = lines.count(b"\n") + 1
+        if lines.count(b"}\n{") != count - 1:  # so that no value goes on in another line
+            return False
+        for field, decode, text_of in _RUNS:
+            try:
+                events = decode(lines)
+            except (ValueError, RecursionError):
+                continue
+            block = self._blocks.get(events[0].index) if len(events) == count else None
+            if block is None or len(set(map(_index_of, events))) != 1:
+                return False
+            texts = list(filter(None, map(text_of, events)))
+            if texts:
+                block.pieces.setdefault(field, []).extend(texts)
+            if block.preview == field:
+                signals += map(AppendText, itertools.repeat(block.part_id), texts)
+            return True
+        return False
 
     def take(self, event: dict[str, Any]) -> list[ModelSignal]:
         """Take one event that somebody else has read, and return what it says; a failure stands in `failure`."""
@@ -327,6 +390,10 @@ _INSIDE = frozenset(
     {"content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
 )
 """Events that belong to a message, so that one has to have begun."""
+
+
+def _deltas(lines: bytes) -> list[SSEvent]:
+    return [(_DELTA, raw) for raw in lines.split(b"\n")]
 
 
 def _malformed(what: str) -> ModelRequestError:

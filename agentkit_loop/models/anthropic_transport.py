@@ -12,8 +12,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from agentkit_loop.models.anthropic_async_chunks import ReadStream
 from agentkit_loop.models.anthropic_drain import socket_of
-from agentkit_loop.models.anthropic_interrupt import current
+from agentkit_loop.models.anthropic_interrupt import WatchedStream, current
 
 if TYPE_CHECKING:
     import anthropic
@@ -86,7 +87,10 @@ def chunks_of(response: httpx2.Response) -> Iterator[bytes]:
     """
     if response.is_stream_consumed:  # by a host's middleware, which keeps what it read
         return response.iter_bytes()
-    raw = iter(response.stream)  # type: ignore[arg-type] # that of a synchronous client
+    raw: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type] # that of a synchronous client
+    stream = response.extensions.get("network_stream")
+    if isinstance(stream, WatchedStream):
+        raw = stream.body(raw, _read_timeout(response))
     if "content-encoding" not in response.headers:
         return raw
     import httpx2  # noqa: PLC0415 - on first use: it takes a tenth of a second
@@ -97,8 +101,16 @@ def chunks_of(response: httpx2.Response) -> Iterator[bytes]:
 
 def achunks_of(response: httpx2.Response) -> Any:
     """Return the body on an event loop, where nobody shuts sockets; an asynchronous generator."""
-    encoded = "content-encoding" in response.headers or response.is_stream_consumed
-    return response.aiter_bytes() if encoded else aiter(response.stream)  # type: ignore[arg-type] # as above
+    if "content-encoding" in response.headers or response.is_stream_consumed:
+        return response.aiter_bytes()
+    raw: Any = aiter(response.stream)  # type: ignore[arg-type] # as above
+    stream = response.extensions.get("network_stream")
+    return stream.body(raw, _read_timeout(response)) if isinstance(stream, ReadStream) else raw
+
+
+def _read_timeout(response: httpx2.Response) -> float | None:
+    found: float | None = response.request.extensions.get("timeout", {}).get("read")
+    return found
 
 
 def _broken() -> tuple[type[Exception], ...]:

@@ -1,53 +1,65 @@
-"""Chunks of an HTTP/1.1 response that came together, as one: what the layers above do for a chunk they do once.
+"""The chunked body of an HTTP/1.1 response, read past the layers above: they take 25 µs for a chunk, this takes 2 µs.
 
-A server that streams sends each event as a chunk of its own (RFC 9112, section 7.1), and the client's layers take 8 µs
-for each: a dozen frames of generators, an event of the protocol's parser. Where the network was faster than the reader,
-many came with one read. They are told as one chunk of the same bytes, so the body is the same, byte for byte; for a
-chunk that came alone nothing changes.
+A server that streams sends each event as a chunk of its own (RFC 9112, section 7.1), and the client's layers pull each
+through a dozen frames of generators and the protocol's parser. So the head of a response goes to the parser, and of a
+chunked body what stands before its last chunk goes straight to who reads it; then the parser goes on with the last
+chunk, as if the body had been empty, and the connection is used again as ever.
 
-Nothing is held back, and nothing is judged here: what is not exactly a chunk in its plainest form (an extension, a
-trailer, something malformed) is passed on as it came, and so is all that follows it.
+Nothing is judged here: from what is not exactly a chunk in its plainest form (an extension, a trailer, something
+malformed) the parser reads on, and says what is wrong. A body that nobody reads past it is the parser's as a whole.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["ChunkMerger", "is_http2"]
+__all__ = ["READ_BYTES", "BodyReader", "is_http2"]
+
+READ_BYTES = 64 * 1024
+"""How much is read at once, at most; as httpcore2 does."""
 
 _HTTP2 = b"PRI "  # how a connection of HTTP/2 begins (RFC 9113, 3.4), and no request of HTTP/1.1
 _MOST_HEAD = 64 * 1024
 _MOST_DIGITS = 8
 _LONGEST_LINE = _MOST_DIGITS + 2
 _END_OF_HEAD = b"\r\n\r\n"
-_IS_FINAL = re.compile(rb"HTTP/1\.1 [2-5]\d\d ")
+_HAS_BODY = re.compile(rb"HTTP/1\.1 (?!204|304)[2-5]\d\d ")
 _IS_INTERIM = re.compile(rb"HTTP/1\.1 1\d\d ")
 _IS_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
+_PART_OF_LINE = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
 
 
-class ChunkMerger:
-    """Give it what is read of one connection, in order; it returns the same with chunks merged. Holds nothing back."""
+class BodyReader:
+    """Where one connection stands, by what was read of it, in order.
+
+    is_past: whether a chunked body is to be read here, of which the parser was given nothing; set to False, its bytes
+    are the parser's. kept: bytes that were read and given to nobody; the parser's where `is_past` is False.
+    """
 
     def __init__(self) -> None:
-        self._head: bytes | None = None  # what came of a response's head; None: what comes is passed on
-        self._in_body = False
-        self._rest = 0  # bytes of a chunk, its line end included, that are still to come
-        self._line = b""  # how the line of a chunk's size began
+        self.is_past = False
+        self.kept = b""
+        self._head: bytes | None = None  # what came of a response's head; None: none is awaited
+        self._rest = 0  # bytes of a chunk's data that are still to come
+        self._in_chunk = False  # the line end behind a chunk's data is still to come
 
     def begin(self) -> None:
         """Take note that a request is written: what comes next is the head of its response."""
-        self._head, self._in_body, self._rest, self._line = b"", False, 0, b""
+        self.is_past, self.kept = False, b""
+        self._head, self._rest, self._in_chunk = b"", 0, False
+
+    def hand_over(self) -> bytes:
+        """Return what is kept, for the parser, which reads the body from here on."""
+        kept, self.kept, self.is_past = self.kept, b"", False
+        return kept
 
     def feed(self, data: bytes) -> bytes:
-        """Return what is to be told of the next bytes."""
-        if self._in_body:
-            return self._merged(data, 0)
-        return data if self._head is None else self._after_head(data)
-
-    def _after_head(self, data: bytes) -> bytes:
-        """Look for the end of the head, and merge what comes behind it."""
-        before = self._head or b""
+        """Return what the parser is to be given of the next bytes, which were read for it; the rest is kept."""
+        self.is_past = False
+        if self._head is None:
+            return data
+        before = self._head
         head = before + data
         start = 0
         while (end := head.find(_END_OF_HEAD, start)) >= 0 and _IS_INTERIM.match(head, start):
@@ -56,63 +68,56 @@ class ChunkMerger:
             self._head = head[start:] if len(head) - start < _MOST_HEAD else None
             return data
         self._head = None
+        if not _HAS_BODY.match(head, start) or not _IS_CHUNKED.search(head, start, end + 2):
+            return data
         body = end + len(_END_OF_HEAD)
-        if not _IS_FINAL.match(head, start) or not _IS_CHUNKED.search(head, start, end + 2):
-            return data
-        self._in_body = True
-        return self._merged(data, body - len(before))
+        self.is_past, self.kept = True, head[body:]
+        return data[: body - len(before)]
 
-    def _merged(self, data: bytes, at: int) -> bytes:
-        """Return the data with the chunks from `at` on merged, as far as they are whole."""
-        if self._line:
-            return self._with_line(data, at)
+    def take(self, data: bytes) -> bytes:
+        """Return what of the body is in the next bytes and in what was kept; `is_past` says whether it goes on."""
+        if self.kept:
+            data, self.kept = self.kept + data, b""
+        elif not self._in_chunk:
+            # One whole chunk, as most reads of a slow stream are: a third of the work of what follows.
+            end = data.find(b"\r\n", 0, _LONGEST_LINE)
+            if end > 0 and data.endswith(b"\r\n") and len(data) - end - 4 == _size_of(data[:end]) > 0:
+                return data[end + 2 : -2]
+        pieces: list[bytes] = []
+        at = 0
         if self._rest:
-            taken = min(self._rest, len(data) - at)
-            self._rest -= taken
-            at += taken
-        begin, pieces = at, []
-        while at < len(data):
+            pieces.append(data[: self._rest])
+            at = len(pieces[0])
+            self._rest -= at
+        while not self._rest:
+            if self._in_chunk:
+                after = data[at : at + 2]
+                if after != b"\r\n":
+                    may_come = b"\r\n".startswith(after)
+                    # With a line end in front, which begins no chunk, the parser refuses what is malformed.
+                    self._keep(after if may_come else b"\r\n" + data[at:], goes_on=may_come)
+                    break
+                at += 2
+                self._in_chunk = False
             end = data.find(b"\r\n", at, at + _LONGEST_LINE)
-            size = _size_of(data[at:end]) if end >= 0 else None
-            if size is None:
-                self._stop_at(data[at:])
+            size = _size_of(data[at:end]) if end >= 0 else 0
+            if not size:
+                rest = data[at:]
+                self._keep(rest, goes_on=end < 0 and bool(_PART_OF_LINE.fullmatch(rest)))
                 break
-            after = end + 2 + size + 2
-            if after > len(data):
-                self._rest = after - len(data)
-                break
-            if data[after - 2 : after] != b"\r\n":
-                self._in_body = False
-                break
-            pieces.append(data[end + 2 : after - 2])
-            at = after
-        if len(pieces) < 2:  # noqa: PLR2004 - one is as it was
-            return data
-        body = b"".join(pieces)
-        return b"%b%x\r\n%b\r\n%b" % (data[:begin], len(body), body, data[at:])
+            begin = end + 2
+            pieces.append(data[begin : begin + size])
+            at = begin + len(pieces[-1])
+            self._rest, self._in_chunk = begin + size - at, True
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _with_line(self, data: bytes, at: int) -> bytes:
-        """Go on after the line of a chunk's size that came in pieces, whose beginning was told already."""
-        known, self._line = self._line, b""
-        line = known + data[at : at + _LONGEST_LINE]
-        end = line.find(b"\r\n")
-        size = _size_of(line[:end]) if end >= 0 else None
-        if size is None:
-            self._stop_at(line if end < 0 else data)
-            return data
-        self._rest = end + 2 - len(known) + size + 2
-        return self._merged(data, at)
-
-    def _stop_at(self, rest: bytes) -> None:
-        """Keep how the line of a size began, to go on with it; merge no more of this response where it is none."""
-        digits = rest.removesuffix(b"\r")
-        self._in_body = len(digits) <= _MOST_DIGITS and (not digits or bool(_SIZE.fullmatch(digits)))
-        self._line = rest if self._in_body else b""
+    def _keep(self, rest: bytes, *, goes_on: bool) -> None:
+        self.kept, self.is_past = rest, goes_on
 
 
-def _size_of(line: bytes) -> int | None:
-    """Return the size that a chunk's line says; None for the last one, of 0 bytes, and for what is no plain size."""
-    return (int(line, 16) or None) if _SIZE.fullmatch(line) else None
+def _size_of(line: bytes) -> int:
+    """Return the size that a chunk's line says; 0 for the last one, and for what is no plain size."""
+    return int(line, 16) if _SIZE.fullmatch(line) else 0
 
 
 def is_http2(first_written: bytes) -> bool:

@@ -10,6 +10,8 @@ nothing is kept.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from typing import TypeAlias
 
 SSEvent: TypeAlias = tuple[bytes, bytes]
@@ -20,6 +22,7 @@ MAX_EVENT_BYTES = 64 * 2**20
 
 _BOM = b"\xef\xbb\xbf"
 _END = b"\n\n"
+_RUN = 4  # blocks from which on it is worth while to look for runs
 _LINES = 3  # of an event: its name, its data, and the empty one that ends it
 
 
@@ -58,6 +61,30 @@ class SSEDecoder:
 
     def feed(self, chunk: bytes) -> list[SSEvent]:
         """Take the next bytes and return the events that they complete, in order."""
+        return _events(self._blocks(chunk))
+
+    def feed_runs(self, chunk: bytes, start: bytes) -> list[SSEvent | bytes]:
+        """Do as `feed` does, but return the data of some events together, one a line.
+
+        start: as in `lone_data`. Events that begin so and follow each other are told apart without a look at each,
+        an eighth of the cost.
+        """
+        blocks = self._blocks(chunk)
+        if len(blocks) < _RUN:
+            return [*_events(blocks)]
+        found: list[SSEvent | bytes] = []
+        for is_run, each in itertools.groupby(blocks, operator.methodcaller("startswith", start)):
+            run = list(each)
+            together = b"\n".join(run) if is_run else b""
+            if together.count(b"\n") == 2 * len(run) - 1:
+                # Each has one end of line, that of its start: so the start stands nowhere else.
+                found.append(together.replace(start, b""))
+            else:
+                found += _events(run)
+        return found
+
+    def _blocks(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes and return the lines of each event that they complete."""
         if self.overflowed:
             return []
         if self._after_cr or b"\r" in chunk:
@@ -78,16 +105,7 @@ class SSEDecoder:
         if self._at_start:
             self._at_start = False
             blocks[0] = blocks[0].removeprefix(_BOM)
-        events: list[SSEvent] = []
-        for block in blocks:
-            # As servers send it, a name and one line of data: here, as a call would cost as much as the rest of it.
-            if block[:7] == b"event: " and block.count(b"\n") == 1 and (at := block.find(b"\ndata: ")) > 0:
-                events.append((block[7:at], block[at + 7 :]))
-                continue
-            event = _parse(block)
-            if event is not None:
-                events.append(event)
-        return events
+        return blocks
 
     def _keep(self, piece: bytes) -> None:
         """Keep a piece of an event that has not ended."""
@@ -106,6 +124,20 @@ class SSEDecoder:
             chunk = chunk[1:]
         self._after_cr = chunk[-1:] == b"\r"
         return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _events(blocks: list[bytes]) -> list[SSEvent]:
+    """Return the events of their lines."""
+    events: list[SSEvent] = []
+    for block in blocks:
+        # As servers send it, a name and one line of data: here, as a call would cost as much as the rest of it.
+        if block[:7] == b"event: " and block.count(b"\n") == 1 and (at := block.find(b"\ndata: ")) > 0:
+            events.append((block[7:at], block[at + 7 :]))
+            continue
+        event = _parse(block)
+        if event is not None:
+            events.append(event)
+    return events
 
 
 def _parse(block: bytes) -> SSEvent | None:

@@ -1,4 +1,4 @@
-"""Chunks that came together are told as one: the protocol's own parser reads the same body and goes on as before."""
+"""Chunked bodies are read past the protocol's parser: the same body, the same errors, and it goes on as before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentkit_loop.models.http_chunks import ChunkMerger
+from agentkit_loop.models.http_chunks import BodyReader
 
 HEADS = st.sampled_from(
     [
@@ -32,22 +32,67 @@ def one(piece: bytes, form: str) -> bytes:
     return line.encode() + b"\r\n" + piece + b"\r\n"
 
 
-def events_of(datas: list[bytes]) -> list[Any]:
-    """Return what a client of HTTP/1.1 hears, its data joined."""
-    client = h11.Connection(h11.CLIENT)
-    client.send(h11.Request(method="POST", target="/", headers=[("host", "a")]))
-    client.send(h11.EndOfMessage())
-    heard: list[Any] = []
-    for data in datas:
-        client.receive_data(data)
-        while (event := client.next_event()) is not h11.NEED_DATA and event is not h11.PAUSED:
-            if isinstance(event, h11.Data) and heard and isinstance(heard[-1], bytes):
-                heard[-1] += bytes(event.data)
-            else:
-                heard.append(bytes(event.data) if isinstance(event, h11.Data) else event)
-            if isinstance(event, h11.EndOfMessage):
-                break
-    return [*map(repr, heard), client.their_state, client.trailing_data]
+class Heard:
+    """What a client of HTTP/1.1 makes of what is read: the events of its parser, with all data as one."""
+
+    def __init__(self, came: list[bytes]) -> None:
+        self._came = iter(came)
+        self._client = h11.Connection(h11.CLIENT)
+        self._client.send(h11.Request(method="POST", target="/", headers=[("host", "a")]))
+        self._client.send(h11.EndOfMessage())
+        self._reader: BodyReader | None = None
+        self.past = 0  # bytes of the body that the parser never saw
+        self._body = b""
+        self._told: list[str] = []
+
+    def plainly(self) -> list[Any]:
+        """Let the parser read all of it."""
+        while self._goes_on():
+            pass
+        return self._all()
+
+    def past_the_parser(self, reader: BodyReader) -> list[Any]:
+        """Read the body past the parser as far as that goes."""
+        reader.begin()
+        self._reader = reader
+        while self._goes_on():
+            if reader.is_past:
+                for data in itertools.chain([b""], self._came):
+                    self._take(reader.take(data))
+                    if not reader.is_past:
+                        break
+                reader.is_past = False
+        return self._all()
+
+    def _all(self) -> list[Any]:
+        return [*self._told, self._body, self._client.their_state, self._client.trailing_data]
+
+    def _take(self, data: bytes) -> None:
+        self._body += data
+        self.past += len(data)
+
+    def _goes_on(self) -> bool:
+        """Let the parser tell one thing, or read."""
+        try:
+            event: Any = self._client.next_event()
+            if event is h11.NEED_DATA:
+                self._client.receive_data(self._read())
+                return True
+        except h11.RemoteProtocolError as error:
+            self._told.append(type(error).__name__)
+            return False
+        if isinstance(event, h11.Data):
+            self._body += bytes(event.data)
+        else:
+            self._told.append(repr(event))
+        return not isinstance(event, (h11.EndOfMessage, h11.ConnectionClosed, type))  # a type: h11.PAUSED
+
+    def _read(self) -> bytes:
+        reader = self._reader
+        if reader is not None and reader.kept:
+            return reader.hand_over()
+        data = next(self._came, b"")
+        return data if reader is None else reader.feed(data)
 
 
 def cut(whole: bytes, places: list[int]) -> list[bytes]:
@@ -55,46 +100,94 @@ def cut(whole: bytes, places: list[int]) -> list[bytes]:
     return [whole[begin:end] for begin, end in itertools.pairwise(at) if begin < end]
 
 
-@given(
-    head=HEADS,
-    pieces=PIECES,
-    forms=st.lists(
-        st.sampled_from(["plain"] * 6 + ["upper", "padded", "extended"]), min_size=12, max_size=12
-    ),
-    end=ENDS,
-    places=st.lists(st.integers(0, 2_000), max_size=10),
-)
+FORMS = st.lists(st.sampled_from(["plain"] * 6 + ["upper", "padded", "extended"]), min_size=12, max_size=12)
+PLACES = st.lists(st.integers(0, 2_000), max_size=10)
+
+
+@given(head=HEADS, pieces=PIECES, forms=FORMS, end=ENDS, places=PLACES)
 def test_the_same_is_heard_however_the_bytes_are_cut(
     head: bytes, pieces: list[bytes], forms: list[str], end: bytes, places: list[int]
 ) -> None:
     whole = head + b"".join(map(one, pieces, forms)) + end
-    merger = ChunkMerger()
+    reader = BodyReader()
     for _ in range(2):  # the connection is used again
-        merger.begin()
         came = cut(whole, places)
-        told = [merger.feed(data) for data in came]
-        assert events_of(told) == events_of(came)
-        assert all(len(out) <= len(data) for out, data in zip(told, came, strict=True))
+        heard = Heard(came)
+        assert heard.past_the_parser(reader) == Heard(came).plainly()
+        if "extended" not in forms[: len(pieces)]:
+            assert heard.past == sum(map(len, pieces))
 
 
-@given(junk=st.binary(max_size=200), places=st.lists(st.integers(0, 2_000), max_size=6))
-def test_what_is_no_chunk_is_passed_on_as_it_came(junk: bytes, places: list[int]) -> None:
-    merger = ChunkMerger()
-    assert merger.feed(junk) == junk  # nobody asked for anything
-    merger.begin()
-    came = cut(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n" + junk, places)
-    assert [merger.feed(data) for data in came] == came
-    merger.begin()
-    came = cut(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno size" + junk, places)
-    assert [merger.feed(data) for data in came] == came
+@given(
+    head=HEADS,
+    pieces=PIECES,
+    forms=FORMS,
+    end=ENDS,
+    places=PLACES,
+    wrong=st.tuples(
+        st.integers(0, 400),
+        st.binary(max_size=6) | st.sampled_from([b"\r", b"\n", b"\r\n", b"5", b"\x00"]),
+        st.integers(0, 4),
+    ),
+)
+def test_a_broken_body_is_told_as_the_parser_tells_it(
+    head: bytes,
+    pieces: list[bytes],
+    forms: list[str],
+    end: bytes,
+    places: list[int],
+    wrong: tuple[int, bytes, int],
+) -> None:
+    body = b"".join(map(one, pieces, forms)) + end
+    at, junk, instead = wrong
+    at %= len(body)
+    came = cut(head + body[:at] + junk + body[at + instead :], places)
+    past, plain = Heard(came).past_the_parser(BodyReader()), Heard(came).plainly()
+    if "RemoteProtocolError" in plain:
+        at = plain.index("RemoteProtocolError") + 1
+        assert past[:at] == plain[:at]
+        # Where the line end behind a chunk is wrong, the parser has told the chunk, or what came of it, or not.
+        assert (
+            past[: plain.index("RemoteProtocolError") + 1] == plain[: plain.index("RemoteProtocolError") + 1]
+        )
+    else:
+        assert past == plain
 
 
-def test_what_came_with_one_read_is_one_chunk() -> None:
-    merger = ChunkMerger()
-    merger.begin()
-    merger.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+@given(body=st.binary(max_size=200), places=PLACES)
+def test_what_is_no_chunked_body_is_the_parsers(body: bytes, places: list[int]) -> None:
+    for head in (b"200 OK\r\ncontent-length: %d" % len(body), b"204 None\r\ntransfer-encoding: chunked"):
+        reader = BodyReader()
+        reader.begin()
+        came = cut(b"HTTP/1.1 " + head + b"\r\n\r\n" + body, places)
+        assert [reader.feed(data) for data in came] == came
+        assert not reader.is_past
+    reader = BodyReader()
+    assert reader.feed(body) == body  # nobody asked for anything
+
+
+def test_a_body_that_nobody_reads_past_the_parser_is_the_parsers() -> None:
+    reader = BodyReader()
+    reader.begin()
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    first, second = one(b"data: 1\n\n", "plain"), one(b"data: 2\n\n", "plain")
+    assert reader.feed(head + first) == head
+    assert (reader.is_past, reader.kept) == (True, first)
+    assert reader.hand_over() == first
+    assert reader.feed(second) == second
+    assert (reader.is_past, reader.kept) == (False, b"")
+
+
+def test_what_came_with_one_read_is_given_as_one() -> None:
+    reader = BodyReader()
+    reader.begin()
+    reader.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
     together = b"".join(one(piece, "plain") for piece in (b"data: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"))
-    assert merger.feed(together) == b"1b\r\ndata: 1\n\ndata: 2\n\ndata: 3\n\n\r\n"
-    alone = one(b"data: 4\n\n", "plain")
-    assert merger.feed(alone) is alone
-    assert merger.feed(one(b"5", "plain") + one(b"6", "plain") + b"0\r\n\r\n") == b"2\r\n56\r\n0\r\n\r\n"
+    assert reader.take(together) == b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
+    assert reader.take(one(b"data: 4\n\n", "plain")) == b"data: 4\n\n"
+    assert reader.take(b"6\r\ndat") == b"dat"
+    assert reader.take(b"a: \r") == b"a: "
+    assert reader.take(b"\n0\r") == b""
+    assert reader.is_past
+    assert reader.take(b"\n\r\n") == b""
+    assert (reader.is_past, reader.hand_over()) == (False, b"0\r\n\r\n")
