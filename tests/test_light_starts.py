@@ -65,6 +65,15 @@ def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> N
     assert printed.strip() == "[] 1"
 
 
+def test_the_packages_themselves_load_nothing_of_ours_and_of_others() -> None:
+    check = (
+        "import sys, typing\nbefore = {*sys.modules}\nimport agentkit_loop, agentkit_reporting\n"
+        "print(sorted({*sys.modules} - before))"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "['agentkit_loop', 'agentkit_reporting']"
+
+
 TABLES = {"cache", "diff", "report", "time"}
 """Commands that draw tables, with rich; the others do without it where nobody looks at a terminal."""
 
