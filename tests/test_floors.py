@@ -302,7 +302,7 @@ REPORTING_FLOORS = (
         "cli.file_agent",
         "cli.session_table",
     },
-    {"cli.answering", "cli.export_files", "cli.export_otlp", "cli.replay"},
+    {"cli.answering", "cli.export_files", "cli.export_otlp", "cli.replay", "cli.showing"},
     {
         "cli.cache",
         "cli.check",

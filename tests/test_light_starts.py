@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from agentkit_loop import Agent, ScriptedModel
-from agentkit_reporting import JsonlReporter
+from agentkit_reporting import JsonlReporter, stdout
+from agentkit_reporting.cli import show
 
 HEAVY = (
     "anthropic",
@@ -36,6 +39,9 @@ HEAVY = (
     "gzip",
     "zstandard",
 )
+
+OF_EVENTS = ("attrs", "msgspec", "logging", "json", "decimal", "hashlib", "pathlib", "urllib.parse")
+"""What events, logs and reporters need, and a help text does not."""
 
 
 @pytest.mark.parametrize(
@@ -114,6 +120,32 @@ def test_a_command_that_reads_logs_loads_nothing_heavy(command: str, tmp_path: P
         [sys.executable, "-c", check], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert ran.stderr.splitlines()[-1] == "0 []"
+
+
+def test_a_help_text_waits_for_nothing_that_the_command_itself_needs() -> None:
+    check = (
+        "import sys\nfrom agentkit_reporting.cli import main\n"
+        "try:\n    main(['show', '--help'])\nexcept SystemExit:\n"
+        "    print(sorted(name for name in sys.modules if name.startswith('agentkit_')), file=sys.stderr)\n"
+        f"    print(sorted(name for name in {(*HEAVY, *OF_EVENTS)!r} if name in sys.modules), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    ours, others = ran.stderr.splitlines()
+    assert others == "[]"
+    assert ast.literal_eval(ours) == [
+        "agentkit_loop",
+        "agentkit_loop.errors",
+        "agentkit_reporting",
+        "agentkit_reporting.cli",
+        "agentkit_reporting.cli.session_option",
+        "agentkit_reporting.cli.show",
+    ]
+
+
+def test_the_least_width_in_the_help_text_is_that_of_the_reporter() -> None:
+    width = next(option for option in show.command.params if option.name == "width")
+    assert isinstance(width.type, click.IntRange)
+    assert width.type.min == stdout.MIN_WIDTH
 
 
 def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:
