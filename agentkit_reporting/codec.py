@@ -130,7 +130,7 @@ def encode(event):
     ))
 
 def build(header, payload):
-    event = new(Twin)
+    event = Twin()
     event.session_id = header.session_id
     event.run_id = header.run_id
     event.turn_id = header.turn_id
@@ -158,7 +158,6 @@ def _generate(cls: type[AgentEvent]) -> tuple[_Encode, Build]:
         "Payload": PAYLOAD_STRUCTS[cls.type],
         "Twin": TWINS[cls],
         "encode_rare": _encode_rare,
-        "new": object.__new__,
         "write": _write,
     }
     exec(compile(source, f"<codec of {cls.__name__}>", "exec"), scope)  # noqa: S102 - our own names only
