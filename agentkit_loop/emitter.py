@@ -307,8 +307,8 @@ class EventEmitter(ObserverRegistry):
 
     def _dispatch(self, event: AgentEvent, kind: EventKind) -> None:
         """Tell a stamped event. kind: its class, that of its delta where it is a ContentDelta."""
-        if self.fold is not None:
-            self.fold(event)
+        if (fold := self.fold) is not None:
+            fold(event)
         exclusive = self.exclusive
         if exclusive is not None:
             exclusive.acquire()
