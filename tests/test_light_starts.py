@@ -43,12 +43,16 @@ HEAVY = (
 OF_EVENTS = ("attrs", "msgspec", "logging", "json", "decimal", "hashlib", "pathlib", "urllib.parse")
 """What events, logs and reporters need, and a help text does not."""
 
+OF_SOME = ("email", "tempfile", "shutil", "importlib.util")
+"""What remote storage, and a date in an answer of the provider, need."""
+
 
 @pytest.mark.parametrize(
     "statement",
     [
         "import agentkit_loop, agentkit_reporting",
         "from agentkit_loop import Agent, LoopObserver, ScriptedModel, tool",
+        "from agentkit_loop import AnthropicModel; AnthropicModel('m')",
         "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
         "from agentkit_reporting import ChannelReporter, CompositeReporter, LoggingReporter, PolicyReporter",
         "from agentkit_reporting import AuditLedger, DebugReplay, StepLog",
@@ -69,6 +73,16 @@ def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> N
     )
     printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[] 1"
+
+
+def test_an_agent_and_its_log_load_nothing_that_only_some_of_them_need() -> None:
+    check = (
+        "from agentkit_loop import Agent, AnthropicModel\nfrom agentkit_reporting import JsonlReporter, UsageReporter\n"
+        "import sys\n"
+        f"print(sorted(name for name in {(*HEAVY, *OF_SOME)!r} if name in sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
 
 
 def test_the_packages_themselves_load_nothing_of_ours_and_of_others() -> None:
