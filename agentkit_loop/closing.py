@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Literal, TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.content import CommitPart, TextPart
 from agentkit_loop.events import (
@@ -46,8 +46,7 @@ _UNFINISHED = "unfinished"  # the strategy of a compaction that did not come to 
 _CUT_SHORT = ErrorInfo(type="Interrupted", message="the compaction was cut short")
 
 
-@attrs.frozen(kw_only=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Why the run ends.
 
     kind: left (the host is done: completed, or suspended where work is open), failed or cancelled.
@@ -59,8 +58,7 @@ class Ending:
     reason: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class Durations:
+class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """Times since the starts that the machine saw, in milliseconds; None where it saw none."""
 
     first_content_ms: float | None

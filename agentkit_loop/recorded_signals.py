@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import attrs
 import msgspec
 
 from agentkit_loop.closing import PROCESS_ENDED
@@ -143,7 +142,9 @@ class Outside:
         if awaited is not None:
             yield awaited
             outcome = self._bodies.outcome(awaited)
-            return attrs.evolve(outcome, fatal=None) if isinstance(outcome, ToolReturned) else outcome
+            return (
+                msgspec.structs.replace(outcome, fatal=None) if isinstance(outcome, ToolReturned) else outcome
+            )
         if isinstance(recorded, AuthRequired):
             return AuthWanted(
                 call_id=call_id,
