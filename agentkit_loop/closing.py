@@ -31,16 +31,13 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.open_calls import Call
 from agentkit_loop.state import LoopState
-from agentkit_loop.usage import ErrorInfo
+from agentkit_loop.usage import PROCESS_ENDED, ErrorInfo
 
 EndingKind: TypeAlias = Literal["left", "failed", "cancelled"]
 
 INTERRUPTED = "The call was interrupted before it finished; what it did is not known."
 NOT_STARTED = "The call was not started: the run ended first."
 CANCELLED = "The call was not started: the exchange was cancelled first."
-
-PROCESS_ENDED = ErrorInfo(type="ProcessEnded", message="the process ended before this did", retryable=True)
-"""What a recovery says of the work that a crash left open."""
 
 _UNFINISHED = "unfinished"  # the strategy of a compaction that did not come to its end
 _CUT_SHORT = ErrorInfo(type="Interrupted", message="the compaction was cut short")

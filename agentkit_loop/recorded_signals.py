@@ -6,7 +6,6 @@ from collections.abc import Generator
 
 import msgspec
 
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.content import CommitPart, Item, TextPart
 from agentkit_loop.events import (
     AgentEvent,
@@ -51,6 +50,7 @@ from agentkit_loop.signals import (
 from agentkit_loop.stand_ins import StandIns
 from agentkit_loop.state import UNPRICED
 from agentkit_loop.tool_context import ToolProgressed
+from agentkit_loop.usage import PROCESS_ENDED
 
 _OUTSIDE = (ObserverFailed, CustomEvent, Warning, ApprovalResolved, UnknownEvent)
 """Told as they were recorded: they come of what was outside, and of nothing else."""

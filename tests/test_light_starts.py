@@ -94,6 +94,9 @@ def test_the_packages_themselves_load_nothing_of_ours_and_of_others() -> None:
     assert printed.strip() == "['agentkit_loop', 'agentkit_reporting']"
 
 
+OF_THE_LOOP = ("agentkit_loop.agent", "agentkit_loop.driver")
+"""What runs agents; who reads logs waits for none of it."""
+
 TABLES = {"cache", "diff", "report", "time"}
 """Commands that draw tables, with rich; the others do without it where nobody looks at a terminal."""
 
@@ -124,7 +127,7 @@ def test_a_command_that_reads_logs_loads_nothing_heavy(command: str, tmp_path: P
         ) as agent:
             agent.run("Is it?")
     arguments = command.split()
-    heavy = sorted({*HEAVY} - ({"rich"} if arguments[0] in TABLES else set()))
+    heavy = sorted({*HEAVY, *OF_THE_LOOP} - ({"rich"} if arguments[0] in TABLES else set()))
     check = (
         "import sys\nfrom agentkit_reporting.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    code = end.code\n"
