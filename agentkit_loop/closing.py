@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Literal, TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.content import CommitPart, TextPart
 from agentkit_loop.events import (
@@ -31,7 +31,7 @@ from agentkit_loop.events import (
 )
 from agentkit_loop.open_calls import Call
 from agentkit_loop.state import LoopState
-from agentkit_loop.usage import ErrorInfo
+from agentkit_loop.usage import PROCESS_ENDED, ErrorInfo
 
 EndingKind: TypeAlias = Literal["left", "failed", "cancelled"]
 
@@ -39,15 +39,11 @@ INTERRUPTED = "The call was interrupted before it finished; what it did is not k
 NOT_STARTED = "The call was not started: the run ended first."
 CANCELLED = "The call was not started: the exchange was cancelled first."
 
-PROCESS_ENDED = ErrorInfo(type="ProcessEnded", message="the process ended before this did", retryable=True)
-"""What a recovery says of the work that a crash left open."""
-
 _UNFINISHED = "unfinished"  # the strategy of a compaction that did not come to its end
 _CUT_SHORT = ErrorInfo(type="Interrupted", message="the compaction was cut short")
 
 
-@attrs.frozen(kw_only=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """Why the run ends.
 
     kind: left (the host is done: completed, or suspended where work is open), failed or cancelled.
@@ -59,8 +55,7 @@ class Ending:
     reason: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class Durations:
+class Durations(msgspec.Struct, frozen=True, kw_only=True):
     """Times since the starts that the machine saw, in milliseconds; None where it saw none."""
 
     first_content_ms: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.credentials import NeedsAuth
@@ -16,8 +16,7 @@ from agentkit_loop.usage import ErrorInfo
 from agentkit_loop.values import JSON, clean_text, to_json
 
 
-@attrs.frozen(kw_only=True)
-class ChildOutcome:
+class ChildOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent behind a tool gives back."""
 
     output: str

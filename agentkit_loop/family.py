@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import msgspec
 
 from agentkit_loop.credentials import Secrets
 from agentkit_loop.errors import IllegalMoveError
@@ -64,8 +65,7 @@ class FamilyLock:
         return self._holder == threading.get_ident()
 
 
-@attrs.frozen
-class ChildAsks:
+class ChildAsks(msgspec.Struct, frozen=True):
     """An agent behind a call asks; what it wants to know surfaces from its parent's driver."""
 
     call_id: str

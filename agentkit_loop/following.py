@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from agentkit_loop.clock import Clock
-from agentkit_loop.closing import PROCESS_ENDED, Ending
+from agentkit_loop.closing import Ending
 from agentkit_loop.content import Item
 from agentkit_loop.differences import Difference, first_difference
 from agentkit_loop.emitter import EventEmitter
@@ -60,6 +60,7 @@ from agentkit_loop.signals import (
 from agentkit_loop.stand_ins import StandIns
 from agentkit_loop.state import LoopState
 from agentkit_loop.tool_context import ToolContext
+from agentkit_loop.usage import PROCESS_ENDED
 from agentkit_loop.values import clean_text
 
 _SEEN_IN_REQUESTS: dict[type[AgentEvent], frozenset[str]] = {

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import BudgetExceeded, BudgetWarning
@@ -87,8 +88,7 @@ class Limits:
         )
 
 
-@attrs.frozen
-class Above:
+class Above(msgspec.Struct, frozen=True):
     """Limits of a session above a sub-agent. spent: what is used of them. warned: of which ones was told below."""
 
     limits: Limits

@@ -15,7 +15,6 @@ import bisect
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Parent
 from agentkit_loop.errors import ResumeError
 from agentkit_loop.events import (
@@ -30,6 +29,7 @@ from agentkit_loop.events import (
     RunStarted,
     ToolResultReceived,
 )
+from agentkit_loop.usage import PROCESS_ENDED
 
 Entry: TypeAlias = AgentEvent | str
 """An event; or of a preview, only the id of its run: then its `seq` is that of the entry before and one."""

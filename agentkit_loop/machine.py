@@ -244,7 +244,9 @@ class Machine:
         deadline = self.deadline
         if not isinstance(move, (Wait, Ask)) or deadline is None:
             return move
-        return attrs.evolve(move, until=deadline if move.until is None else min(move.until, deadline))
+        return msgspec.structs.replace(
+            move, until=deadline if move.until is None else min(move.until, deadline)
+        )
 
     def show_finished(self) -> TurnFinished:
         """Return the end of the exchange, once, as the host is shown it."""

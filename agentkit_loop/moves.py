@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import Any, TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart
 from agentkit_loop.events import AgentEvent
@@ -76,35 +76,30 @@ def verdict(signal: type[Any], phase: Phase) -> Verdict:
     return Verdict.LATE if phase in late else Verdict.ILLEGAL
 
 
-@attrs.frozen
-class Stream:
+class Stream(msgspec.Struct, frozen=True):
     """The open request's signals are to be read."""
 
 
-@attrs.frozen
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Nothing can be told before a signal comes or the moment `until` (seconds, None: no bound)."""
 
     until: float | None
 
 
-@attrs.frozen
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A call waits for a person; the host gets its step. until: as of Wait, for the bodies that run meanwhile."""
 
     call_id: str
     until: float | None = None
 
 
-@attrs.frozen
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """The request failed for good; the driver ends the run and raises ModelError."""
 
     failure: Failure
 
 
-@attrs.frozen
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The run is closed."""
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import attrs
 import msgspec
 
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.content import CommitPart, Item, TextPart
 from agentkit_loop.events import (
     AgentEvent,
@@ -52,6 +50,7 @@ from agentkit_loop.signals import (
 from agentkit_loop.stand_ins import StandIns
 from agentkit_loop.state import UNPRICED
 from agentkit_loop.tool_context import ToolProgressed
+from agentkit_loop.usage import PROCESS_ENDED
 
 _OUTSIDE = (ObserverFailed, CustomEvent, Warning, ApprovalResolved, UnknownEvent)
 """Told as they were recorded: they come of what was outside, and of nothing else."""
@@ -143,7 +142,9 @@ class Outside:
         if awaited is not None:
             yield awaited
             outcome = self._bodies.outcome(awaited)
-            return attrs.evolve(outcome, fatal=None) if isinstance(outcome, ToolReturned) else outcome
+            return (
+                msgspec.structs.replace(outcome, fatal=None) if isinstance(outcome, ToolReturned) else outcome
+            )
         if isinstance(recorded, AuthRequired):
             return AuthWanted(
                 call_id=call_id,

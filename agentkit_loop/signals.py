@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item
 from agentkit_loop.models.protocol import Answer, UsageReport
@@ -18,15 +18,13 @@ from agentkit_loop.usage import Cost, ErrorInfo, Usage
 from agentkit_loop.values import JSON
 
 
-@attrs.frozen
-class Submit:
+class Submit(msgspec.Struct, frozen=True):
     """The host gives input. items: with ids or without."""
 
     items: tuple[Item, ...]
 
 
-@attrs.frozen(kw_only=True)
-class UsageReported:
+class UsageReported(msgspec.Struct, frozen=True, kw_only=True):
     """The provider reported usage, and the driver priced it. unpriced: why there is no cost, to be told."""
 
     usage: Usage
@@ -35,8 +33,7 @@ class UsageReported:
     unpriced: str | None = None
 
 
-@attrs.frozen
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """The model answered, and the driver priced its last word on usage, if it had one. unpriced: as above."""
 
     answer: Answer
@@ -44,8 +41,7 @@ class Answered:
     unpriced: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class RequestFault:
+class RequestFault(msgspec.Struct, frozen=True, kw_only=True):
     """The open request failed."""
 
     error: ErrorInfo
@@ -53,8 +49,7 @@ class RequestFault:
     retry_after_ms: float | None = None
 
 
-@attrs.frozen(kw_only=True)
-class ToolReturned:
+class ToolReturned(msgspec.Struct, frozen=True, kw_only=True):
     """A tool's body ended.
 
     output: JSON already, and bounded. duration_ms: wall clock of the body. error: what it raised. fatal:
@@ -72,8 +67,7 @@ class ToolReturned:
     child_usage: Usage | None = None
 
 
-@attrs.frozen(kw_only=True)
-class AuthWanted:
+class AuthWanted(msgspec.Struct, frozen=True, kw_only=True):
     """A body ended for want of credentials; `attempt` is the one that ended."""
 
     call_id: str
@@ -83,8 +77,7 @@ class AuthWanted:
     purpose: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """A person decided about a call. input: the arguments as edited, JSON; None where they stand."""
 
     approval_id: str
@@ -94,41 +87,35 @@ class Decision:
     input: dict[str, JSON] | None = None
 
 
-@attrs.frozen
-class AuthAnswer:
+class AuthAnswer(msgspec.Struct, frozen=True):
     """The credentials of a call were given, or were not."""
 
     auth_id: str
     outcome: Literal["resolved", "cancelled"]
 
 
-@attrs.frozen
-class Cancel:
+class Cancel(msgspec.Struct, frozen=True):
     """Somebody wants the exchange to end."""
 
     reason: str | None = None
     by: str | None = None
 
 
-@attrs.frozen
-class OutOfTime:
+class OutOfTime(msgspec.Struct, frozen=True):
     """The run has used its time; the machine looks at the clock itself, this only wakes who waits."""
 
 
-@attrs.frozen
-class Leaving:
+class Leaving(msgspec.Struct, frozen=True):
     """The host of a parent leaves: the agent behind its call is to be suspended; this only wakes who waits."""
 
 
-@attrs.frozen
-class SetTools:
+class SetTools(msgspec.Struct, frozen=True):
     """The host wants other tools, from the next request on."""
 
     tools: dict[str, Tool[..., Any]]
 
 
-@attrs.frozen
-class WarningNoted:
+class WarningNoted(msgspec.Struct, frozen=True):
     """The driver has something to tell that has no consequence for the run."""
 
     code: str

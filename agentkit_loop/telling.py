@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
+import msgspec
 
 from agentkit_loop.body_threads import BodyThreads
 from agentkit_loop.closing import Ending
@@ -400,9 +401,9 @@ def _masked(signal: Signal, credentials: Credentials) -> Signal:
     match signal:
         case ToolReturned(error=error):
             masked = None if error is None else _masked_error(error, credentials)
-            return attrs.evolve(signal, output=credentials.masked(signal.output), error=masked)
+            return msgspec.structs.replace(signal, output=credentials.masked(signal.output), error=masked)
         case AuthWanted(purpose=purpose):
-            return attrs.evolve(
+            return msgspec.structs.replace(
                 signal,
                 provider=credentials.masked_text(signal.provider),
                 scopes=tuple(credentials.masked_text(scope) for scope in signal.scopes),

@@ -162,6 +162,10 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+PROCESS_ENDED = ErrorInfo(type="ProcessEnded", message="the process ended before this did", retryable=True)
+"""What a recovery says of the work that a crash left open."""
+
+
 def error_text(error: BaseException) -> str:
     """Return the text of an exception, its class name where it has none, never raising."""
     try:

@@ -1,8 +1,9 @@
 """One event as one line of the log, and back (DESIGN section 6).
 
 For every event class there is a payload Struct, made from the class's own fields, and two functions that
-are generated from its source text as attrs makes its `__init__`: they run for every event, and a loop over
-field names would double their time.
+are generated from source text as attrs makes its `__init__`: they run for every event, and a loop over
+field names would double their time. They are made when an event of the class is first written or read: a run
+has few of the classes, and who only writes reads none.
 
 What a newer writer added is kept in `event.unknown_fields` and written back: a payload key that the class
 does not have, and, under a key that it has, the whole value as it stood where some record inside that value
@@ -14,7 +15,10 @@ object the last counts, as in Python's own `json`.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
+import sys
+import types
 import typing
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
@@ -101,8 +105,10 @@ def _default(default: Any) -> Any:
 
 
 def _payload_struct(cls: type[AgentEvent]) -> type[msgspec.Struct]:
-    hints = typing.get_type_hints(cls)
     own = [field for field in attrs.fields(cls) if field.name in PAYLOAD_FIELDS[cls]]
+    # Not those of the class, which are of the header as well: to evaluate them 32 times takes 4 ms of each start.
+    annotated = types.SimpleNamespace(__annotations__={field.name: field.type for field in own})
+    hints = typing.get_type_hints(annotated, vars(sys.modules[cls.__module__]))
     fields = [(field.name, hints[field.name], _default(field.default)) for field in own]
     return msgspec.defstruct(
         f"{cls.__name__}Payload",
@@ -114,12 +120,14 @@ def _payload_struct(cls: type[AgentEvent]) -> type[msgspec.Struct]:
     )
 
 
+_CLASSES = {**EVENT_TYPES}  # a host's own subclass of an event is none of the log's
+
 PAYLOAD_STRUCTS: dict[str, type[msgspec.Struct]] = {
     name: _payload_struct(cls) for name, cls in EVENT_TYPES.items()
 }
 """The payload of each known event type, by wire name; unknown keys are refused by these Structs."""
 
-_SOURCE = """
+_ENCODE = """
 def encode(event):
     ts = event.timestamp
     if event.seq < 1 or event.unknown_fields is not None or not ts.microsecond or ts.tzinfo is not UTC:
@@ -128,9 +136,11 @@ def encode(event):
         {version}, event.seq, ts, {type!r}, event.session_id, event.run_id, event.turn_id,
         Payload({arguments}),
     ))
+"""
 
+_BUILD = """
 def build(header, payload):
-    event = new(Twin)
+    event = Twin()
     event.session_id = header.session_id
     event.run_id = header.run_id
     event.turn_id = header.turn_id
@@ -143,26 +153,49 @@ def build(header, payload):
 """
 
 
-def _generate(cls: type[AgentEvent]) -> tuple[_Encode, Build]:
-    names = PAYLOAD_FIELDS[cls]
-    source = _SOURCE.format(
+def _generated(cls: type[AgentEvent], name: str, source: str, **scope: object) -> Any:
+    """Return the function of that name in a source text about a class."""
+    exec(compile(source, f"<{name} of {cls.__name__}>", "exec"), scope)  # noqa: S102 - our own names only
+    return scope[name]
+
+
+def _encoder_of(cls: type[AgentEvent]) -> _Encode | None:
+    """Return what writes events of a class, None for no class of events; kept from then on."""
+    if cls not in TWINS:
+        return None
+    source = _ENCODE.format(
         version=LOG_VERSION,
         type=cls.type,
-        arguments=", ".join(f"event.{name}" for name in names),
-        assignments="; ".join(f"event.{name} = payload.{name}" for name in names),
+        arguments=", ".join(f"event.{name}" for name in PAYLOAD_FIELDS[cls]),
     )
-    scope: dict[str, Any] = {
-        "UTC": _UTC,
-        "Envelope": _Envelope,
-        "Event": cls,
-        "Payload": PAYLOAD_STRUCTS[cls.type],
-        "Twin": TWINS[cls],
-        "encode_rare": _encode_rare,
-        "new": object.__new__,
-        "write": _write,
-    }
-    exec(compile(source, f"<codec of {cls.__name__}>", "exec"), scope)  # noqa: S102 - our own names only
-    return scope["encode"], scope["build"]
+    encode: _Encode = _generated(
+        cls,
+        "encode",
+        source,
+        UTC=_UTC,
+        Envelope=_Envelope,
+        Payload=PAYLOAD_STRUCTS[cls.type],
+        encode_rare=_encode_rare,
+        write=_write,
+    )
+    return _ENCODERS.setdefault(cls, encode)
+
+
+def _reader_of(name: str) -> tuple[_ReadPayload, Build]:
+    """Return what reads a payload, and what makes its event; kept from then on. Raises KeyError."""
+    decode = msgspec.json.Decoder(PAYLOAD_STRUCTS[name]).decode
+    return _READERS.setdefault(name, (decode, builder_of(name)))
+
+
+@functools.cache
+def builder_of(name: str) -> Build:
+    """Return what makes an event of a known type, of a header and a payload."""
+    cls = _CLASSES[name]
+    assignments = "; ".join(f"event.{name} = payload.{name}" for name in PAYLOAD_FIELDS[cls])
+    build: Build = _generated(
+        cls, "build", _BUILD.format(assignments=assignments), Event=cls, Twin=TWINS[cls]
+    )
+    return build
 
 
 # --- writing
@@ -174,7 +207,7 @@ def encode_event(event: AgentEvent) -> bytes:
     Raises ConfigurationError for an event that was not told yet, that is of no known class, or whose clock
     gave it a time without zone; TypeError for a value that is not JSON.
     """
-    encode = _ENCODERS.get(event.__class__)
+    encode = _ENCODERS.get(event.__class__) or _encoder_of(event.__class__)
     if encode is None:
         raise ConfigurationError(
             f"{type(event).__name__} cannot be written because it is no event class of agentkit; "
@@ -226,7 +259,7 @@ def decode_event(line: bytes | str) -> AgentEvent:
     """Return the event of a line; white space around the object is allowed. Raises DecodeError."""
     try:
         header = _read_header(line)
-        read_payload, build = _READERS[header.type]
+        read_payload, build = _READERS.get(header.type) or _reader_of(header.type)
         if header.v == LOG_VERSION and header.ts.tzinfo is _UTC:
             return build(header, read_payload(header.payload))
     except (ValueError, KeyError, RecursionError):
@@ -305,14 +338,5 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-_GENERATED = {cls: _generate(cls) for cls in EVENT_TYPES.values()}
-_ENCODERS: dict[type[AgentEvent], _Encode] = {
-    **{cls: encode for cls, (encode, _) in _GENERATED.items()},
-    UnknownEvent: _encode_rare,
-}
-BUILDERS: dict[str, Build] = {cls.type: build for cls, (_, build) in _GENERATED.items()}
-"""Of each known event type, by wire name."""
-
-_READERS: dict[str, tuple[_ReadPayload, Build]] = {
-    name: (msgspec.json.Decoder(PAYLOAD_STRUCTS[name]).decode, build) for name, build in BUILDERS.items()
-}
+_ENCODERS: dict[type[AgentEvent], _Encode] = {UnknownEvent: _encode_rare}
+_READERS: dict[str, tuple[_ReadPayload, Build]] = {}

@@ -292,7 +292,9 @@ def test_work_that_was_done_wrongly_does_not_count() -> None:
 
 
 def test_starts_are_of_what_they_say_they_are() -> None:
-    assert [(row.name, row.theirs, row.unit, row.bound) for row in start.rows(1)] == [
-        ("import agentkit_loop, agentkit_reporting", 150.0, "ms", 1.0),
-        ("agentkit show --help", 200.0, "ms", 1.0),
+    assert [(row.name, row.theirs, row.unit, row.bound, row.goal) for row in start.rows(1)] == [
+        ("import agentkit_loop, agentkit_reporting", 150.0, "ms", 1.0, None),
+        ("agentkit show --help", 200.0, "ms", 1.0, None),
+        ("Agent, model, log, totals imported", 150.0, "ms", None, 1.0),
+        ("agentkit show LOG, one answer", 200.0, "ms", None, 1.0),
     ]

@@ -47,7 +47,7 @@ LOOP_FLOORS = (
     {"purse", "compaction_strategies", "permissions", "file_changes", "stand_ins"},
     {"compaction", "previews"},
     {"commands"},
-    {"signals", "models.anthropic", "settings", "testing_messages", "file_tools", "file_writing"},
+    {"signals", "models.anthropic", "settings", "testing_messages", "file_viewing", "file_writing"},
     {"moves", "closing", "steps", "execution", "intake", "testing_server", "compacting"},
     {"aside", "calls", "streaming", "lineage", "child_spending", "live_bodies", "sdk_values"},
     {"resuming", "scope_records", "scope_telling"},
@@ -302,7 +302,7 @@ REPORTING_FLOORS = (
         "cli.file_agent",
         "cli.session_table",
     },
-    {"cli.answering", "cli.export_files", "cli.export_otlp", "cli.replay"},
+    {"cli.answering", "cli.export_files", "cli.export_otlp", "cli.replay", "cli.showing"},
     {
         "cli.cache",
         "cli.check",

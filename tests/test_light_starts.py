@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from agentkit_loop import Agent, ScriptedModel
-from agentkit_reporting import JsonlReporter
+from agentkit_reporting import JsonlReporter, stdout
+from agentkit_reporting.cli import show
 
 HEAVY = (
     "anthropic",
@@ -37,12 +40,19 @@ HEAVY = (
     "zstandard",
 )
 
+OF_EVENTS = ("attrs", "msgspec", "logging", "json", "decimal", "hashlib", "pathlib", "urllib.parse")
+"""What events, logs and reporters need, and a help text does not."""
+
+OF_SOME = ("email", "tempfile", "shutil", "importlib.util")
+"""What remote storage, and a date in an answer of the provider, need."""
+
 
 @pytest.mark.parametrize(
     "statement",
     [
         "import agentkit_loop, agentkit_reporting",
         "from agentkit_loop import Agent, LoopObserver, ScriptedModel, tool",
+        "from agentkit_loop import AnthropicModel; AnthropicModel('m')",
         "from agentkit_reporting import JsonlReporter, UsageReporter, TranscriptReporter, read_events",
         "from agentkit_reporting import ChannelReporter, CompositeReporter, LoggingReporter, PolicyReporter",
         "from agentkit_reporting import AuditLedger, DebugReplay, StepLog",
@@ -64,6 +74,28 @@ def test_importing_loads_nothing_heavy_and_starts_no_thread(statement: str) -> N
     printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[] 1"
 
+
+def test_an_agent_and_its_log_load_nothing_that_only_some_of_them_need() -> None:
+    check = (
+        "from agentkit_loop import Agent, AnthropicModel\nfrom agentkit_reporting import JsonlReporter, UsageReporter\n"
+        "import sys\n"
+        f"print(sorted(name for name in {(*HEAVY, *OF_SOME)!r} if name in sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_the_packages_themselves_load_nothing_of_ours_and_of_others() -> None:
+    check = (
+        "import sys, typing\nbefore = {*sys.modules}\nimport agentkit_loop, agentkit_reporting\n"
+        "print(sorted({*sys.modules} - before))"
+    )
+    printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "['agentkit_loop', 'agentkit_reporting']"
+
+
+OF_THE_LOOP = ("agentkit_loop.agent", "agentkit_loop.driver")
+"""What runs agents; who reads logs waits for none of it."""
 
 TABLES = {"cache", "diff", "report", "time"}
 """Commands that draw tables, with rich; the others do without it where nobody looks at a terminal."""
@@ -95,7 +127,7 @@ def test_a_command_that_reads_logs_loads_nothing_heavy(command: str, tmp_path: P
         ) as agent:
             agent.run("Is it?")
     arguments = command.split()
-    heavy = sorted({*HEAVY} - ({"rich"} if arguments[0] in TABLES else set()))
+    heavy = sorted({*HEAVY, *OF_THE_LOOP} - ({"rich"} if arguments[0] in TABLES else set()))
     check = (
         "import sys\nfrom agentkit_reporting.cli import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as end:\n    code = end.code\n"
@@ -105,6 +137,32 @@ def test_a_command_that_reads_logs_loads_nothing_heavy(command: str, tmp_path: P
         [sys.executable, "-c", check], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert ran.stderr.splitlines()[-1] == "0 []"
+
+
+def test_a_help_text_waits_for_nothing_that_the_command_itself_needs() -> None:
+    check = (
+        "import sys\nfrom agentkit_reporting.cli import main\n"
+        "try:\n    main(['show', '--help'])\nexcept SystemExit:\n"
+        "    print(sorted(name for name in sys.modules if name.startswith('agentkit_')), file=sys.stderr)\n"
+        f"    print(sorted(name for name in {(*HEAVY, *OF_EVENTS)!r} if name in sys.modules), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    ours, others = ran.stderr.splitlines()
+    assert others == "[]"
+    assert ast.literal_eval(ours) == [
+        "agentkit_loop",
+        "agentkit_loop.errors",
+        "agentkit_reporting",
+        "agentkit_reporting.cli",
+        "agentkit_reporting.cli.session_option",
+        "agentkit_reporting.cli.show",
+    ]
+
+
+def test_the_least_width_in_the_help_text_is_that_of_the_reporter() -> None:
+    width = next(option for option in show.command.params if option.name == "width")
+    assert isinstance(width.type, click.IntRange)
+    assert width.type.min == stdout.MIN_WIDTH
 
 
 def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:

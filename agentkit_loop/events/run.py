@@ -14,7 +14,7 @@ from agentkit_loop.values import JSON
 # --- Lifecycle
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RunStarted(AgentEvent, category="Lifecycle"):
     """A driver starts over a session; first event of its run.
 
@@ -36,7 +36,7 @@ class RunStarted(AgentEvent, category="Lifecycle"):
     metadata: dict[str, JSON] = attrs.field(factory=dict)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TurnStarted(AgentEvent, category="Lifecycle"):
     """A step of the exchange begins: one model answer and its tools; first event of its turn.
 
@@ -46,7 +46,7 @@ class TurnStarted(AgentEvent, category="Lifecycle"):
     index: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TurnFinished(AgentEvent, category="Lifecycle"):
     """The exchange has ended; once for each, after its last turn.
 
@@ -61,7 +61,7 @@ class TurnFinished(AgentEvent, category="Lifecycle"):
     duration_ms: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RunFinished(AgentEvent, category="Lifecycle"):
     """The run ended as intended.
 
@@ -78,7 +78,7 @@ class RunFinished(AgentEvent, category="Lifecycle"):
     observers: tuple[ObserverStats, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CancelRequested(AgentEvent, category="Lifecycle"):
     """Somebody asked to end the exchange; told once, before anything is closed.
 
@@ -89,7 +89,7 @@ class CancelRequested(AgentEvent, category="Lifecycle"):
     by: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RunFailed(AgentEvent, category="Lifecycle"):
     """The run ended by an error: of the model, of an observer under FAIL_FAST, or of the host.
 
@@ -101,7 +101,7 @@ class RunFailed(AgentEvent, category="Lifecycle"):
     duration_ms: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RunCancelled(AgentEvent, category="Lifecycle"):
     """The run was interrupted: Ctrl-C, a cancelled task, SystemExit from a tool.
 
@@ -121,7 +121,7 @@ RUN_ENDS: Final = (RunFinished, RunFailed, RunCancelled)
 # --- Input
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class InputAccepted(AgentEvent, category="Input"):
     """Input was submitted; told inside `submit()`.
 
@@ -134,7 +134,7 @@ class InputAccepted(AgentEvent, category="Input"):
 # --- Streaming
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ContentDelta(AgentEvent, category="Streaming"):
     """A fragment of an answer.
 
@@ -148,7 +148,7 @@ class ContentDelta(AgentEvent, category="Streaming"):
 # --- Model
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ModelRequestStarted(AgentEvent, category="Model"):
     """A request to the model begins; the driver sends it after this event was told.
 
@@ -165,7 +165,7 @@ class ModelRequestStarted(AgentEvent, category="Model"):
     digests: dict[str, str]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ModelRequestRetrying(AgentEvent, category="Model"):
     """A failed request will be made again after a pause.
 
@@ -177,7 +177,7 @@ class ModelRequestRetrying(AgentEvent, category="Model"):
     next_attempt: int
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ModelRequestFinished(AgentEvent, category="Model"):
     """The model answered; the committed parts of the request join the transcript as one item.
 
@@ -194,7 +194,7 @@ class ModelRequestFinished(AgentEvent, category="Model"):
     duration_ms: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ModelRequestFailed(AgentEvent, category="Model"):
     """The request failed; its parts are dropped, the usage that it reported counts.
 
@@ -213,7 +213,7 @@ class ModelRequestFailed(AgentEvent, category="Model"):
 # --- Usage
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class UsageUpdated(AgentEvent, category="Usage"):
     """What a request used so far; replaces earlier ones of the same request, adds across requests.
 

@@ -14,7 +14,7 @@ from agentkit_loop.values import JSON
 # --- Tools
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ToolCallRequested(AgentEvent, category="Tools"):
     """The committed answer asks for a tool; told after ModelRequestFinished, once for each call.
 
@@ -26,7 +26,7 @@ class ToolCallRequested(AgentEvent, category="Tools"):
     call: ToolCallPart
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ToolExecutionStarted(AgentEvent, category="Tools"):
     """A tool's body is about to run; never told for a call that is unknown, invalid, denied or cut.
 
@@ -41,7 +41,7 @@ class ToolExecutionStarted(AgentEvent, category="Tools"):
     input: dict[str, JSON] | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ToolExecutionProgress(AgentEvent, category="Tools"):
     """A running tool says how far it is.
 
@@ -53,7 +53,7 @@ class ToolExecutionProgress(AgentEvent, category="Tools"):
     fraction: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ToolResultReceived(AgentEvent, category="Tools"):
     """A requested call has its answer; exactly one for each.
 
@@ -76,7 +76,7 @@ class ToolResultReceived(AgentEvent, category="Tools"):
     child_usage: Usage | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ToolCatalogChanged(AgentEvent, category="Tools"):
     """The tools changed between turns; told before the next request.
 
@@ -91,7 +91,7 @@ class ToolCatalogChanged(AgentEvent, category="Tools"):
 # --- Approval
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ApprovalRequired(AgentEvent, category="Approval"):
     """A call waits for a person's decision.
 
@@ -105,7 +105,7 @@ class ApprovalRequired(AgentEvent, category="Approval"):
     reason: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ApprovalResolved(AgentEvent, category="Approval"):
     """The decision was made.
 
@@ -125,7 +125,7 @@ class ApprovalResolved(AgentEvent, category="Approval"):
 # --- Auth
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class AuthRequired(AgentEvent, category="Auth"):
     """A tool needs credentials before it can do anything.
 
@@ -140,7 +140,7 @@ class AuthRequired(AgentEvent, category="Auth"):
     purpose: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class AuthResolved(AgentEvent, category="Auth"):
     """The request for credentials was answered; the event never holds a credential.
 
@@ -158,7 +158,7 @@ PlanStep: TypeAlias = tuple[int, int] | Item
 """A half-open range of the old transcript that is kept, or a new item."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CompactionStarted(AgentEvent, category="Compaction"):
     """The transcript is about to be shortened.
 
@@ -171,7 +171,7 @@ class CompactionStarted(AgentEvent, category="Compaction"):
     token_count: int | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CompactionFinished(AgentEvent, category="Compaction"):
     """The transcript was shortened, or the strategy failed and it is as before.
 
@@ -190,7 +190,7 @@ class CompactionFinished(AgentEvent, category="Compaction"):
 # --- Budget
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class BudgetWarning(AgentEvent, category="Budget"):
     """A limit is 80 % used; told once for each limit.
 
@@ -202,7 +202,7 @@ class BudgetWarning(AgentEvent, category="Budget"):
     allowed: JSON
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class BudgetExceeded(AgentEvent, category="Budget"):
     """A limit is used up; the exchange ends with `limit`.
 
@@ -217,7 +217,7 @@ class BudgetExceeded(AgentEvent, category="Budget"):
 # --- Diagnostic
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Warning(AgentEvent, category="Diagnostic"):  # noqa: A001 - the event's name in the contract
     """Something that a person should know of, without consequence for the run.
 
@@ -229,7 +229,7 @@ class Warning(AgentEvent, category="Diagnostic"):  # noqa: A001 - the event's na
     details: dict[str, JSON] = attrs.field(factory=dict)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ObserverFailed(AgentEvent, category="Diagnostic"):
     """An observer raised; told once for each observer and kind of error, never to the one that failed.
 
@@ -246,7 +246,7 @@ class ObserverFailed(AgentEvent, category="Diagnostic"):
 # --- Open
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CustomEvent(AgentEvent, category="Open"):
     """A fact of the host's own.
 
@@ -257,7 +257,7 @@ class CustomEvent(AgentEvent, category="Open"):
     data: JSON = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class UnknownEvent(AgentEvent, category="Open"):
     """An event of a newer log that this version has no class for; written back unchanged.
 

@@ -8,7 +8,6 @@ retries; so are its spans where a reporter tells the same (`sdk_spans.py`).
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import inspect
@@ -48,6 +47,8 @@ from agentkit_loop.price_book import PriceBook
 from agentkit_loop.values import JSON, clean_text
 
 if TYPE_CHECKING:
+    import asyncio
+
     import anthropic
     import httpx2
     from anthropic import MiddlewareInput
@@ -209,6 +210,8 @@ class AnthropicModel:
         reader, client = AnswerReader(), None
         try:
             if not self.is_prepared:  # by one who drives no loop; the event loop shall go on
+                import asyncio  # noqa: PLC0415 - a tenth of what a start takes; the other ways need it not
+
                 await asyncio.to_thread(self.prepare)
             client, has_span = self._async_client(request)
             arguments = self._arguments(request, client)
@@ -252,6 +255,8 @@ class AnthropicModel:
 
     async def aclose(self) -> None:
         """Let the connections of this event loop go, and the synchronous ones."""
+        import asyncio  # noqa: PLC0415 - as above
+
         self.close()
         with self._lock:
             copies = self._async_clients.pop(asyncio.get_running_loop(), None)
@@ -294,6 +299,8 @@ class AnthropicModel:
         return _with_sendable_key(client), has_span
 
     def _async_client(self, request: ModelRequest) -> tuple[anthropic.AsyncAnthropic, bool]:
+        import asyncio  # noqa: PLC0415 - as above
+
         loop = asyncio.get_running_loop()
         with self._lock:
             copies = self._async_clients.get(loop)
@@ -357,6 +364,8 @@ class AnthropicModel:
         """Let go of the connections of a loop that has ended, on a thread without one of its own."""
 
         def close() -> None:
+            import asyncio  # noqa: PLC0415 - as above
+
             with contextlib.suppress(Exception):  # its transports know that their loop is gone
                 asyncio.run(copies.client.close())
 

@@ -7,7 +7,6 @@ daemon thread looks after the sockets that are read from here; it ends when ther
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -37,6 +36,8 @@ def drain(response: Any, chunks: Iterator[bytes]) -> None:
 
 async def adrain(chunks: AsyncIterator[bytes]) -> None:
     """Do the same on an event loop."""
+    import asyncio  # noqa: PLC0415 - a tenth of what a start takes; who is here has loaded it
+
     async with asyncio.timeout(DRAIN_S):
         async for _ in chunks:
             pass

@@ -7,7 +7,6 @@ event comes under status 200. The SDK is imported by whoever made the request, n
 from __future__ import annotations
 
 import datetime as dt
-import email.utils
 import math
 import re
 from collections.abc import Mapping
@@ -275,6 +274,8 @@ def _number(text: str | None) -> float | None:
 
 
 def _seconds_until(date: str, now: str | None) -> float | None:
+    import email.utils  # noqa: PLC0415 - nine modules of the standard library, for an answer that is rare
+
     try:
         until = email.utils.parsedate_to_datetime(date)
         since = email.utils.parsedate_to_datetime(now) if now else dt.datetime.now(dt.UTC)

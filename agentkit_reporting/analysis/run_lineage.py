@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.events import (
     AgentEvent,
     CompactionFinished,
@@ -19,6 +18,7 @@ from agentkit_loop.events import (
     RunStarted,
     ToolResultReceived,
 )
+from agentkit_loop.usage import PROCESS_ENDED
 
 __all__ = ["Lineage"]
 

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import click
 
 from agentkit_loop.errors import AgentKitError
-from agentkit_loop.usage import error_text
 
 _COMMANDS = {
     name: name
@@ -93,13 +92,13 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         if "--debug" in given:
             _show_traceback(error)
-        _say(f"cannot write the output: {error.strerror or error_text(error)}")
+        _say(f"cannot write the output: {error.strerror or _text_of(error)}")
         _forget_stdout()
         raise SystemExit(1) from None
     except AgentKitError as error:
         if "--debug" in given:
             _show_traceback(error)
-        _say(error_text(error))
+        _say(_text_of(error))
         raise SystemExit(2) from None
     except Exception as error:  # noqa: BLE001 - a fault of ours is shown whole, but what it quotes controls nothing
         _show_traceback(error)
@@ -127,6 +126,12 @@ def _show_traceback(error: Exception) -> NoReturn:
     with contextlib.suppress(OSError):
         sys.stderr.write(visible("".join(traceback.format_exception(error))))
     raise SystemExit(1) from None
+
+
+def _text_of(error: Exception) -> str:
+    from agentkit_loop.usage import error_text  # noqa: PLC0415 - only for an error
+
+    return error_text(error)
 
 
 def _say(text: str) -> None:

@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from agentkit_loop.events import EVENT_TYPES, AgentEvent
-from agentkit_reporting.codec import BUILDERS, LINE_START, PAYLOAD_STRUCTS, Build, Moment, Seq
+from agentkit_reporting.codec import LINE_START, PAYLOAD_STRUCTS, Build, Moment, Seq, builder_of
 
 __all__ = ["Line", "Passed", "builders_of", "decode_block"]
 
@@ -75,7 +75,7 @@ def decode_block(block: bytes, ends: int) -> list[Any] | None:
 
 def builders_of(wants: Collection[type[AgentEvent]] | None) -> dict[type[Line], Build]:
     """Return what makes an event of a line of each kind that is wanted; None: of all."""
-    return {line: BUILDERS[cls.type] for cls, line in _LINES.items() if wants is None or cls in wants}
+    return {line: builder_of(cls.type) for cls, line in _LINES.items() if wants is None or cls in wants}
 
 
 @attrs.define

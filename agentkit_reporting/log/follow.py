@@ -7,8 +7,8 @@ import datetime as dt
 from collections.abc import Callable, Generator, Iterator
 
 from agentkit_loop.clock import Clock
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.events import AgentEvent, RunCancelled, RunFailed, RunFinished, RunStarted
+from agentkit_loop.usage import PROCESS_ENDED
 from agentkit_reporting.log.lines import Batch
 from agentkit_reporting.log.sources import Sources
 

@@ -6,10 +6,8 @@ import contextlib
 import datetime as dt
 import errno
 import importlib
-import importlib.util
 import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -77,11 +75,17 @@ def checked_url(url: object) -> str:
             f"remote={url!r} refused because it is no address of a bucket or directory; "
             "give 's3://bucket/prefix', 'gs://…', 'az://…' or 'file:///directory'"
         )
-    if not is_file and importlib.util.find_spec("obstore") is None:
+    if not is_file and not _has_obstore():
         raise ConfigurationError(
             f"remote={url!r} refused because obstore is not installed; install agentkit-loop[s3]"
         )
     return url.rstrip("/")
+
+
+def _has_obstore() -> bool:
+    from importlib.util import find_spec  # noqa: PLC0415 - only where files go to remote storage
+
+    return find_spec("obstore") is not None
 
 
 def objects_at(url: str, *, timeout_s: float | None = None) -> Objects:
@@ -168,6 +172,8 @@ class Directory:
 
     def put(self, key: str, file: BinaryIO) -> None:
         """Copy a file there, under another name first; raises OSError."""
+        import shutil  # noqa: PLC0415 - only where files go to remote storage
+
         make_directories(self._directory)
         name = key.removesuffix(".gz").removesuffix(".zst")  # it may be packed in another way by then
         unfinished = self._directory / f".{name}.tmp"  # of a crash: nobody else uploads this log now

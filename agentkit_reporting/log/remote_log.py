@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,7 +261,9 @@ def _whole_lines(fd: int) -> int:
 @contextlib.contextmanager
 def _copied(fd: int, size: int, suffix: str) -> Iterator[BinaryIO]:
     """Give the first bytes of a file, packed where there is a suffix, as a file that nobody else sees."""
-    with tempfile.TemporaryFile() as copy:
+    from tempfile import TemporaryFile  # noqa: PLC0415 - only where files go to remote storage
+
+    with TemporaryFile() as copy:
         packer = packing_of(suffix, wanted_by="the upload").packer() if suffix else None
         offset = 0
         while offset < size and (block := os.pread(fd, min(_BLOCK_BYTES, size - offset), offset)):

@@ -8,6 +8,7 @@ dictionary) and behind a bare `=` (a shell, arguments); elsewhere one word is.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -71,6 +72,7 @@ _FEW_DIGITS = 2
 _PASSWORD = re.compile(r"(?:pass|pwd|secret)", re.IGNORECASE)
 
 
+@functools.cache  # three quotes, up to eight backslashes: few are ever met, and all of them take 4 ms
 def _string(quote: str, escapes: int) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return what begins, and what goes on, of a string that ends in a quote behind so many backslashes."""
     one, doubt = rf"[^{quote}\\]|\\[\s\S]", r"\\\Z"
@@ -83,7 +85,6 @@ def _string(quote: str, escapes: int) -> tuple[re.Pattern[str], re.Pattern[str]]
 
 
 _FEW = re.compile(r"[^\"'`\n]{0,3}(?:[\"'`\n]|\Z)")
-_STRINGS = {(quote, escapes): _string(quote, escapes) for quote in "\"'`" for escapes in range(8)}
 
 
 class _KeyedValue(Rule):
@@ -184,7 +185,7 @@ def _value(text: str, start: int, name: str, assigned: re.Match[str]) -> Hit | N
         is_env = name.isupper() and assigned["sign"] == "="
         begun, rest = (_IN_CAPITALS, _REST_IN_CAPITALS) if is_env else (_BARE, _REST_OF_BARE)
     elif _takes_anything(text, assigned):
-        begun, rest = _STRINGS[opened[-1], len(opened.rstrip("\"'`"))]
+        begun, rest = _string(opened[-1], len(opened.rstrip("\"'`")))
         if not assigned["quoted"] and _FEW.match(text, first) is not None:
             return None
     else:

@@ -13,7 +13,6 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.content import ToolSpec
 from agentkit_loop.events import (
     AgentEvent,
@@ -26,6 +25,7 @@ from agentkit_loop.events import (
     ToolResultReceived,
 )
 from agentkit_loop.trace_context import SpanIds
+from agentkit_loop.usage import PROCESS_ENDED
 from agentkit_reporting.tracing.attribute import Facts
 from agentkit_reporting.tracing.conventions import Profile
 from agentkit_reporting.tracing.facts import labels_of

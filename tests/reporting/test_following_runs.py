@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.content import Parent
 from agentkit_loop.events import AgentEvent, RunCancelled, RunFailed, RunFinished, RunStarted
 from agentkit_loop.stamping import stamp
-from agentkit_loop.usage import ErrorInfo, Usage
+from agentkit_loop.usage import PROCESS_ENDED, ErrorInfo, Usage
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.log.read import read_events
 from tests.reporting.followed_logs import Script, Step, appending
