@@ -19,6 +19,7 @@ from agentkit_loop.events import EVENT_TYPES, HEADER_FIELDS, PAYLOAD_FIELDS, Age
 from agentkit_loop.moves import MOVES, Verdict, verdict
 from agentkit_loop.state import Phase
 from agentkit_reporting.cli import agentkit
+from benchmarks.table import in_short, kept_results
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -97,7 +98,15 @@ def demo_capture() -> str:
     return f"```console\n$ agentkit demo\n{printed.rstrip()}\n```"
 
 
+def speed_table() -> str:
+    """Return the short table of what the benchmarks found last."""
+    results = kept_results()
+    assert results is not None
+    return in_short(results)
+
+
 GENERATED = {
+    (README, "speed"): speed_table,
     (README, "capture"): demo_capture,
     (README, "events"): events_table,
     (README, "help"): help_text,
