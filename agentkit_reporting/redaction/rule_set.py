@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -53,9 +54,9 @@ class RuleSet:
 
     def __init__(self, choices: Iterable[RuleChoice]) -> None:
         self.rules = _chosen(choices)
-        triggers = [one for rule in self.rules for one in rule.triggers]
-        arming = [one for rule in self.rules for one in rule.arming]
-        in_piece = [one for rule in self.rules for one in (*rule.arming, *(rule.signs or rule.triggers))]
+        triggers = tuple(one for rule in self.rules for one in rule.triggers)
+        arming = tuple(one for rule in self.rules for one in rule.arming)
+        in_piece = tuple(one for rule in self.rules for one in (*rule.arming, *(rule.signs or rule.triggers)))
         self.search: Search = _search(triggers)
         self._sight_search: Search = _search((*triggers, *arming))
         self.stream_search: Search = _search(in_piece)
@@ -100,7 +101,8 @@ def _begin(found: tuple[Hit, Rule]) -> int:
     return found[0].first
 
 
-def _search(triggers: Iterable[str]) -> Search:
+@functools.lru_cache(maxsize=64)  # most sets are of the same rules, and a service makes one for each of its requests
+def _search(triggers: tuple[str, ...]) -> Search:
     """Return the search for any trigger: those of one character together, so that each is compared once."""
     around: dict[str, dict[str, None]] = {}
     for trigger in triggers:
