@@ -88,9 +88,9 @@ def chunks_of(response: httpx2.Response) -> Iterator[bytes]:
     if response.is_stream_consumed:  # by a host's middleware, which keeps what it read
         return response.iter_bytes()
     raw: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type] # that of a synchronous client
-    stream = response.extensions.get("network_stream")
-    if isinstance(stream, WatchedStream):
-        raw = stream.body(raw, _read_timeout(response))
+    read_from = response.extensions.get("network_stream")
+    if isinstance(read_from, WatchedStream) and is_plain(response.stream, LAYERS):
+        raw = read_from.body(raw, _read_timeout(response))
     if "content-encoding" not in response.headers:
         return raw
     import httpx2  # noqa: PLC0415 - on first use: it takes a tenth of a second
@@ -104,8 +104,36 @@ def achunks_of(response: httpx2.Response) -> Any:
     if "content-encoding" in response.headers or response.is_stream_consumed:
         return response.aiter_bytes()
     raw: Any = aiter(response.stream)  # type: ignore[arg-type] # as above
-    stream = response.extensions.get("network_stream")
-    return stream.body(raw, _read_timeout(response)) if isinstance(stream, ReadStream) else raw
+    read_from = response.extensions.get("network_stream")
+    if isinstance(read_from, ReadStream) and is_plain(response.stream, LAYERS_ON_LOOP):
+        return read_from.body(raw, _read_timeout(response))
+    return raw
+
+
+LAYERS = (
+    ("httpx2._client.BoundSyncStream", "_stream"),
+    ("httpx2._transports.default.ResponseStream", "_httpcore_stream"),
+    ("httpcore2._sync.connection_pool.PoolByteStream", "_stream"),
+    ("httpcore2._sync.http11.HTTP11ConnectionByteStream", None),
+)
+LAYERS_ON_LOOP = (
+    ("httpx2._client.BoundAsyncStream", "_stream"),
+    ("httpx2._transports.default.AsyncResponseStream", "_httpcore_stream"),
+    ("httpcore2._async.connection_pool.PoolByteStream", "_stream"),
+    ("httpcore2._async.http11.HTTP11ConnectionByteStream", None),
+)
+"""What a body comes through, from above, and where each has the next. Where they have other names one day, or somebody
+has put a layer of his own between them, as a middleware that records what comes, nothing is read past them."""
+
+
+def is_plain(stream: object, layers: tuple[tuple[str, str | None], ...]) -> bool:
+    """Whether a body comes through these layers and no other."""
+    for name, inner in layers:
+        cls = type(stream)
+        if f"{cls.__module__}.{cls.__qualname__}" != name:
+            return False
+        stream = getattr(stream, inner, None) if inner else None
+    return True
 
 
 def _read_timeout(response: httpx2.Response) -> float | None:

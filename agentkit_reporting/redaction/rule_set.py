@@ -101,7 +101,9 @@ def _begin(found: tuple[Hit, Rule]) -> int:
     return found[0].first
 
 
-@functools.lru_cache(maxsize=64)  # most sets are of the same rules, and a service makes one for each of its requests
+@functools.lru_cache(
+    maxsize=64
+)  # most sets are of the same rules, and a service makes one for each of its requests
 def _search(triggers: tuple[str, ...]) -> Search:
     """Return the search for any trigger: those of one character together, so that each is compared once."""
     around: dict[str, dict[str, None]] = {}

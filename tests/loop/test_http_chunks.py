@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
+import anthropic
 import h11
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentkit_loop.models.anthropic_transport import LAYERS, LAYERS_ON_LOOP, is_plain
 from agentkit_loop.models.http_chunks import BodyReader
+from agentkit_loop.testing import MessagesServer, Reply
 
 HEADS = st.sampled_from(
     [
@@ -191,3 +195,28 @@ def test_what_came_with_one_read_is_given_as_one() -> None:
     assert reader.is_past
     assert reader.take(b"\n\r\n") == b""
     assert (reader.is_past, reader.hand_over()) == (False, b"0\r\n\r\n")
+
+
+def test_the_layers_of_todays_client_are_known() -> None:
+    asked: dict[str, Any] = {
+        "model": "m",
+        "max_tokens": 9,
+        "stream": True,
+        "messages": [{"role": "user", "content": "x"}],
+    }
+    with MessagesServer([Reply(text="a"), Reply(text="b")]) as server:
+        with (
+            anthropic.Anthropic(base_url=server.base_url, api_key="sk-test") as client,
+            client.messages.with_streaming_response.create(**asked) as answer,
+        ):
+            assert is_plain(answer.http_response.stream, LAYERS)
+
+        async def on_loop() -> None:
+            async with (
+                anthropic.AsyncAnthropic(base_url=server.base_url, api_key="sk-test") as client,
+                client.messages.with_streaming_response.create(**asked) as answer,
+            ):
+                assert is_plain(answer.http_response.stream, LAYERS_ON_LOOP)
+                assert not is_plain(answer.http_response.stream, LAYERS)
+
+        asyncio.run(on_loop())

@@ -92,7 +92,8 @@ def sessions_directory_removed(directory: Path) -> tuple[Breaking, Callable[[], 
 
 def rotated_directory_removed(directory: Path) -> tuple[Breaking, Callable[[], object]]:
     path = directory / "logs" / "run.jsonl"
-    reporter = JsonlReporter(path, rotation=Rotation(max_bytes=1_000))
+    # Not packed: whether that is under way when the directory goes, and fails as well, is a matter of luck.
+    reporter = JsonlReporter(path, rotation=Rotation(max_bytes=1_000, compress=None))
     return Breaking(reporter, {20: lambda: shutil.rmtree(path.parent, ignore_errors=True)}), directory.exists
 
 
