@@ -29,33 +29,18 @@ from agentkit_loop.events import (
     UsageUpdated,
 )
 from agentkit_loop.usage import Usage
-from agentkit_reporting.ledger import LedgerEntry
-from agentkit_reporting.log.blocks import Passed
+from agentkit_reporting.log.blocks import LINES, Line, event_of, line_of
 from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
-from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
+from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, OpenRun, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
 from agentkit_reporting.records.report_figures import CallFigures, Money, RunFigures
+from agentkit_reporting.records.request_report import Report
 
 DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
 """What a table can be by. With `tool` it is of calls of tools, with `model` of requests, else of runs."""
 
 SHARES = (("p50", 50), ("p95", 95), ("p99", 99))
 """The percentiles that are told, by their names."""
-
-WANTED: tuple[type[AgentEvent], ...] = (
-    CustomEvent,
-    ModelRequestFailed,
-    ModelRequestFinished,
-    ModelRequestRetrying,
-    ModelRequestStarted,
-    RunStarted,
-    ToolCallRequested,
-    ToolResultReceived,
-    TurnFinished,
-    UsageUpdated,
-    *RUN_ENDS,
-)
-"""The kinds of events that a RunReport looks at; of the others it counts that they came, and when."""
 
 _BY_NAME = (("model",), ("tool",))
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
@@ -65,14 +50,19 @@ _Key = tuple[str, ...]
 
 @attrs.define
 class _Run:
-    """What is known of an open run: its dimensions, which model each request asked for, and which requests ended."""
+    """What is known of a run that has not ended: its dimensions, which model each request asked for, and which ended.
+
+    work: the same run in the fold; None where that does not see it. error_class: of the last request that failed.
+    """
 
     run: str
+    day: str
     agent: str = ""
     phase: str = ""
-    day: str = ""
     asked: dict[str, str] = attrs.field(factory=dict)
     settled: set[str] = attrs.field(factory=set)
+    error_class: str = "other"
+    work: OpenRun | None = None
 
     def key(self, by: Sequence[str], name: str) -> _Key:
         if by in _BY_NAME:  # as most often, and asked for with each request and call
@@ -95,7 +85,6 @@ class RunReport:
         self._fold = RunFold()
         self._runs: dict[tuple[str, str], _Run] = {}
         self._sessions: dict[str, str] = {}  # of runs
-        self._classes: dict[tuple[str, str], str] = {}  # of the last failed request of an open run
         self._filed: Counter[InvocationMetric] = Counter()  # of files of metrics
         self._told: Counter[InvocationMetric] = Counter()  # by events
         self._derived: dict[str, InvocationMetric] = {}
@@ -118,42 +107,63 @@ class RunReport:
 
     def take(self, event: AgentEvent) -> None:
         """Take an event."""
-        self.events += 1
-        place = (event.session_id, event.run_id)
-        run = self._runs.get(place) or self._begun(place, event.timestamp)
-        kind = event.__class__
-        note = self._NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
-        if note is not None:
-            note(self, place, run, event)
-        ended = self._fold.take(event)
-        if kind not in RUN_ENDS:  # it takes a third of what `isinstance` does
-            return
+        self.take_lines([line_of(event)])
+
+    def take_lines(self, lines: Sequence[Line]) -> None:
+        """Take events as lines: only what they hold of the figures is looked at, and no event is made of them."""
+        self.events += len(lines)
+        kinds, folded = self._KINDS.get, self._fold.note  # looked up once, and not for each line
+        session_id = run_id = run = work = None
+        for line in lines:
+            # Lines of one run most often follow each other: two comparisons in place of a look-up by a new pair.
+            if run is None or line.run_id != run_id or line.session_id != session_id:
+                session_id, run_id = line.session_id, line.run_id
+                run = self._runs.get((session_id, run_id)) or self._begun(line)
+                work = run.work
+            known = kinds(line.__class__)
+            if work is None:
+                work = self._worked_on(run, line)
+            if known is None:  # most lines, of which only the time counts
+                if work is not None and line.ts > work.worked_until:
+                    work.worked_until = line.ts
+                continue
+            kind, note = known
+            if note is None:
+                self._end(run, line)
+                run = None
+                continue
+            told = line.payload  # type: ignore[attr-defined] # of a kind that is known
+            note(self, run, told)
+            if work is not None:
+                folded(work, kind, told, line)
+
+    def _begun(self, line: Line) -> _Run:
+        self._sessions[line.run_id] = line.session_id
+        run = _Run(line.run_id, day=line.ts.astimezone(dt.UTC).date().isoformat())
+        self._runs[line.session_id, line.run_id] = run
+        return run
+
+    def _worked_on(self, run: _Run, line: Line) -> OpenRun | None:
+        known = self._KINDS.get(line.__class__)
+        kind = None if known is None else known[0]
+        run.work = self._fold.opened((line.session_id, line.run_id), kind, line.ts)
+        return run.work
+
+    def _end(self, run: _Run, line: Line) -> None:
+        place = (line.session_id, line.run_id)
+        event: Any = event_of(line)
+        ended = None if run.work is None else self._fold.end(run.work, place, event)
         if ended is not None:
             self._note_end(ended, run)
         if isinstance(event, RunFinished) and event.outcome == "suspended":
             self._suspended.add(event.run_id)
         del self._runs[place]
-        self._classes.pop(place, None)
 
-    def pass_by(self, passed: Passed) -> None:
-        """Take events of a kind that is not in WANTED, of which only their run and their times count."""
-        self.events += passed.count
-        place = (passed.session_id, passed.run_id)
-        if place not in self._runs:
-            self._begun(place, passed.first)
-        self._fold.pass_by(passed)
-
-    def _begun(self, place: tuple[str, str], moment: dt.datetime) -> _Run:
-        session_id, run_id = place
-        self._sessions[run_id] = session_id
-        run = self._runs[place] = _Run(run_id, day=moment.astimezone(dt.UTC).date().isoformat())
-        return run
-
-    def _note_custom(self, place: tuple[str, str], run: _Run, event: CustomEvent) -> None:
-        del place, run
-        if event.name != METRIC_RECORDED:
+    def _note_custom(self, run: _Run, told: CustomEvent) -> None:
+        del run
+        if told.name != METRIC_RECORDED:
             return
-        data: Any = event.data
+        data: Any = told.data
         try:
             self._add(
                 InvocationMetric.of_record(data.get("metric") if isinstance(data, dict) else data), self._told
@@ -161,44 +171,40 @@ class RunReport:
         except ConfigurationError:
             return  # whoever told it was refused when it did
 
-    def _note_start(self, place: tuple[str, str], run: _Run, event: RunStarted) -> None:
-        del place
-        phase = event.metadata.get("phase")
+    def _note_start(self, run: _Run, told: RunStarted) -> None:
+        phase = told.metadata.get("phase")
         is_phase = isinstance(phase, (str, int, float)) and not isinstance(phase, bool)
-        run.agent, run.phase = event.agent_name, str(phase_key(phase)) if is_phase else ""
+        run.agent, run.phase = told.agent_name, str(phase_key(phase)) if is_phase else ""
 
-    def _note_asked(self, place: tuple[str, str], run: _Run, event: ModelRequestStarted) -> None:
-        del place
-        run.asked[event.request_id] = event.model
+    def _note_asked(self, run: _Run, told: ModelRequestStarted) -> None:
+        run.asked[told.request_id] = told.model
 
-    def _note_usage(self, place: tuple[str, str], run: _Run, event: UsageUpdated) -> None:
-        del place
-        run.asked.setdefault(event.request_id, event.model)  # where its beginning is in no log
+    def _note_usage(self, run: _Run, told: UsageUpdated) -> None:
+        run.asked.setdefault(told.request_id, told.model)  # where its beginning is in no log
 
-    def _note_retry(self, place: tuple[str, str], run: _Run, event: ModelRequestRetrying) -> None:
-        self.retried_for[self._classes.get(place, "other")] += 1
-        self._of_request(self._requests, run, event.request_id).retried += 1
+    def _note_retry(self, run: _Run, told: ModelRequestRetrying) -> None:
+        self.retried_for[run.error_class] += 1
+        self._of_request(self._requests, run, told.request_id).retried += 1
 
-    def _note_result(self, place: tuple[str, str], run: _Run, event: ToolResultReceived) -> None:
-        del place
-        _figures(self.tools, run.key(self._tools_by, event.name)).note(
-            event.duration_ms, failed=event.is_error
-        )
+    def _note_result(self, run: _Run, told: ToolResultReceived) -> None:
+        _figures(self.tools, run.key(self._tools_by, told.name)).note(told.duration_ms, failed=told.is_error)
 
-    def _note_request(
-        self, place: tuple[str, str], run: _Run, event: ModelRequestFinished | ModelRequestFailed
-    ) -> None:
-        failed = isinstance(event, ModelRequestFailed)
-        if isinstance(event, ModelRequestFailed):
-            self._classes[place] = event.error_class
-        run.settled.add(event.request_id)
-        duration_ms = None if failed else event.duration_ms
-        self._of_request(self._requests, run, event.request_id).note(duration_ms, failed=failed)
+    def _note_finish(self, run: _Run, told: ModelRequestFinished) -> None:
+        run.settled.add(told.request_id)
+        self._of_request(self._requests, run, told.request_id).note(told.duration_ms)
+
+    def _note_failure(self, run: _Run, told: ModelRequestFailed) -> None:
+        run.error_class = told.error_class
+        run.settled.add(told.request_id)
+        self._of_request(self._requests, run, told.request_id).note(None, failed=True)
+
+    def _note_work(self, run: _Run, told: ToolCallRequested | TurnFinished) -> None:
+        """Leave it to the fold."""
 
     def _of_request(self, figures: dict[_Key, CallFigures], run: _Run, request_id: str) -> CallFigures:
         return _figures(figures, run.key(self._requests_by, run.asked.get(request_id, "")))
 
-    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[LedgerEntry, ...]) -> None:
+    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[Report, ...]) -> None:
         """Add what the requests of a run cost; those that did not end count as well."""
         told = {entry.request_id: entry for entry in entries}
         usages: dict[
@@ -224,15 +230,24 @@ class RunReport:
         if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):
             self._money.setdefault(metric.invocation_id, money)
 
-    _NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, tuple[str, str], _Run, Any], None]]] = {
-        CustomEvent: _note_custom,
-        RunStarted: _note_start,
-        ModelRequestStarted: _note_asked,
-        UsageUpdated: _note_usage,
-        ModelRequestFinished: _note_request,
-        ModelRequestFailed: _note_request,
-        ModelRequestRetrying: _note_retry,
-        ToolResultReceived: _note_result,
+    # The kinds that are looked at, by their lines, and what is done with each; None: it ends the run.
+    _KINDS: ClassVar[
+        dict[type[Line], tuple[type[AgentEvent], Callable[[RunReport, _Run, Any], None] | None]]
+    ] = {
+        LINES[kind]: (kind, note)
+        for kind, note in {
+            CustomEvent: _note_custom,
+            RunStarted: _note_start,
+            ModelRequestStarted: _note_asked,
+            UsageUpdated: _note_usage,
+            ModelRequestFinished: _note_finish,
+            ModelRequestFailed: _note_failure,
+            ModelRequestRetrying: _note_retry,
+            ToolResultReceived: _note_result,
+            ToolCallRequested: _note_work,
+            TurnFinished: _note_work,
+            **dict.fromkeys(RUN_ENDS),
+        }.items()
     }
 
     # --- asking
@@ -370,7 +385,7 @@ def check_dimensions(by: Sequence[str]) -> None:
         )
 
 
-def _cost_of(entries: tuple[LedgerEntry, ...], run: _Run) -> Money:
+def _cost_of(entries: tuple[Report, ...], run: _Run) -> Money:
     """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
     money = Money()
     for entry in entries:
@@ -397,7 +412,6 @@ def _value(metric: InvocationMetric, dimension: str) -> str:
 __all__ = [
     "DIMENSIONS",
     "SHARES",
-    "WANTED",
     "CallFigures",
     "Money",
     "RunFigures",

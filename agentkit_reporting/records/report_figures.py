@@ -9,7 +9,7 @@ from decimal import Decimal
 import attrs
 
 from agentkit_loop.usage import EXACT_SUMS, Usage
-from agentkit_reporting.ledger import LedgerEntry
+from agentkit_reporting.records.request_report import Report
 
 __all__ = ["CallFigures", "Money", "RunFigures"]
 
@@ -35,13 +35,13 @@ class Money:
         for currency, amount in amounts.items():
             self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
 
-    def bill(self, entry: LedgerEntry | None) -> None:
+    def bill(self, report: Report | None) -> None:
         """Add the cost of a request; None: it told no usage, and so its cost is unknown."""
-        if entry is None or entry.cost is None:
+        cost = None if report is None else report.cost
+        if report is None or cost is None:
             self.unknown += 1
             return
-        cost = entry.cost
-        self.least += not entry.final
+        self.least += not report.final
         self.amounts[cost.currency] = EXACT_SUMS.add(self.amounts.get(cost.currency, _ZERO), cost.amount)
 
 
