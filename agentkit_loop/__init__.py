@@ -1,7 +1,8 @@
 """An agent loop that tells everything it does, as typed events to synchronous observers.
 
-Nothing heavy is loaded here: the provider's SDK is imported when an AnthropicModel makes its first request.
-Helpers for tests are in `agentkit_loop.testing`.
+Each name is loaded when it is first asked for, so that a program pays only for what it uses: who reads logs needs no
+driver. The provider's SDK is imported when an AnthropicModel makes its first request. Helpers for tests are in
+`agentkit_loop.testing`.
 
 PYTEST_DONT_REWRITE: a distribution with a pytest plugin is marked for its assertion rewriting, which warns of what
 was imported before.
@@ -9,135 +10,134 @@ was imported before.
 
 from typing import TYPE_CHECKING, Any
 
-from agentkit_loop.agent import Agent
-from agentkit_loop.clock import Clock
-from agentkit_loop.compaction import (
-    Compaction,
-    CompactionError,
-    DropFailedResults,
-    DropReasoning,
-    KeepRecent,
-    Plan,
-    Strategy,
-    SummariseOlder,
-    SummaryWanted,
-)
-from agentkit_loop.content import (
-    AnyDelta,
-    AnyPart,
-    AppendBytes,
-    AppendText,
-    BeginPart,
-    CommitPart,
-    CustomPart,
-    FilePart,
-    Item,
-    MediaPart,
-    Parent,
-    ReasoningPart,
-    StructuredPart,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-    ToolSpec,
-)
-from agentkit_loop.credentials import Credential, NeedsAuth
-from agentkit_loop.driver import LoopDriver
-from agentkit_loop.emitter import EventEmitter
-from agentkit_loop.errors import (
-    AgentKitError,
-    ConfigurationError,
-    HostError,
-    IllegalMoveError,
-    InnerObserverError,
-    LogError,
-    ModelError,
-    ModelRequestError,
-    ObserverError,
-    RedactionError,
-    ReplayMismatchError,
-    ResumeError,
-)
-from agentkit_loop.events import (
-    EVENT_TYPES,
-    AgentEvent,
-    ApprovalRequired,
-    ApprovalResolved,
-    AuthRequired,
-    AuthResolved,
-    BudgetExceeded,
-    BudgetWarning,
-    CancelRequested,
-    CompactionFinished,
-    CompactionStarted,
-    ContentDelta,
-    CustomEvent,
-    InputAccepted,
-    ModelRequestFailed,
-    ModelRequestFinished,
-    ModelRequestRetrying,
-    ModelRequestStarted,
-    ObserverFailed,
-    RunCancelled,
-    RunFailed,
-    RunFinished,
-    RunStarted,
-    ToolCallRequested,
-    ToolCatalogChanged,
-    ToolExecutionProgress,
-    ToolExecutionStarted,
-    ToolResultReceived,
-    TurnFinished,
-    TurnStarted,
-    UnknownEvent,
-    UsageUpdated,
-    Warning,  # noqa: A004 - the event's name in the contract
-)
-from agentkit_loop.file_tools import file_tools
-from agentkit_loop.ids import new_id
-from agentkit_loop.limits import Limits
-from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
-from agentkit_loop.observers import (
-    Adapter,
-    FailurePolicy,
-    InnerFailure,
-    LoopObserver,
-    ObserverFailure,
-    Registration,
-)
-from agentkit_loop.permissions import Approve, Deny, Permission, Permissions
-from agentkit_loop.pricing import PriceTable, Pricing, Rates
-from agentkit_loop.retry import Retry
-from agentkit_loop.run_context import RunContext, RunContextFilter, add_run_context
-from agentkit_loop.state import LoopState
-from agentkit_loop.steps import (
-    AfterToolResult,
-    ApprovalRequest,
-    AuthRequest,
-    AwaitingInput,
-    Finished,
-    RunResult,
-    Step,
-)
-from agentkit_loop.tool_context import RunningCall, ToolContext, current_call
-from agentkit_loop.tools import Tool, tool
-from agentkit_loop.transcript import Transcript
-from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
-
 if TYPE_CHECKING:
+    from agentkit_loop.agent import Agent
     from agentkit_loop.aio import AsyncLoopDriver
+    from agentkit_loop.clock import Clock
     from agentkit_loop.commands import command_tool
+    from agentkit_loop.compaction import (
+        Compaction,
+        CompactionError,
+        DropFailedResults,
+        DropReasoning,
+        KeepRecent,
+        Plan,
+        Strategy,
+        SummariseOlder,
+        SummaryWanted,
+    )
+    from agentkit_loop.content import (
+        AnyDelta,
+        AnyPart,
+        AppendBytes,
+        AppendText,
+        BeginPart,
+        CommitPart,
+        CustomPart,
+        FilePart,
+        Item,
+        MediaPart,
+        Parent,
+        ReasoningPart,
+        StructuredPart,
+        TextPart,
+        ToolCallPart,
+        ToolResultPart,
+        ToolSpec,
+    )
+    from agentkit_loop.credentials import Credential, NeedsAuth
+    from agentkit_loop.driver import LoopDriver
+    from agentkit_loop.emitter import EventEmitter
+    from agentkit_loop.errors import (
+        AgentKitError,
+        ConfigurationError,
+        HostError,
+        IllegalMoveError,
+        InnerObserverError,
+        LogError,
+        ModelError,
+        ModelRequestError,
+        ObserverError,
+        RedactionError,
+        ReplayMismatchError,
+        ResumeError,
+    )
+    from agentkit_loop.events import (
+        EVENT_TYPES,
+        AgentEvent,
+        ApprovalRequired,
+        ApprovalResolved,
+        AuthRequired,
+        AuthResolved,
+        BudgetExceeded,
+        BudgetWarning,
+        CancelRequested,
+        CompactionFinished,
+        CompactionStarted,
+        ContentDelta,
+        CustomEvent,
+        InputAccepted,
+        ModelRequestFailed,
+        ModelRequestFinished,
+        ModelRequestRetrying,
+        ModelRequestStarted,
+        ObserverFailed,
+        RunCancelled,
+        RunFailed,
+        RunFinished,
+        RunStarted,
+        ToolCallRequested,
+        ToolCatalogChanged,
+        ToolExecutionProgress,
+        ToolExecutionStarted,
+        ToolResultReceived,
+        TurnFinished,
+        TurnStarted,
+        UnknownEvent,
+        UsageUpdated,
+        Warning,  # noqa: A004 - the event's name in the contract
+    )
     from agentkit_loop.file_reach import Reach
+    from agentkit_loop.file_viewing import file_tools
     from agentkit_loop.file_writing import change_tools
+    from agentkit_loop.ids import new_id
+    from agentkit_loop.limits import Limits
     from agentkit_loop.models.anthropic import AnthropicModel
+    from agentkit_loop.models.protocol import Answer, Model, ModelRequest, ModelSignal, UsageReport
     from agentkit_loop.models.replay import ReplayModel
     from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
+    from agentkit_loop.observers import (
+        Adapter,
+        FailurePolicy,
+        InnerFailure,
+        LoopObserver,
+        ObserverFailure,
+        Registration,
+    )
+    from agentkit_loop.permissions import Approve, Deny, Permission, Permissions
     from agentkit_loop.previews import Preview, preview
     from agentkit_loop.price_book import PriceBook
+    from agentkit_loop.pricing import PriceTable, Pricing, Rates
     from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
+    from agentkit_loop.retry import Retry
+    from agentkit_loop.run_context import RunContext, RunContextFilter, add_run_context
     from agentkit_loop.scope_calls import ToolCallScope
     from agentkit_loop.scope_requests import ModelCallScope
     from agentkit_loop.scopes import RunScope
+    from agentkit_loop.state import LoopState
+    from agentkit_loop.steps import (
+        AfterToolResult,
+        ApprovalRequest,
+        AuthRequest,
+        AwaitingInput,
+        Finished,
+        RunResult,
+        Step,
+    )
+    from agentkit_loop.tool_context import RunningCall, ToolContext, current_call
+    from agentkit_loop.tools import Tool, tool
+    from agentkit_loop.transcript import Transcript
+    from agentkit_loop.usage import Cost, ErrorInfo, ObserverStats, Usage
 
 __all__ = [
     "EVENT_TYPES",
@@ -282,34 +282,158 @@ __all__ = [
     "tool",
 ]
 
-_LATER = {
-    "AnthropicModel": "agentkit_loop.models.anthropic",
-    "AsyncLoopDriver": "agentkit_loop.aio",
-    "ModelCallScope": "agentkit_loop.scope_requests",
-    "Preview": "agentkit_loop.previews",
-    "PriceBook": "agentkit_loop.price_book",
-    "Reach": "agentkit_loop.file_reach",
-    "ReplayModel": "agentkit_loop.models.replay",
-    "ReplayResult": "agentkit_loop.replaying",
-    "Reply": "agentkit_loop.models.scripted",
-    "RunScope": "agentkit_loop.scopes",
-    "ScriptedCall": "agentkit_loop.models.scripted",
-    "ScriptedFailure": "agentkit_loop.models.scripted",
-    "ScriptedModel": "agentkit_loop.models.scripted",
-    "ToolCallScope": "agentkit_loop.scope_calls",
-    "areplay": "agentkit_loop.replaying",
-    "change_tools": "agentkit_loop.file_writing",
-    "command_tool": "agentkit_loop.commands",
-    "comparable": "agentkit_loop.replaying",
-    "preview": "agentkit_loop.previews",
-    "replay": "agentkit_loop.replaying",
+_HOMES = {
+    "Adapter": "observers",
+    "AfterToolResult": "steps",
+    "Agent": "agent",
+    "AgentEvent": "events",
+    "AgentKitError": "errors",
+    "Answer": "models.protocol",
+    "AnthropicModel": "models.anthropic",
+    "AnyDelta": "content",
+    "AnyPart": "content",
+    "AppendBytes": "content",
+    "AppendText": "content",
+    "ApprovalRequest": "steps",
+    "ApprovalRequired": "events",
+    "ApprovalResolved": "events",
+    "Approve": "permissions",
+    "AsyncLoopDriver": "aio",
+    "AuthRequest": "steps",
+    "AuthRequired": "events",
+    "AuthResolved": "events",
+    "AwaitingInput": "steps",
+    "BeginPart": "content",
+    "BudgetExceeded": "events",
+    "BudgetWarning": "events",
+    "CancelRequested": "events",
+    "Clock": "clock",
+    "CommitPart": "content",
+    "Compaction": "compaction",
+    "CompactionError": "compaction",
+    "CompactionFinished": "events",
+    "CompactionStarted": "events",
+    "ConfigurationError": "errors",
+    "ContentDelta": "events",
+    "Cost": "usage",
+    "Credential": "credentials",
+    "CustomEvent": "events",
+    "CustomPart": "content",
+    "Deny": "permissions",
+    "DropFailedResults": "compaction",
+    "DropReasoning": "compaction",
+    "EVENT_TYPES": "events",
+    "ErrorInfo": "usage",
+    "EventEmitter": "emitter",
+    "FailurePolicy": "observers",
+    "FilePart": "content",
+    "Finished": "steps",
+    "HostError": "errors",
+    "IllegalMoveError": "errors",
+    "InnerFailure": "observers",
+    "InnerObserverError": "errors",
+    "InputAccepted": "events",
+    "Item": "content",
+    "KeepRecent": "compaction",
+    "Limits": "limits",
+    "LogError": "errors",
+    "LoopDriver": "driver",
+    "LoopObserver": "observers",
+    "LoopState": "state",
+    "MediaPart": "content",
+    "Model": "models.protocol",
+    "ModelCallScope": "scope_requests",
+    "ModelError": "errors",
+    "ModelRequest": "models.protocol",
+    "ModelRequestError": "errors",
+    "ModelRequestFailed": "events",
+    "ModelRequestFinished": "events",
+    "ModelRequestRetrying": "events",
+    "ModelRequestStarted": "events",
+    "ModelSignal": "models.protocol",
+    "NeedsAuth": "credentials",
+    "ObserverError": "errors",
+    "ObserverFailed": "events",
+    "ObserverFailure": "observers",
+    "ObserverStats": "usage",
+    "Parent": "content",
+    "Permission": "permissions",
+    "Permissions": "permissions",
+    "Plan": "compaction",
+    "Preview": "previews",
+    "PriceBook": "price_book",
+    "PriceTable": "pricing",
+    "Pricing": "pricing",
+    "Rates": "pricing",
+    "Reach": "file_reach",
+    "ReasoningPart": "content",
+    "RedactionError": "errors",
+    "Registration": "observers",
+    "ReplayMismatchError": "errors",
+    "ReplayModel": "models.replay",
+    "ReplayResult": "replaying",
+    "Reply": "models.scripted",
+    "ResumeError": "errors",
+    "Retry": "retry",
+    "RunCancelled": "events",
+    "RunContext": "run_context",
+    "RunContextFilter": "run_context",
+    "RunFailed": "events",
+    "RunFinished": "events",
+    "RunResult": "steps",
+    "RunScope": "scopes",
+    "RunStarted": "events",
+    "RunningCall": "tool_context",
+    "ScriptedCall": "models.scripted",
+    "ScriptedFailure": "models.scripted",
+    "ScriptedModel": "models.scripted",
+    "Step": "steps",
+    "Strategy": "compaction",
+    "StructuredPart": "content",
+    "SummariseOlder": "compaction",
+    "SummaryWanted": "compaction",
+    "TextPart": "content",
+    "Tool": "tools",
+    "ToolCallPart": "content",
+    "ToolCallRequested": "events",
+    "ToolCallScope": "scope_calls",
+    "ToolCatalogChanged": "events",
+    "ToolContext": "tool_context",
+    "ToolExecutionProgress": "events",
+    "ToolExecutionStarted": "events",
+    "ToolResultPart": "content",
+    "ToolResultReceived": "events",
+    "ToolSpec": "content",
+    "Transcript": "transcript",
+    "TurnFinished": "events",
+    "TurnStarted": "events",
+    "UnknownEvent": "events",
+    "Usage": "usage",
+    "UsageReport": "models.protocol",
+    "UsageUpdated": "events",
+    "Warning": "events",
+    "add_run_context": "run_context",
+    "areplay": "replaying",
+    "change_tools": "file_writing",
+    "command_tool": "commands",
+    "comparable": "replaying",
+    "current_call": "tool_context",
+    "file_tools": "file_viewing",
+    "new_id": "ids",
+    "preview": "previews",
+    "replay": "replaying",
+    "tool": "tools",
 }
-"""What is loaded when it is first asked for, by name."""
+"""Name: the module of this package that it lives in."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 - only for these names
 
-    return getattr(import_module(_LATER[name]), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

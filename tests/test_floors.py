@@ -45,7 +45,7 @@ LOOP_FLOORS = (
     {"purse", "compaction_strategies", "permissions", "file_changes", "stand_ins"},
     {"compaction", "previews"},
     {"commands"},
-    {"signals", "models.anthropic", "settings", "testing_messages", "file_tools", "file_writing"},
+    {"signals", "models.anthropic", "settings", "testing_messages", "file_viewing", "file_writing"},
     {"moves", "closing", "steps", "execution", "intake", "testing_server", "compacting"},
     {"aside", "calls", "streaming", "lineage", "child_spending", "live_bodies", "sdk_values"},
     {"resuming", "scope_records", "scope_telling"},

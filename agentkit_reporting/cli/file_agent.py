@@ -93,7 +93,7 @@ def file_agent(
     no terminal to ask on; else it is denied.
     """
     from agentkit_loop.agent import Agent  # noqa: PLC0415 - not for --help
-    from agentkit_loop.file_tools import file_tools  # noqa: PLC0415 - as above
+    from agentkit_loop.file_viewing import file_tools  # noqa: PLC0415 - as above
     from agentkit_reporting.cli.run_log import hidden_logs  # noqa: PLC0415 - as above
 
     root = options["root"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentkit_loop.file_tools import file_tools
+from agentkit_loop.file_viewing import file_tools
 
 UNREACHABLE = "what nobody inside may read"
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.file_reach import Reach
-from agentkit_loop.file_tools import file_tools
+from agentkit_loop.file_viewing import file_tools
 from tests.loop.file_samples import UNREACHABLE, Tools, make_root
 
 

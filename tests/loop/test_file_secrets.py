@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agentkit_loop.file_tools import file_tools
+from agentkit_loop.file_viewing import file_tools
 from tests.loop.file_samples import Tools, make_root
 
 SECRETS = (

@@ -17,7 +17,7 @@ from agentkit_loop.agent import Agent
 from agentkit_loop.content import ToolResultPart
 from agentkit_loop.file_reach import MAX_DEPTH, Reach
 from agentkit_loop.file_reading import MAX_LINE_CHARS, MAX_MATCHES
-from agentkit_loop.file_tools import DEFAULT_LINES, MAX_LINES, MAX_LISTED, file_tools
+from agentkit_loop.file_viewing import DEFAULT_LINES, MAX_LINES, MAX_LISTED, file_tools
 from agentkit_loop.testing import Reply, ScriptedCall, ScriptedModel
 from agentkit_loop.tool_arguments import ToolInputError
 from tests.loop.file_samples import Tools, make_root
