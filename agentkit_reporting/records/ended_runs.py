@@ -25,7 +25,7 @@ began as long before its end as it lasted.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
@@ -97,10 +97,10 @@ class Head(Protocol):
 
 @attrs.frozen(kw_only=True)
 class EndedRun:
-    """A run that ended. metric: what it comes to. requests: each by its last report, in order of the first."""
+    """A run that ended. metric: what it comes to. reports: the last of each request, by its id, in their order."""
 
     metric: InvocationMetric
-    requests: tuple[Report, ...]
+    reports: Mapping[str, Report]
 
 
 @attrs.define(kw_only=True)
@@ -143,38 +143,33 @@ class RunFold:
 
     def take(self, event: AgentEvent) -> EndedRun | None:
         """Take one event; return the run that it ended."""
-        kind = event.__class__
+        kind, moment = event.__class__, event.timestamp
         place = (event.session_id, event.run_id)
-        run = self.opened(place, kind, event.timestamp)
+        run = self.opened(place, moment, is_custom=kind is CustomEvent)
         if run is None:
             return None
         if kind in RUN_ENDS:
             return self.end(run, place, event)  # type: ignore[arg-type] # it is one of them
-        self.note(run, kind, event, event)
+        note = self.NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
+        if note is not None:
+            note(self, run, event, event)
+        if not (kind in OF_RECOVERY and event.duration_ms is None):  # type: ignore[attr-defined] # both have it
+            run.worked_until = max(run.worked_until, moment)
         return None
 
-    def opened(self, place: Place, kind: type[AgentEvent] | None, moment: dt.datetime) -> OpenRun | None:
+    # Who reads a log does the same with what stands in its lines, and makes no event of each: see RunReport.
+
+    def opened(self, place: Place, moment: dt.datetime, *, is_custom: bool) -> OpenRun | None:
         """Return the run of an event, open from its first one on; None where it is over, has no id, or did not begin.
 
-        For who reads a log: what comes then is given to `note` and `end`; of what is not FOLDED only the time counts,
-        in `worked_until`. kind: None for one that is not known.
+        is_custom: whether that is a CustomEvent, which is told outside of any run as well.
         """
         run = self._open.get(place)
         if run is None:
-            if kind is CustomEvent or place in self._ended or not place[1]:
-                return None  # a custom event is told outside of any run as well
+            if is_custom or place in self._ended or not place[1]:
+                return None
             run = self._open[place] = OpenRun(worked_until=moment)
         return run
-
-    def note(self, run: OpenRun, kind: type[AgentEvent], told: Any, head: Head) -> None:
-        """Take what happened in an open run. told: the event, or the payload of its line; no event has to be made."""
-        note = self._NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
-        if note is not None:
-            note(self, run, told, head)
-        if not (kind in _OF_RECOVERY and told.duration_ms is None):
-            moment = head.timestamp
-            if moment > run.worked_until:  # noqa: PLR1730 - `max` takes twice as long
-                run.worked_until = moment
 
     def end(
         self, run: OpenRun, place: Place, event: RunFinished | RunFailed | RunCancelled
@@ -185,12 +180,11 @@ class RunFold:
         self._runs[event.session_id] = (event.run_id, _attempt_after(run, event))
         if run.only_carries:
             return None
-        reports = tuple(run.reports.values())
         try:
-            metric = _metric(run, event, reports)
+            metric = _metric(run, event)
         except ConfigurationError:  # a log may say that a run took minus a day
             return None
-        return EndedRun(metric=metric, requests=reports)
+        return EndedRun(metric=metric, reports=run.reports)
 
     def count_on(self, metric: InvocationMetric) -> None:
         """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""
@@ -203,11 +197,11 @@ class RunFold:
         """How many runs have no end so far, but for those that only carry metrics."""
         return sum(not run.only_carries for run in self._open.values())
 
-    def open_requests(self) -> Iterator[tuple[Place, tuple[Report, ...]]]:
-        """Yield session, run and the requests that told their usage, of each run that has no end so far."""
+    def open_reports(self) -> Iterator[tuple[Place, Mapping[str, Report]]]:
+        """Yield session, run and the last report of each request, of each run that has no end so far."""
         for place, run in self._open.items():
             if not run.only_carries:
-                yield place, tuple(run.reports.values())
+                yield place, run.reports
 
     def _note_start(self, run: OpenRun, told: RunStarted, head: Head) -> None:
         run.agent, run.model, run.metadata = told.agent_name, told.model, told.metadata
@@ -240,7 +234,7 @@ class RunFold:
         del head
         run.carried += told.name == METRIC_RECORDED
 
-    _NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, OpenRun, Any, Any], None]]] = {
+    NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, OpenRun, Any, Any], None]]] = {
         RunStarted: _note_start,
         ModelRequestStarted: _note_request,
         UsageUpdated: _note_usage,
@@ -249,6 +243,7 @@ class RunFold:
         TurnFinished: _note_turn,
         CustomEvent: _note_custom,
     }
+    """What is done with each kind of event: of this, the open run, the event or what its line holds, and its head."""
 
     def _attempt(self, told: RunStarted, session_id: str) -> int:
         """Return the number of a run's attempt, and count it."""
@@ -272,13 +267,12 @@ class RunFold:
         return None if task_id is None else (agent, _phase(metadata), task_id)
 
 
-_OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
+OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
 """What a resume tells for a run that broke off, without a duration: no work of that run."""
 
 
-def _metric(
-    run: OpenRun, event: RunFinished | RunFailed | RunCancelled, reports: tuple[Report, ...]
-) -> InvocationMetric:
+def _metric(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) -> InvocationMetric:
+    reports = run.reports.values()
     usage = Usage.total(report.usage for report in reports)
     duration_ms = event.duration_ms
     if duration_ms is None:
@@ -335,10 +329,9 @@ def _error_class(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) ->
     return run.failed_by if run.failed_by in INFRASTRUCTURE_ERRORS else None
 
 
-def _cost(run: OpenRun, reports: tuple[Report, ...]) -> Decimal | None:
-    known = [
-        report.cost.amount for report in reports if report.cost is not None and report.cost.currency == "USD"
-    ]
+def _cost(run: OpenRun, reports: Collection[Report]) -> Decimal | None:
+    costs = [report.cost for report in reports]
+    known = [cost.amount for cost in costs if cost is not None and cost.currency == "USD"]
     if not known and (reports or run.requests):
         return None
     total = Decimal(0)

@@ -23,15 +23,13 @@ from agentkit_loop.events import (
     ModelRequestStarted,
     RunFinished,
     RunStarted,
-    ToolCallRequested,
     ToolResultReceived,
-    TurnFinished,
     UsageUpdated,
 )
 from agentkit_loop.usage import Usage
 from agentkit_reporting.log.blocks import LINES, Line, event_of, line_of
 from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
-from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, OpenRun, RunFold
+from agentkit_reporting.records.ended_runs import METRIC_RECORDED, OF_RECOVERY, EndedRun, OpenRun, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
 from agentkit_reporting.records.report_figures import CallFigures, Money, RunFigures
 from agentkit_reporting.records.request_report import Report
@@ -64,6 +62,12 @@ class _Run:
     error_class: str = "other"
     work: OpenRun | None = None
 
+    def requests(self) -> Iterable[str]:
+        """Return the ids of the requests, those whose beginning is in no log behind the others."""
+        if self.settled <= self.asked.keys():  # as most often
+            return self.asked
+        return {**self.asked, **dict.fromkeys(sorted(self.settled))}
+
     def key(self, by: Sequence[str], name: str) -> _Key:
         if by in _BY_NAME:  # as most often, and asked for with each request and call
             return (name,)
@@ -90,6 +94,7 @@ class RunReport:
         self._derived: dict[str, InvocationMetric] = {}
         self._suspended: set[str] = set()  # runs
         self._ordered: list[InvocationMetric] | None = None  # what `metrics` told, until there are more
+        self._causes: dict[int, str] | None = None  # why which of them were retries
         self._money: dict[str, Money] = {}  # of runs that did not cost known USD alone
 
     # --- taking
@@ -112,30 +117,43 @@ class RunReport:
     def take_lines(self, lines: Sequence[Line]) -> None:
         """Take events as lines: only what they hold of the figures is looked at, and no event is made of them."""
         self.events += len(lines)
-        kinds, folded = self._KINDS.get, self._fold.note  # looked up once, and not for each line
-        session_id = run_id = run = work = None
+        kinds, fold = _KINDS, self._fold  # looked up once, and not for each line
+        session_id = run_id = ""
+        run: Any = None
+        work: OpenRun | None = None
+        latest: Any = None
         for line in lines:
-            # Lines of one run most often follow each other: two comparisons in place of a look-up by a new pair.
-            if run is None or line.run_id != run_id or line.session_id != session_id:
+            # Lines of one run most often follow each other: two comparisons in place of a look-up by a new pair. Until
+            # another one follows, the time up to which it worked is kept here.
+            if work is None or line.run_id != run_id or line.session_id != session_id:
+                if work is not None:
+                    work.worked_until = latest
                 session_id, run_id = line.session_id, line.run_id
                 run = self._runs.get((session_id, run_id)) or self._begun(line)
-                work = run.work
-            known = kinds(line.__class__)
-            if work is None:
-                work = self._worked_on(run, line)
-            if known is None:  # most lines, of which only the time counts
-                if work is not None and line.ts > work.worked_until:
-                    work.worked_until = line.ts
+                work = run.work or self._worked_on(run, line)
+                latest = line.ts if work is None else work.worked_until
+            moment = line.ts
+            if line.__class__ not in kinds:  # most lines
+                if moment > latest:  # noqa: PLR1730 - `max` takes twice as long
+                    latest = moment
                 continue
-            kind, note = known
-            if note is None:
+            note, folded, how = kinds[line.__class__]
+            if how is _END:
+                if work is not None:
+                    work.worked_until = latest
                 self._end(run, line)
-                run = None
+                work = None
                 continue
             told = line.payload  # type: ignore[attr-defined] # of a kind that is known
-            note(self, run, told)
+            if note is not None:
+                note(self, run, told)
             if work is not None:
-                folded(work, kind, told, line)
+                if folded is not None:
+                    folded(fold, work, told, line)
+                if moment > latest and not (how is _RECOVERY and told.duration_ms is None):
+                    latest = moment
+        if work is not None:
+            work.worked_until = latest
 
     def _begun(self, line: Line) -> _Run:
         self._sessions[line.run_id] = line.session_id
@@ -144,9 +162,8 @@ class RunReport:
         return run
 
     def _worked_on(self, run: _Run, line: Line) -> OpenRun | None:
-        known = self._KINDS.get(line.__class__)
-        kind = None if known is None else known[0]
-        run.work = self._fold.opened((line.session_id, line.run_id), kind, line.ts)
+        is_custom = line.__class__ is LINES[CustomEvent]
+        run.work = self._fold.opened((line.session_id, line.run_id), line.ts, is_custom=is_custom)
         return run.work
 
     def _end(self, run: _Run, line: Line) -> None:
@@ -198,56 +215,43 @@ class RunReport:
         run.settled.add(told.request_id)
         self._of_request(self._requests, run, told.request_id).note(None, failed=True)
 
-    def _note_work(self, run: _Run, told: ToolCallRequested | TurnFinished) -> None:
-        """Leave it to the fold."""
-
     def _of_request(self, figures: dict[_Key, CallFigures], run: _Run, request_id: str) -> CallFigures:
         return _figures(figures, run.key(self._requests_by, run.asked.get(request_id, "")))
 
-    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[Report, ...]) -> None:
+    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, reports: Mapping[str, Report]) -> None:
         """Add what the requests of a run cost; those that did not end count as well."""
-        told = {entry.request_id: entry for entry in entries}
-        usages: dict[
-            str, list[Usage]
-        ] = {}  # by model: one sum for each run costs less than one for each request
-        for request_id in {**run.asked, **dict.fromkeys(sorted(run.settled))}:
-            of_request = self._of_request(figures, run, request_id)
-            entry = told.get(request_id)
-            of_request.money.bill(entry)
-            if entry is not None:
-                usages.setdefault(run.asked.get(request_id, ""), []).append(entry.usage)
+        by_model: dict[
+            str, list[Report | None]
+        ] = {}  # one sum for each run costs less than one for each request
+        for request_id in run.requests():
+            model = run.asked.get(request_id, "")
+            by_model.setdefault(model, []).append(reports.get(request_id))
             if request_id not in run.settled:
-                of_request.note(None)
-        for model, each in usages.items():
+                _figures(figures, run.key(self._requests_by, model)).note(None)
+        for model, each in by_model.items():
             of_model = _figures(figures, run.key(self._requests_by, model))
-            of_model.usage = Usage.total((of_model.usage, *each))
+            of_model.money.bill(each)
+            usages = [report.usage for report in each if report is not None]
+            if usages:
+                of_model.usage = Usage.total((of_model.usage, *usages))
 
     def _note_end(self, ended: EndedRun, run: _Run) -> None:
-        metric, money = ended.metric, _cost_of(ended.requests, run)
-        self._bill(self._requests, run, ended.requests)
+        metric, money = ended.metric, _cost_of(ended.reports, run)
+        self._bill(self._requests, run, ended.reports)
         self._ordered = None
         self._derived.setdefault(metric.invocation_id, metric)
         if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):
             self._money.setdefault(metric.invocation_id, money)
 
-    # The kinds that are looked at, by their lines, and what is done with each; None: it ends the run.
-    _KINDS: ClassVar[
-        dict[type[Line], tuple[type[AgentEvent], Callable[[RunReport, _Run, Any], None] | None]]
-    ] = {
-        LINES[kind]: (kind, note)
-        for kind, note in {
-            CustomEvent: _note_custom,
-            RunStarted: _note_start,
-            ModelRequestStarted: _note_asked,
-            UsageUpdated: _note_usage,
-            ModelRequestFinished: _note_finish,
-            ModelRequestFailed: _note_failure,
-            ModelRequestRetrying: _note_retry,
-            ToolResultReceived: _note_result,
-            ToolCallRequested: _note_work,
-            TurnFinished: _note_work,
-            **dict.fromkeys(RUN_ENDS),
-        }.items()
+    NOTES: ClassVar[dict[type[AgentEvent], Callable[[RunReport, _Run, Any], None]]] = {
+        CustomEvent: _note_custom,
+        RunStarted: _note_start,
+        ModelRequestStarted: _note_asked,
+        UsageUpdated: _note_usage,
+        ModelRequestFinished: _note_finish,
+        ModelRequestFailed: _note_failure,
+        ModelRequestRetrying: _note_retry,
+        ToolResultReceived: _note_result,
     }
 
     # --- asking
@@ -263,6 +267,7 @@ class RunReport:
         own = {each.invocation_id for each in metrics}
         metrics += [each for name, each in self._derived.items() if name not in own]
         self._ordered = sorted(metrics, key=lambda metric: (metric.started_us, metric.invocation_id))
+        self._causes = None
         return list(self._ordered)
 
     @property
@@ -274,15 +279,15 @@ class RunReport:
     def requests(self) -> dict[_Key, CallFigures]:
         """The figures of requests, those of runs without an end too, in no order."""
         figures = {key: each.copied() for key, each in self._requests.items()}
-        for place, entries in self._fold.open_requests():
-            self._bill(figures, self._runs[place], entries)
+        for place, reports in self._fold.open_reports():
+            self._bill(figures, self._runs[place], reports)
         return figures
 
     def open_money(self) -> Money:
         """Return what the runs without an end cost so far, which the tables hold too. unknown: runs."""
         money = Money()
-        for place, entries in self._fold.open_requests():
-            cost = _cost_of(entries, self._runs[place])
+        for place, reports in self._fold.open_reports():
+            cost = _cost_of(reports, self._runs[place])
             money.add(cost.amounts, cost.unknown, cost.least)
         return money
 
@@ -299,13 +304,18 @@ class RunReport:
     def runs(self, by: Sequence[str]) -> dict[_Key, RunFigures]:
         """Return the figures of runs by run, agent, phase and day, in order of their keys; () for all together."""
         metrics = self.metrics()
-        causes = retry_causes(metrics)
+        causes = self._causes = retry_causes(metrics) if self._causes is None else self._causes
         groups: dict[_Key, RunFigures] = {}
         for place, metric in enumerate(metrics):
-            figures = groups.setdefault(tuple(_value(metric, each) for each in by), RunFigures())
+            key = tuple([_value(metric, each) for each in by])
+            figures = groups.get(key)
+            if figures is None:  # not by `setdefault`, which makes new ones each time
+                figures = groups[key] = RunFigures()
             figures.runs += 1
-            figures.failed += not metric.success and not is_cancelled(metric)
-            figures.cancelled += is_cancelled(metric)
+            if not metric.success:
+                was_cancelled = is_cancelled(metric)
+                figures.cancelled += was_cancelled
+                figures.failed += not was_cancelled
             figures.suspended += self.is_suspended(metric)
             figures.retries += place in causes
             figures.infra_retries += causes.get(place) == "infrastructure"
@@ -317,16 +327,16 @@ class RunReport:
 
     def _add_open_runs(self, groups: dict[_Key, RunFigures], by: Sequence[str], known: set[str]) -> None:
         """Add what the runs without an end used so far, but for those whose metric was told elsewhere."""
-        for place, entries in self._fold.open_requests():
+        for place, reports in self._fold.open_reports():
             run = self._runs[place]
             if run.run in known:
                 continue
             figures = groups.setdefault(run.key(by, ""), RunFigures())
             figures.open += 1
-            usage = Usage.total(entry.usage for entry in entries)
+            usage = Usage.total(report.usage for report in reports.values())
             was_asked = bool(run.asked or run.settled)
-            tokens = usage.total_tokens if was_asked or entries else 0
-            figures.bill(tokens, usage.cached_input_tokens, _cost_of(entries, run))
+            tokens = usage.total_tokens if was_asked or reports else 0
+            figures.bill(tokens, usage.cached_input_tokens, _cost_of(reports, run))
             figures.session_id = place[0]
 
     def failures(self) -> dict[str, int]:
@@ -340,6 +350,19 @@ class RunReport:
             if not metric.success and not is_cancelled(metric)
         )
         return dict(sorted(classes.items()))
+
+
+_WORK, _RECOVERY, _END = "work", "recovery", "end"
+
+_KINDS: dict[type[Line], tuple[Any, Any, str]] = {
+    LINES[kind]: (
+        RunReport.NOTES.get(kind),
+        RunFold.NOTES.get(kind),
+        _END if kind in RUN_ENDS else _RECOVERY if kind in OF_RECOVERY else _WORK,
+    )
+    for kind in (*RunReport.NOTES, *RunFold.NOTES, *RUN_ENDS)
+}
+"""The lines that are looked at: what is noted here, what the fold notes, and what they say of their run."""
 
 
 def _figures(figures: dict[_Key, CallFigures], key: _Key) -> CallFigures:
@@ -385,15 +408,14 @@ def check_dimensions(by: Sequence[str]) -> None:
         )
 
 
-def _cost_of(entries: tuple[Report, ...], run: _Run) -> Money:
+def _cost_of(reports: Mapping[str, Report], run: _Run) -> Money:
     """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
     money = Money()
-    for entry in entries:
-        money.bill(entry)
-    asked = run.asked.keys() | run.settled
-    money.unknown = min(1, money.unknown + bool(asked and not entries))
-    if entries:
-        money.least += len(asked - {entry.request_id for entry in entries})
+    money.bill(reports.values())
+    was_asked = bool(run.asked or run.settled)
+    money.unknown = min(1, money.unknown + (was_asked and not reports))
+    if reports:
+        money.least += len((run.asked.keys() | run.settled) - reports.keys())
     return money
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterable
 from decimal import Decimal
 
 import attrs
@@ -35,14 +36,18 @@ class Money:
         for currency, amount in amounts.items():
             self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
 
-    def bill(self, report: Report | None) -> None:
-        """Add the cost of a request; None: it told no usage, and so its cost is unknown."""
-        cost = None if report is None else report.cost
-        if report is None or cost is None:
-            self.unknown += 1
-            return
-        self.least += not report.final
-        self.amounts[cost.currency] = EXACT_SUMS.add(self.amounts.get(cost.currency, _ZERO), cost.amount)
+    def bill(self, reports: Iterable[Report | None]) -> None:
+        """Add the costs of requests; None: it told no usage, and so its cost is unknown."""
+        amounts, add = self.amounts, EXACT_SUMS.add
+        for report in reports:
+            cost = None if report is None else report.cost
+            if report is None or cost is None:
+                self.unknown += 1
+                continue
+            if not report.final:
+                self.least += 1
+            currency = cost.currency
+            amounts[currency] = add(amounts.get(currency, _ZERO), cost.amount)
 
 
 @attrs.define

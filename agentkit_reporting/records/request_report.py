@@ -49,6 +49,13 @@ class _Unpriced:
 def summable(report: Report) -> Report:
     """Return a report whose cost can be added to others; without it where it cannot: a log may hold NaN."""
     cost = report.cost
-    if cost is None or all(map(can_be_added, (cost.amount, *cost.components.values()))):
+    if cost is None:
         return report
+    for amount in cost.components.values():  # a loop: `all` makes an object more for each report
+        if not can_be_added(amount):
+            return _unpriced(report)
+    return report if can_be_added(cost.amount) else _unpriced(report)
+
+
+def _unpriced(report: Report) -> Report:
     return _Unpriced(report.request_id, report.model, report.usage, report.final)
