@@ -9,7 +9,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.cli.progress import blocks_with_progress
-from agentkit_reporting.cli.reading import left_out_text, whisper
+from agentkit_reporting.cli.reading import left_out_text, seldom_collected, whisper
 from agentkit_reporting.cli.report_json import as_json
 from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.log.read import LogReader, RecordFiles, read_events
@@ -45,8 +45,9 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
     report = RunReport(asked)
     reader = read_events(list(logs))
     lines = _MetricLines(report, reader)
-    for each in blocks_with_progress(reader):
-        report.take_lines(each)
+    with seldom_collected():
+        for each in blocks_with_progress(reader):
+            report.take_lines(each)
     lines.records.note_events(reader.with_events)
     found = bool(report.metrics() or report.open_runs)
     lines.tell_of_bad_lines(has_runs=found)

@@ -19,7 +19,7 @@ import msgspec
 from agentkit_loop.events import EVENT_TYPES, AgentEvent
 from agentkit_reporting.codec import BUILDERS, LOG_VERSION, PAYLOAD_STRUCTS, Build, Moment, Seq
 
-__all__ = ["LINES", "Line", "builders_of", "decode_block", "event_of", "line_of"]
+__all__ = ["BETWEEN", "LINES", "Line", "builders_of", "decode_block", "event_of", "line_of"]
 
 
 class Line(msgspec.Struct, gc=False):
@@ -55,9 +55,9 @@ LINES: dict[type[AgentEvent], type[Any]] = {
 }
 """The line of each kind of event: a Line with its payload."""
 
-# A number that stands in no log, since nobody knows it before the process begins.
 _MARK = int.from_bytes(os.urandom(7)) + 1
-_BETWEEN = b"\n%d\n" % _MARK
+BETWEEN = b"\n%d\n" % _MARK
+"""Stands between the lines of a block: a number that is in no log, since nobody knows it before the process begins."""
 
 # One union, told apart by `type`, so that header and payload are one call, and `decode_lines`, so that there is no
 # call for each line: together half of what header and payload of each line cost.
@@ -67,15 +67,15 @@ _decode_lines = msgspec.json.Decoder(
 
 
 def decode_block(block: bytes, ends: int) -> list[Any] | None:
-    r"""Return the lines of a block, each a `Line` with its payload; None where one of them is not as we write it.
+    """Return the lines of a block, each a `Line` with its payload; None where one of them is not as we write it.
 
-    block: whole lines, without the `\n` of the last. ends: how many `\n` it has.
+    block: whole lines, with BETWEEN in place of each end of a line but the last. ends: how many of these it has.
     """
-    # JSON may go over the end of a line, and a line may hold two objects. So a mark is put between each two lines: if
-    # all marks are found again, each behind one object, there was one object on each line. It costs half of what a
-    # search for what stands between two objects takes, and nothing for each line.
+    # JSON may go over the end of a line, and a line may hold two objects. So a number stands between each two lines:
+    # if all of them are found again, each behind one object, there was one object on each line. It costs half of what
+    # a search for what stands between two objects takes.
     try:
-        found: list[Any] = _decode_lines(block.replace(b"\n", _BETWEEN))
+        found: list[Any] = _decode_lines(block)
     except (ValueError, RecursionError):
         return None  # read again line by line, by what can say what was wrong
     if len(found) != 2 * ends + 1 or found[1::2].count(_MARK) != ends:

@@ -21,7 +21,7 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.codec import LINE_START, LOG_VERSION, DecodeError, decode_event, log_version
-from agentkit_reporting.log.blocks import Line, builders_of, decode_block, line_of
+from agentkit_reporting.log.blocks import BETWEEN, Line, builders_of, decode_block, line_of
 from agentkit_reporting.log.follow import POLL_MS, Follower, RunWatch
 from agentkit_reporting.log.inputs import Input
 from agentkit_reporting.log.lines import Batch, Lines, Reading, salvaged
@@ -92,7 +92,7 @@ def read_events(
         raise ConfigurationError(f"poll_ms={poll_ms!r} refused because it is no period; give more than 0")
     bad = BadLines(strict=strict)
     clock = clock or Clock()
-    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep, in_blocks=True)
+    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep, between=BETWEEN)
     kinds = None if wants is None else frozenset(wants)
     sources = Sources(source, reading, waiting=follow)
     if not follow:
@@ -293,7 +293,7 @@ def _events(
 
 def _one_by_one(block: bytes, first: int, source: Lines, at: _Position) -> Iterator[tuple[int, AgentEvent]]:
     """Yield the events of lines of which at least one is not as we write it."""
-    for number, line in enumerate(block.split(b"\n"), first):
+    for number, line in enumerate(block.split(BETWEEN), first):
         if not line.startswith(LINE_START):
             if not line or line.isspace():
                 continue

@@ -25,7 +25,7 @@ began as long before its end as it lasted.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
@@ -49,9 +49,10 @@ from agentkit_loop.events import (
     TurnFinished,
     UsageUpdated,
 )
-from agentkit_loop.usage import EXACT_SUMS, Usage
+from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
 from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, INTERRUPTED, InvocationMetric
+from agentkit_reporting.records.report_figures import Money
 from agentkit_reporting.records.request_report import Report, summable
 from agentkit_reporting.timestamps import utc_text
 
@@ -97,10 +98,14 @@ class Head(Protocol):
 
 @attrs.frozen(kw_only=True)
 class EndedRun:
-    """A run that ended. metric: what it comes to. reports: the last of each request, by its id, in their order."""
+    """A run that ended. metric: what it comes to. reports: the last of each request, by its id, in their order.
+
+    money: what these cost.
+    """
 
     metric: InvocationMetric
     reports: Mapping[str, Report]
+    money: Money
 
 
 @attrs.define(kw_only=True)
@@ -180,11 +185,13 @@ class RunFold:
         self._runs[event.session_id] = (event.run_id, _attempt_after(run, event))
         if run.only_carries:
             return None
+        money = Money()
+        money.bill(run.reports.values())
         try:
-            metric = _metric(run, event)
+            metric = _metric(run, event, money)
         except ConfigurationError:  # a log may say that a run took minus a day
             return None
-        return EndedRun(metric=metric, reports=run.reports)
+        return EndedRun(metric=metric, reports=run.reports, money=money)
 
     def count_on(self, metric: InvocationMetric) -> None:
         """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""
@@ -271,7 +278,7 @@ OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
 """What a resume tells for a run that broke off, without a duration: no work of that run."""
 
 
-def _metric(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) -> InvocationMetric:
+def _metric(run: OpenRun, event: RunFinished | RunFailed | RunCancelled, money: Money) -> InvocationMetric:
     reports = run.reports.values()
     usage = Usage.total(report.usage for report in reports)
     duration_ms = event.duration_ms
@@ -291,7 +298,7 @@ def _metric(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) -> Invo
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_input_tokens,
-        cost=_cost(run, reports),
+        cost=_cost(run, money),
         exit_code=_exit_code(event),
         success=success,
         attempt=run.attempt or 1,
@@ -329,15 +336,11 @@ def _error_class(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) ->
     return run.failed_by if run.failed_by in INFRASTRUCTURE_ERRORS else None
 
 
-def _cost(run: OpenRun, reports: Collection[Report]) -> Decimal | None:
-    costs = [report.cost for report in reports]
-    known = [cost.amount for cost in costs if cost is not None and cost.currency == "USD"]
-    if not known and (reports or run.requests):
+def _cost(run: OpenRun, money: Money) -> Decimal | None:
+    known = money.amounts.get("USD")
+    if known is None and (run.reports or run.requests):
         return None
-    total = Decimal(0)
-    for amount in known:
-        total = EXACT_SUMS.add(total, amount)
-    return total
+    return Decimal(0) if known is None else known
 
 
 def _text(value: JSON) -> str | None:

@@ -201,28 +201,26 @@ class RunReport:
 
     def _note_retry(self, run: _Run, told: ModelRequestRetrying) -> None:
         self.retried_for[run.error_class] += 1
-        self._of_request(self._requests, run, told.request_id).retried += 1
+        self._of_request(run, told.request_id).retried += 1
 
     def _note_result(self, run: _Run, told: ToolResultReceived) -> None:
         _figures(self.tools, run.key(self._tools_by, told.name)).note(told.duration_ms, failed=told.is_error)
 
     def _note_finish(self, run: _Run, told: ModelRequestFinished) -> None:
         run.settled.add(told.request_id)
-        self._of_request(self._requests, run, told.request_id).note(told.duration_ms)
+        self._of_request(run, told.request_id).note(told.duration_ms)
 
     def _note_failure(self, run: _Run, told: ModelRequestFailed) -> None:
         run.error_class = told.error_class
         run.settled.add(told.request_id)
-        self._of_request(self._requests, run, told.request_id).note(None, failed=True)
+        self._of_request(run, told.request_id).note(None, failed=True)
 
-    def _of_request(self, figures: dict[_Key, CallFigures], run: _Run, request_id: str) -> CallFigures:
-        return _figures(figures, run.key(self._requests_by, run.asked.get(request_id, "")))
+    def _of_request(self, run: _Run, request_id: str) -> CallFigures:
+        return _figures(self._requests, run.key(self._requests_by, run.asked.get(request_id, "")))
 
     def _bill(self, figures: dict[_Key, CallFigures], run: _Run, reports: Mapping[str, Report]) -> None:
         """Add what the requests of a run cost; those that did not end count as well."""
-        by_model: dict[
-            str, list[Report | None]
-        ] = {}  # one sum for each run costs less than one for each request
+        by_model: dict[str, list[Report | None]] = {}  # most often one, so that all are added up in one go
         for request_id in run.requests():
             model = run.asked.get(request_id, "")
             by_model.setdefault(model, []).append(reports.get(request_id))
@@ -231,12 +229,10 @@ class RunReport:
         for model, each in by_model.items():
             of_model = _figures(figures, run.key(self._requests_by, model))
             of_model.money.bill(each)
-            usages = [report.usage for report in each if report is not None]
-            if usages:
-                of_model.usage = Usage.total((of_model.usage, *usages))
+            of_model.use([report.usage for report in each if report is not None])
 
     def _note_end(self, ended: EndedRun, run: _Run) -> None:
-        metric, money = ended.metric, _cost_of(ended.reports, run)
+        metric, money = ended.metric, _cost_of(ended.money, ended.reports, run)
         self._bill(self._requests, run, ended.reports)
         self._ordered = None
         self._derived.setdefault(metric.invocation_id, metric)
@@ -287,7 +283,7 @@ class RunReport:
         """Return what the runs without an end cost so far, which the tables hold too. unknown: runs."""
         money = Money()
         for place, reports in self._fold.open_reports():
-            cost = _cost_of(reports, self._runs[place])
+            cost = _cost_so_far(reports, self._runs[place])
             money.add(cost.amounts, cost.unknown, cost.least)
         return money
 
@@ -336,7 +332,7 @@ class RunReport:
             usage = Usage.total(report.usage for report in reports.values())
             was_asked = bool(run.asked or run.settled)
             tokens = usage.total_tokens if was_asked or reports else 0
-            figures.bill(tokens, usage.cached_input_tokens, _cost_of(reports, run))
+            figures.bill(tokens, usage.cached_input_tokens, _cost_so_far(reports, run))
             figures.session_id = place[0]
 
     def failures(self) -> dict[str, int]:
@@ -408,10 +404,14 @@ def check_dimensions(by: Sequence[str]) -> None:
         )
 
 
-def _cost_of(reports: Mapping[str, Report], run: _Run) -> Money:
-    """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
+def _cost_so_far(reports: Mapping[str, Report], run: _Run) -> Money:
     money = Money()
     money.bill(reports.values())
+    return _cost_of(money, reports, run)
+
+
+def _cost_of(money: Money, reports: Mapping[str, Report], run: _Run) -> Money:
+    """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
     was_asked = bool(run.asked or run.settled)
     money.unknown = min(1, money.unknown + (was_asked and not reports))
     if reports:

@@ -15,6 +15,7 @@ from agentkit_reporting.records.request_report import Report
 __all__ = ["CallFigures", "Money", "RunFigures"]
 
 _ZERO = Decimal(0)
+_MOST_KEPT = 1_000
 
 
 @attrs.define
@@ -62,8 +63,20 @@ class CallFigures:
     failed: int = 0
     retried: int = 0
     durations_ms: array[float] = attrs.field(factory=lambda: array("d"))
-    usage: Usage = attrs.field(factory=Usage)
     money: Money = attrs.field(factory=Money)
+    _usages: list[Usage] = attrs.field(factory=list)
+
+    @property
+    def usage(self) -> Usage:
+        """What all used that told it."""
+        self._usages = [Usage.total(self._usages)]
+        return self._usages[0]
+
+    def use(self, usages: Iterable[Usage]) -> None:
+        """Add what requests used. They are added up when somebody asks, a thousand at a time: a sum is an object."""
+        self._usages.extend(usages)
+        if len(self._usages) > _MOST_KEPT:
+            self._usages = [Usage.total(self._usages)]
 
     def note(self, duration_ms: float | None, *, failed: bool = False) -> None:
         """Count one; duration_ms: None where that is not known, or is not to count."""
@@ -74,7 +87,8 @@ class CallFigures:
 
     def copied(self) -> CallFigures:
         """Return figures of their own, to which others can be added; their durations are shared."""
-        return attrs.evolve(self, money=attrs.evolve(self.money, amounts=dict(self.money.amounts)))
+        money = attrs.evolve(self.money, amounts=dict(self.money.amounts))
+        return attrs.evolve(self, money=money, usages=list(self._usages))
 
 
 @attrs.define

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from agentkit_reporting import UsageReporter, decode_event, encode_event, read_e
 from agentkit_reporting.cli.report_json import as_json
 from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.codec import DecodeError
-from agentkit_reporting.log.blocks import LINES, Line, decode_block, event_of
+from agentkit_reporting.log.blocks import BETWEEN, LINES, Line, decode_block, event_of
 from agentkit_reporting.log.lines import salvaged
 from agentkit_reporting.records.report import RunReport
 from agentkit_reporting.terminal import json_text
@@ -160,9 +161,21 @@ def damaged_lines(draw: st.DrawFn) -> bytes:
                 json.dumps(json.loads(line), indent=1).encode().split(b"\n") if _whole(line) else [line]
             ),
             lambda line, _: [line, draw(st.sampled_from(HANDWRITTEN))],
+            lambda line, at: [_flipped(line, at, draw(st.integers(0, 7)))],
+            lambda line, _: [line.replace(b",", draw(st.sampled_from((b", ", b" ,\t", b"\n"))), 1)],
+            lambda line, _: [line.replace(b":", b" : ")],
+            lambda line, _: [line + draw(st.sampled_from((b",", b" ", b"\t"))) + line],
+            lambda line, _: [re.sub(rb"[a-z]", lambda found: b"\\u%04x" % found[0][0], line, count=40)],
+            lambda line, _: [line.replace(b'"type":"', b'"type":"newer_')],
         )
         lines[place : place + 1] = draw(st.sampled_from(ways))(line, at)
     return b"\n".join(lines) + draw(st.sampled_from((b"", b"\n", b"\n\n")))
+
+
+def _flipped(line: bytes, at: int, bit: int) -> bytes:
+    if at == len(line):
+        return line
+    return line[:at] + bytes([line[at] ^ 1 << bit]) + line[at + 1 :]
 
 
 def _whole(line: bytes) -> bool:
@@ -233,9 +246,9 @@ def test_what_somebody_wrote_by_hand_is_read_as_line_by_line(
 def test_a_block_whose_objects_are_as_many_as_its_lines_but_not_one_on_each_is_not_taken() -> None:
     line = HANDWRITTEN[10]
     spread = line.replace(b',"payload"', b',\n"payload"')
-    assert decode_block(b"\n".join([line, line, line]), 2) is not None
-    assert decode_block(b"\n".join([line, spread, line + line]), 3) is None
-    assert decode_block(b"\n".join([line, b"", line]), 2) is None
+    assert decode_block(BETWEEN.join([line, line, line]), 2) is not None
+    assert decode_block(BETWEEN.join([line, *spread.split(b"\n"), line + line]), 3) is None
+    assert decode_block(BETWEEN.join([line, b"", line]), 2) is None
 
 
 @pytest.mark.parametrize("most", [150, 700, 5_000])
