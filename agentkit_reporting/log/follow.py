@@ -7,7 +7,6 @@ import datetime as dt
 from collections.abc import Callable, Generator, Iterator
 
 from agentkit_loop.clock import Clock
-from agentkit_loop.closing import PROCESS_ENDED
 from agentkit_loop.events import AgentEvent, RunCancelled, RunFailed, RunFinished, RunStarted
 from agentkit_reporting.log.lines import Batch
 from agentkit_reporting.log.sources import Sources
@@ -89,6 +88,8 @@ class RunWatch:
 
     def watched(self, events: Generator[AgentEvent]) -> Generator[AgentEvent]:
         """Yield the events, having looked at them."""
+        from agentkit_loop.closing import PROCESS_ENDED  # noqa: PLC0415 - most readers wait for no end
+
         with contextlib.closing(events):
             for event in events:
                 if isinstance(event, RunStarted):

@@ -66,8 +66,24 @@ class Lines:
 
     def feed(self, block: bytes) -> Batch | None:
         """Return the lines that end in this block, None if there are none."""
-        between = self._reading.between
-        lines = block.split(b"\n") if between is None else _in_three(block)
+        between, last = self._reading.between, block.rfind(b"\n")
+        if between is None or last < 0 or self._size + block.find(b"\n") > self._reading.max_line_bytes:
+            return self._feed_lines(block)
+        # The beginning of the first line goes in front, so that there is one block to decode and not two.
+        self._pending.append(block[:last])
+        lines = self._whole()
+        told = lines.replace(b"\n", between)
+        # By so much it has grown: to count the ends of lines takes four times as long as to replace them.
+        self.ends = (len(told) - len(lines)) // (len(between) - 1)
+        first = self._number
+        self._number += self.ends + 1
+        self._pending, self._size = [block[last + 1 :]], len(block) - last - 1
+        return (self, first, [told])
+
+    def _feed_lines(self, block: bytes) -> Batch | None:
+        """Return them as single lines."""
+        lines = block.split(b"\n")
+        self.ends = 0
         self._size += len(lines[0])
         if self._size <= self._reading.max_line_bytes:
             self._pending.append(lines[0])
@@ -76,12 +92,6 @@ class Lines:
         if len(lines) == 1:
             return None
         tail = lines.pop()
-        self.ends = 0
-        if between is not None and len(lines) > 1:
-            whole = lines[1].replace(b"\n", between)
-            # By so much it has grown: to count them takes four times as long as to replace them, byte by byte.
-            self.ends = (len(whole) - len(lines[1])) // (len(between) - 1)
-            lines[1] = whole
         first = self._number
         if self._size <= self._reading.max_line_bytes:
             lines[0] = self._whole()
@@ -90,7 +100,7 @@ class Lines:
             del lines[0]
             first += 1
         self._pending, self._size = [tail], len(tail)
-        self._number = first + len(lines) + self.ends
+        self._number = first + len(lines)
         return (self, first, lines) if lines else None
 
     def end(self, damage: str | None = None) -> Batch | None:
@@ -119,15 +129,6 @@ class Lines:
 Batch: TypeAlias = tuple[Lines, int, list[bytes]]
 """Lines of one file, with the number of the first of them. Where they are read in blocks, each element is one line
 or more, with `Reading.between` between two."""
-
-
-def _in_three(block: bytes) -> list[bytes]:
-    """Return the end of a first line, the whole lines behind it as one, if any, and the beginning of another."""
-    first, last = block.find(b"\n"), block.rfind(b"\n")
-    if first < 0:
-        return [block]
-    whole = [block[first + 1 : last]] if first < last else []
-    return [block[:first], *whole, block[last + 1 :]]
 
 
 def salvaged(line: bytes, reason: str, note: Callable[[str], None]) -> Iterator[AgentEvent]:
