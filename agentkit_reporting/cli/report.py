@@ -11,7 +11,6 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.cli.progress import blocks_with_progress
 from agentkit_reporting.cli.reading import left_out_text, seldom_collected, whisper
 from agentkit_reporting.cli.report_json import as_json
-from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.log.read import LogReader, RecordFiles, read_events
 from agentkit_reporting.records.invocation_metric import InvocationMetric
 from agentkit_reporting.records.report import DIMENSIONS, RunReport
@@ -62,6 +61,8 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
     if missing:
         whisper(f"no {missing} in {', '.join(logs)}; give an event log, since metrics say nothing of them")
         return 1
+    from agentkit_reporting.cli.report_tables import as_markdown, as_text  # noqa: PLC0415 - JSON needs no tables
+
     if markdown:
         sys.stdout.write(as_markdown(report, asked))
     else:

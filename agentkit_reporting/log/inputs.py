@@ -18,7 +18,7 @@ from agentkit_reporting.log.packing import PackedBeyondBoundsError, Packing, pac
 from agentkit_reporting.log.places import reason_of
 from agentkit_reporting.log.segments import PACKED_SUFFIXES
 
-BLOCK_BYTES = 112 * 1024
+BLOCK_BYTES = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
