@@ -67,7 +67,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Add any number of usages; an empty sum knows nothing."""
         # All of them at once, a field at a time: a sum of two for each would make an object for each.
         counts = [*map(_counts_of, usages)]
-        sums: list[Any] = [_sum(*column) for column in zip(*counts, strict=True)]
+        columns = zip(*counts, strict=True)
+        sums: list[Any] = [sum(column) if None not in column else _sum(*column) for column in columns]
         return cls(**dict(zip(_COUNTS, sums, strict=False)))
 
 
