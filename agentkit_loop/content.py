@@ -189,21 +189,22 @@ class Delta(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
     """A fragment while streaming; see its subclasses. part_id: unique within its request."""
 
 
-class BeginPart(Delta, frozen=True, tag="begin_part"):
+# `gc=False`: text alone is in no cycle, so that most of what a log holds wakes no garbage collector.
+class BeginPart(Delta, frozen=True, tag="begin_part", gc=False):
     """A part begins; its place among the parts is decided here."""
 
     part_id: str
     kind: PartKind
 
 
-class AppendText(Delta, frozen=True, tag="append_text"):
+class AppendText(Delta, frozen=True, tag="append_text", gc=False):
     """Text came; a preview of what CommitPart will say. For a tool call: a piece of the input's JSON."""
 
     part_id: str
     chunk: str
 
 
-class AppendBytes(Delta, frozen=True, tag="append_bytes"):
+class AppendBytes(Delta, frozen=True, tag="append_bytes", gc=False):
     """Bytes came; base64 on the wire."""
 
     part_id: str

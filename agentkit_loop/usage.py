@@ -67,7 +67,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Add any number of usages; an empty sum knows nothing."""
         # All of them at once, a field at a time: a sum of two for each would make an object for each.
         counts = [*map(_counts_of, usages)]
-        sums: list[Any] = [_sum(*column) for column in zip(*counts, strict=True)]
+        columns = zip(*counts, strict=True)
+        sums: list[Any] = [sum(column) if None not in column else _sum(*column) for column in columns]
         return cls(**dict(zip(_COUNTS, sums, strict=False)))
 
 
@@ -118,12 +119,13 @@ EXACT_SUMS = decimal.Context(prec=200)
 """Adds amounts that `can_be_added`, whatever context the host has set; wide enough that taking back what was added
 leaves exactly what was there before."""
 
-_MOST = Decimal(10) ** 30  # no request costs as much
+_MOST_DIGITS = 30  # before the point; no request costs as much
 
 
 def can_be_added(amount: Decimal) -> bool:
     """Whether an amount leaves a sum usable; a log may hold NaN or 9E+999999."""
-    return amount.is_finite() and -_MOST < amount < _MOST
+    # Half of what comparing it to two bounds takes. Zero may have any exponent.
+    return amount.is_finite() and (amount.adjusted() < _MOST_DIGITS or not amount)
 
 
 def clean_cost(cost: Cost) -> Cost:

@@ -117,7 +117,7 @@ class UsageReporter(Locked, LoopObserver):
             request = _request(event)
             with self._lock:
                 self._replace(request)
-        elif isinstance(event, (ModelRequestFinished, ModelRequestFailed)) and not self._keep:
+        elif not self._keep and isinstance(event, (ModelRequestFinished, ModelRequestFailed)):
             with self._lock:
                 self._forget(event.session_id, event.run_id, event.request_id)
 

@@ -152,7 +152,7 @@ REPORTING_FLOORS = (
         "records.session_summary",
         "records.usage_entries",
     },
-    {"records.numbering", "records.instrumenting", "records.session_span"},
+    {"records.numbering", "records.instrumenting", "records.request_report", "records.session_span"},
     {
         "records.store",
         "records.invocation_metric",

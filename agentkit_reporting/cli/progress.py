@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from agentkit_loop.events import AgentEvent
+from agentkit_reporting.log.blocks import Line
+from agentkit_reporting.log.read import LogReader
 from agentkit_reporting.terminal import one_line
 
 _PATIENCE_S = 1.0  # after which a bar shows how far it is
@@ -35,22 +37,46 @@ def with_progress(reader: Reading) -> Iterator[AgentEvent]:
         yield from reader
         return
     with contextlib.ExitStack() as stack:
-        yield from _watched(reader, stack)
+        watch = _Watch(reader, stack)
+        for number, event in enumerate(reader, 1):
+            yield event
+            if reader.path != watch.path or number % _LOOK_EVERY == 0:
+                watch.look(number)
 
 
-def _watched(reader: Reading, stack: contextlib.ExitStack) -> Iterator[AgentEvent]:
-    begun = time.monotonic()
-    show = None
-    path, done = "", 0
-    for number, event in enumerate(reader, 1):
-        yield event
-        if reader.path != path:
-            path, done = reader.path, done + 1
-        if number % _LOOK_EVERY == 0:
-            if show is None and time.monotonic() - begun > _PATIENCE_S:
-                show = stack.enter_context(_Bar(len(reader.paths)))
-            if show is not None:
-                show.move(done - 1, number, path)
+def blocks_with_progress(reader: LogReader) -> Iterator[list[Line]]:
+    """Do the same by whole blocks of lines."""
+    if not sys.stderr.isatty():
+        yield from reader.blocks()
+        return
+    with contextlib.ExitStack() as stack:
+        watch, number = _Watch(reader, stack), 0
+        for lines in reader.blocks():
+            yield lines
+            number += len(lines)
+            watch.look(number)
+
+
+class _Watch:
+    """Shows a bar where the reading takes long. path: of the file that is read."""
+
+    def __init__(self, reader: Reading, stack: contextlib.ExitStack) -> None:
+        self.path = ""
+        self._reader = reader
+        self._stack = stack
+        self._begun = time.monotonic()
+        self._files = 0
+        self._bar: _Bar | None = None
+
+    def look(self, events: int) -> None:
+        """Look at the clock and at the file; show how many events were read."""
+        if self._reader.path != self.path:
+            self.path = self._reader.path
+            self._files += 1
+        if self._bar is None and time.monotonic() - self._begun > _PATIENCE_S:
+            self._bar = self._stack.enter_context(_Bar(len(self._reader.paths)))
+        if self._bar is not None:
+            self._bar.move(self._files - 1, events, self.path)
 
 
 class _Bar(contextlib.AbstractContextManager["_Bar"]):
@@ -74,4 +100,4 @@ class _Bar(contextlib.AbstractContextManager["_Bar"]):
         self._progress.update(self._task, completed=done, description=told)
 
 
-__all__ = ["with_progress"]
+__all__ = ["blocks_with_progress", "with_progress"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -78,6 +79,20 @@ def in_words_of_options() -> Iterator[None]:
         for remedy, ours in _REMEDIES.items():
             text = text.replace(remedy, ours) if text.endswith(remedy) else text
         raise ResumeError(text) from error
+
+
+@contextlib.contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Let the garbage collector look a hundred times less often: what is read makes no cycles and is soon gone.
+
+    It saves a fortieth of a long reading.
+    """
+    youngest, *others = gc.get_threshold()
+    gc.set_threshold(100 * youngest, *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(youngest, *others)
 
 
 def own_prices(given: Path | None) -> Path | None:

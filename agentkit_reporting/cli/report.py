@@ -8,13 +8,12 @@ import click
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_reporting.cli.progress import with_progress
-from agentkit_reporting.cli.reading import left_out_text, whisper
+from agentkit_reporting.cli.progress import blocks_with_progress
+from agentkit_reporting.cli.reading import left_out_text, seldom_collected, whisper
 from agentkit_reporting.cli.report_json import as_json
-from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.log.read import LogReader, RecordFiles, read_events
 from agentkit_reporting.records.invocation_metric import InvocationMetric
-from agentkit_reporting.records.report import DIMENSIONS, WANTED, RunReport
+from agentkit_reporting.records.report import DIMENSIONS, RunReport
 from agentkit_reporting.terminal import json_text
 
 _MAX_TOLD = 5  # bad lines that are named; the rest is counted
@@ -43,11 +42,11 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
         raise click.UsageError("--json and --markdown exclude each other; give one of them")
     asked = tuple(dict.fromkeys(by))
     report = RunReport(asked)
-    reader = read_events(list(logs), wants=WANTED)
-    reader.on_passed = report.pass_by
+    reader = read_events(list(logs))
     lines = _MetricLines(report, reader)
-    for event in with_progress(reader):
-        report.take(event)
+    with seldom_collected():
+        for each in blocks_with_progress(reader):
+            report.take_lines(each)
     lines.records.note_events(reader.with_events)
     found = bool(report.metrics() or report.open_runs)
     lines.tell_of_bad_lines(has_runs=found)
@@ -62,6 +61,8 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
     if missing:
         whisper(f"no {missing} in {', '.join(logs)}; give an event log, since metrics say nothing of them")
         return 1
+    from agentkit_reporting.cli.report_tables import as_markdown, as_text  # noqa: PLC0415 - JSON needs no tables
+
     if markdown:
         sys.stdout.write(as_markdown(report, asked))
     else:

@@ -12,7 +12,7 @@ import datetime as dt
 import functools
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import attrs
 import msgspec
@@ -21,7 +21,7 @@ from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.codec import LINE_START, LOG_VERSION, DecodeError, decode_event, log_version
-from agentkit_reporting.log.blocks import Passed, builders_of, decode_block
+from agentkit_reporting.log.blocks import BETWEEN, Line, builders_of, decode_block, line_of
 from agentkit_reporting.log.follow import POLL_MS, Follower, RunWatch
 from agentkit_reporting.log.inputs import Input
 from agentkit_reporting.log.lines import Batch, Lines, Reading, salvaged
@@ -92,7 +92,7 @@ def read_events(
         raise ConfigurationError(f"poll_ms={poll_ms!r} refused because it is no period; give more than 0")
     bad = BadLines(strict=strict)
     clock = clock or Clock()
-    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep, in_blocks=True)
+    reading = Reading(max_line_bytes, max_unpacked_bytes, bad.note, clock.sleep, between=BETWEEN)
     kinds = None if wants is None else frozenset(wants)
     sources = Sources(source, reading, waiting=follow)
     if not follow:
@@ -127,7 +127,8 @@ class LogReader:
         self._follower = follower
         # The generator does not refer to this object: who forgets it has the files closed at once.
         self._at = _Position()
-        self._events = _events(batches, self._at, wants)
+        self._blocks = _blocks(batches, self._at)
+        self._events = _events(self._blocks, self._at, wants)
         if watch is not None:
             self._events = watch.watched(self._events)
 
@@ -154,15 +155,6 @@ class LogReader:
     @on_bad_line.setter
     def on_bad_line(self, told: Callable[[str, int, bytes], object] | None) -> None:
         self._at.on_bad_line = told
-
-    @property
-    def on_passed(self) -> Callable[[Passed], object] | None:
-        """Called with events that are not wanted, those of a run that follow each other as one, in their order."""
-        return self._at.on_passed
-
-    @on_passed.setter
-    def on_passed(self, told: Callable[[Passed], object] | None) -> None:
-        self._at.on_passed = told
 
     @property
     def follows(self) -> bool:
@@ -205,6 +197,13 @@ class LogReader:
     def __next__(self) -> AgentEvent:
         return next(self._events)
 
+    def blocks(self) -> Iterator[list[Line]]:
+        """Yield all events as the lines that they are, many at a time and all of them wanted, in place of iterating.
+
+        For who folds a few fields of some kinds: there is no event made of each line.
+        """
+        return _lines(self._blocks)
+
     def __enter__(self) -> Self:
         return self
 
@@ -220,10 +219,12 @@ class LogReader:
         """
         if self._follower is None:
             self._events.close()
+            self._blocks.close()
             return
         self._follower.stopped = True
         with contextlib.suppress(ValueError):  # the thread that reads is in there
             self._events.close()
+            self._blocks.close()
 
 
 class _Position:
@@ -234,7 +235,6 @@ class _Position:
         self.line = 0
         self.newer_version: int | None = None
         self.on_bad_line: Callable[[str, int, bytes], object] | None = None
-        self.on_passed: Callable[[Passed], object] | None = None
         self.records = RecordFiles()
 
     def note_version(self, line: bytes) -> None:
@@ -243,10 +243,11 @@ class _Position:
             self.newer_version = version
 
 
-def _events(
-    batches: Generator[Batch], at: _Position, wants: frozenset[type[AgentEvent]] | None
-) -> Generator[AgentEvent]:
-    build_of = builders_of(wants).get
+_Block: TypeAlias = tuple[int, list[Any] | None, Iterable[tuple[int, AgentEvent]]]
+"""The number of the first line of a block and its lines; None where they are read one by one, as numbered events."""
+
+
+def _blocks(batches: Generator[Batch], at: _Position) -> Generator[_Block]:
     with contextlib.closing(batches):
         for source, first, blocks in batches:
             at.path = source.name
@@ -255,43 +256,44 @@ def _events(
                 ends = source.ends if block is blocks[-1] else 0  # before the last there is a single line
                 lines = decode_block(block, ends)
                 if lines is None:
-                    yield from _one_by_one(block, begin, source, at, wants)
-                    begin += ends + 1
-                    continue
-                at.records.note_event(source.name)
-                told, passed = at.on_passed, None
-                for number, line in enumerate(lines, begin):
-                    build = build_of(line.__class__)
-                    if build is None:
-                        if told is None:
-                            continue
-                        if passed is None:
-                            passed = Passed(line.session_id, line.run_id, 1, line.ts, line.ts)
-                        elif line.run_id == passed.run_id and line.session_id == passed.session_id:
-                            passed.count += 1  # most often: a look and a sum, where each would be a call
-                            if line.ts > passed.latest:  # noqa: PLR1730 - `max` takes twice as long
-                                passed.latest = line.ts
-                        else:
-                            told(passed)
-                            passed = Passed(line.session_id, line.run_id, 1, line.ts, line.ts)
-                        continue
-                    if passed is not None and told is not None:
-                        told(passed)
-                        passed = None
-                    at.line = number
-                    if line.ts.tzinfo is not _UTC:
-                        line.ts = line.ts.astimezone(_UTC)
-                    yield build(line, line.payload)
-                if passed is not None and told is not None:
-                    told(passed)
+                    yield begin, None, _one_by_one(block, begin, source, at)
+                else:
+                    at.records.note_event(source.name)
+                    yield begin, lines, ()
                 begin += ends + 1
 
 
-def _one_by_one(
-    block: bytes, first: int, source: Lines, at: _Position, wants: frozenset[type[AgentEvent]] | None
-) -> Iterator[AgentEvent]:
+def _lines(blocks: Generator[_Block]) -> Iterator[list[Line]]:
+    for _, lines, events in blocks:
+        if lines is not None:
+            yield lines
+        else:
+            yield from ([line_of(event)] for _, event in events)
+
+
+def _events(
+    blocks: Generator[_Block], at: _Position, wants: frozenset[type[AgentEvent]] | None
+) -> Generator[AgentEvent]:
+    build_of = builders_of(wants).get
+    with contextlib.closing(blocks):
+        for begin, lines, events in blocks:
+            for number, line in enumerate(lines or (), begin):
+                build = build_of(line.__class__)
+                if build is None:
+                    continue
+                at.line = number
+                if line.ts.tzinfo is not _UTC:
+                    line.ts = line.ts.astimezone(_UTC)
+                yield build(line, line.payload)
+            for number, event in events:
+                if wants is None or event.__class__ in wants:
+                    at.line = number
+                    yield event
+
+
+def _one_by_one(block: bytes, first: int, source: Lines, at: _Position) -> Iterator[tuple[int, AgentEvent]]:
     """Yield the events of lines of which at least one is not as we write it."""
-    for number, line in enumerate(block.split(b"\n"), first):
+    for number, line in enumerate(block.split(BETWEEN), first):
         if not line.startswith(LINE_START):
             if not line or line.isspace():
                 continue
@@ -305,12 +307,7 @@ def _one_by_one(
             events = salvaged(line, error.reason, functools.partial(source.note, number))
         for event in events:
             at.records.note_event(source.name)
-            if wants is None or event.__class__ in wants:
-                at.line = number
-                yield event
-            elif at.on_passed is not None:
-                moment = event.timestamp
-                at.on_passed(Passed(event.session_id, event.run_id, 1, moment, moment))
+            yield number, event
 
 
 class BadLines:

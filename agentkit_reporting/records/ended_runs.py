@@ -25,9 +25,9 @@ began as long before its end as it lasted.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import attrs
 
@@ -49,11 +49,11 @@ from agentkit_loop.events import (
     TurnFinished,
     UsageUpdated,
 )
-from agentkit_loop.usage import EXACT_SUMS, Usage, can_be_added
+from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
-from agentkit_reporting.ledger import LedgerEntry
-from agentkit_reporting.log.blocks import Passed
 from agentkit_reporting.records.invocation_metric import INFRASTRUCTURE_ERRORS, INTERRUPTED, InvocationMetric
+from agentkit_reporting.records.report_figures import Money
+from agentkit_reporting.records.request_report import Report, summable
 from agentkit_reporting.timestamps import utc_text
 
 METRIC_RECORDED = "metric_recorded"
@@ -80,20 +80,36 @@ UNDONE = frozenset({"error", "limit", "max_tokens", "refusal", "cancelled", "con
 """Finish reasons of an exchange that did not do what it was for."""
 _PROCESS_ENDED = "ProcessEnded"  # the type of the error by which a resume closes a run
 
-_Place = tuple[str, str]
+Place = tuple[str, str]
+"""Session and run."""
+
+
+class Head(Protocol):
+    """Where and when an event was told: the event itself, or its line."""
+
+    @property
+    def session_id(self) -> str:
+        """See AgentEvent."""
+
+    @property
+    def timestamp(self) -> dt.datetime:
+        """See AgentEvent."""
 
 
 @attrs.frozen(kw_only=True)
 class EndedRun:
-    """A run that ended. metric: what it comes to. requests: each by its last report, in order of the first."""
+    """A run that ended. metric: what it comes to. reports: the last of each request, by its id, in their order.
 
-    session_id: str
+    money: what these cost.
+    """
+
     metric: InvocationMetric
-    requests: tuple[LedgerEntry, ...]
+    reports: Mapping[str, Report]
+    money: Money
 
 
 @attrs.define(kw_only=True)
-class _OpenRun:
+class OpenRun:
     """What is known of a run that has not ended."""
 
     agent: str = ""
@@ -102,7 +118,7 @@ class _OpenRun:
     started: dt.datetime | None = None
     attempt: int | None = None
     worked_until: dt.datetime
-    reports: dict[str, UsageUpdated] = attrs.field(factory=dict)
+    reports: dict[str, Report] = attrs.field(factory=dict)
     requests: int = 0
     calls: int = 0
     carried: int = 0
@@ -123,8 +139,8 @@ class RunFold:
     """
 
     def __init__(self) -> None:
-        self._open: dict[_Place, _OpenRun] = {}
-        self._ended: set[_Place] = set()
+        self._open: dict[Place, OpenRun] = {}
+        self._ended: set[Place] = set()
         self._attempts: dict[Hashable, int] = {}  # of tasks: the last
         self._runs: dict[
             str, tuple[str, int]
@@ -132,34 +148,50 @@ class RunFold:
 
     def take(self, event: AgentEvent) -> EndedRun | None:
         """Take one event; return the run that it ended."""
+        kind, moment = event.__class__, event.timestamp
         place = (event.session_id, event.run_id)
-        if place in self._ended or not event.run_id:
-            return None
-        run = self._open.get(place)
+        run = self.opened(place, moment, is_custom=kind is CustomEvent)
         if run is None:
-            if isinstance(event, CustomEvent):
-                return None  # told outside of any run
-            run = self._open[place] = _OpenRun(worked_until=event.timestamp)
-        kind = event.__class__
+            return None
         if kind in RUN_ENDS:
-            return self._end(run, place, event)  # type: ignore[arg-type] # it is one of them
-        note = self._NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
+            return self.end(run, place, event)  # type: ignore[arg-type] # it is one of them
+        note = self.NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
         if note is not None:
-            note(self, run, event)
-        if not (kind in _OF_RECOVERY and event.duration_ms is None):  # type: ignore[attr-defined] # both have it
-            moment = event.timestamp
+            note(self, run, event, event)
+        if not (kind in OF_RECOVERY and event.duration_ms is None):  # type: ignore[attr-defined] # both have it
             run.worked_until = max(run.worked_until, moment)
         return None
 
-    def pass_by(self, passed: Passed) -> None:
-        """Take events of a run that the fold does not look at, of which their times count."""
-        place = (passed.session_id, passed.run_id)
-        if place in self._ended or not passed.run_id:
-            return
+    # Who reads a log does the same with what stands in its lines, and makes no event of each: see RunReport.
+
+    def opened(self, place: Place, moment: dt.datetime, *, is_custom: bool) -> OpenRun | None:
+        """Return the run of an event, open from its first one on; None where it is over, has no id, or did not begin.
+
+        is_custom: whether that is a CustomEvent, which is told outside of any run as well.
+        """
         run = self._open.get(place)
         if run is None:
-            run = self._open[place] = _OpenRun(worked_until=passed.first)
-        run.worked_until = max(run.worked_until, passed.latest)
+            if is_custom or place in self._ended or not place[1]:
+                return None
+            run = self._open[place] = OpenRun(worked_until=moment)
+        return run
+
+    def end(
+        self, run: OpenRun, place: Place, event: RunFinished | RunFailed | RunCancelled
+    ) -> EndedRun | None:
+        """Take the end of an open run; return what it was, None where it was no invocation."""
+        del self._open[place]
+        self._ended.add(place)
+        self._runs[event.session_id] = (event.run_id, _attempt_after(run, event))
+        if run.only_carries:
+            return None
+        money = Money()
+        money.bill(run.reports.values())
+        try:
+            metric = _metric(run, event, money)
+        except ConfigurationError:  # a log may say that a run took minus a day
+            return None
+        return EndedRun(metric=metric, reports=run.reports, money=money)
 
     def count_on(self, metric: InvocationMetric) -> None:
         """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""
@@ -172,40 +204,44 @@ class RunFold:
         """How many runs have no end so far, but for those that only carry metrics."""
         return sum(not run.only_carries for run in self._open.values())
 
-    def open_requests(self) -> Iterator[tuple[_Place, tuple[LedgerEntry, ...]]]:
-        """Yield session, run and the requests that told their usage, of each run that has no end so far."""
-        for (session_id, run_id), run in self._open.items():
+    def open_reports(self) -> Iterator[tuple[Place, Mapping[str, Report]]]:
+        """Yield session, run and the last report of each request, of each run that has no end so far."""
+        for place, run in self._open.items():
             if not run.only_carries:
-                reports = run.reports.values()
-                yield (session_id, run_id), tuple(_entry(session_id, run_id, run, each) for each in reports)
+                yield place, run.reports
 
-    def _note_start(self, run: _OpenRun, event: RunStarted) -> None:
-        run.agent, run.model, run.metadata = event.agent_name, event.model, event.metadata
-        run.started = event.timestamp
-        run.attempt = self._attempt(event)
+    def _note_start(self, run: OpenRun, told: RunStarted, head: Head) -> None:
+        run.agent, run.model, run.metadata = told.agent_name, told.model, told.metadata
+        run.started = head.timestamp
+        run.attempt = self._attempt(told, head.session_id)
 
-    def _note_request(self, run: _OpenRun, event: ModelRequestStarted) -> None:
-        del event
+    def _note_request(self, run: OpenRun, told: ModelRequestStarted, head: Head) -> None:
+        del told, head
         run.requests += 1
         run.failed_by = None
 
-    def _note_usage(self, run: _OpenRun, event: UsageUpdated) -> None:
-        run.reports[event.request_id] = event
+    def _note_usage(self, run: OpenRun, told: UsageUpdated, head: Head) -> None:
+        del head
+        run.reports[told.request_id] = summable(told)
 
-    def _note_failure(self, run: _OpenRun, event: ModelRequestFailed) -> None:
-        run.failed_by = event.error_class
+    def _note_failure(self, run: OpenRun, told: ModelRequestFailed, head: Head) -> None:
+        del head
+        run.failed_by = told.error_class
 
-    def _note_call(self, run: _OpenRun, event: ToolCallRequested) -> None:
+    def _note_call(self, run: OpenRun, told: ToolCallRequested, head: Head) -> None:
+        del head
         run.calls += 1
-        run.was_cut |= event.call.cut is not None
+        run.was_cut |= told.call.cut is not None
 
-    def _note_turn(self, run: _OpenRun, event: TurnFinished) -> None:
-        run.finish_reason = event.finish_reason
+    def _note_turn(self, run: OpenRun, told: TurnFinished, head: Head) -> None:
+        del head
+        run.finish_reason = told.finish_reason
 
-    def _note_custom(self, run: _OpenRun, event: CustomEvent) -> None:
-        run.carried += event.name == METRIC_RECORDED
+    def _note_custom(self, run: OpenRun, told: CustomEvent, head: Head) -> None:
+        del head
+        run.carried += told.name == METRIC_RECORDED
 
-    _NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, _OpenRun, Any], None]]] = {
+    NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, OpenRun, Any, Any], None]]] = {
         RunStarted: _note_start,
         ModelRequestStarted: _note_request,
         UsageUpdated: _note_usage,
@@ -214,17 +250,18 @@ class RunFold:
         TurnFinished: _note_turn,
         CustomEvent: _note_custom,
     }
+    """What is done with each kind of event: of this, the open run, the event or what its line holds, and its head."""
 
-    def _attempt(self, event: RunStarted) -> int:
+    def _attempt(self, told: RunStarted, session_id: str) -> int:
         """Return the number of a run's attempt, and count it."""
-        task = self._task(event.agent_name, event.metadata)
-        given = event.metadata.get("attempt")
+        task = self._task(told.agent_name, told.metadata)
+        given = told.metadata.get("attempt")
         if isinstance(given, int) and not isinstance(given, bool) and given >= 1:
             attempt = given
         else:
             attempt = 1
-            last = self._runs.get(event.session_id)
-            if last is not None and event.resumed_run == last[0]:
+            last = self._runs.get(session_id)
+            if last is not None and told.resumed_run == last[0]:
                 attempt = last[1]
             elif task is not None:
                 attempt = self._attempts.get(task, 0) + 1
@@ -236,34 +273,14 @@ class RunFold:
         task_id = _text(metadata.get("task_id"))
         return None if task_id is None else (agent, _phase(metadata), task_id)
 
-    def _end(
-        self, run: _OpenRun, place: _Place, event: RunFinished | RunFailed | RunCancelled
-    ) -> EndedRun | None:
-        del self._open[place]
-        self._ended.add(place)
-        self._runs[event.session_id] = (event.run_id, _attempt_after(run, event))
-        if run.only_carries:
-            return None
-        session_id, run_id = place
-        entries = tuple(_entry(session_id, run_id, run, report) for report in run.reports.values())
-        try:
-            metric = _metric(run, run_id, event, entries)
-        except ConfigurationError:  # a log may say that a run took minus a day
-            return None
-        return EndedRun(session_id=session_id, metric=metric, requests=entries)
 
-
-_OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
+OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
 """What a resume tells for a run that broke off, without a duration: no work of that run."""
 
 
-def _metric(
-    run: _OpenRun,
-    run_id: str,
-    event: RunFinished | RunFailed | RunCancelled,
-    entries: tuple[LedgerEntry, ...],
-) -> InvocationMetric:
-    usage = Usage.total(entry.usage for entry in entries)
+def _metric(run: OpenRun, event: RunFinished | RunFailed | RunCancelled, money: Money) -> InvocationMetric:
+    reports = run.reports.values()
+    usage = Usage.total(report.usage for report in reports)
     duration_ms = event.duration_ms
     if duration_ms is None:
         began = run.started or run.worked_until
@@ -272,21 +289,21 @@ def _metric(
     success = isinstance(event, RunFinished) and run.finish_reason not in UNDONE
     premium = run.metadata.get("premium_requests")
     return InvocationMetric(
-        invocation_id=run_id,
+        invocation_id=event.run_id,
         agent=run.agent,
         phase=_phase(run.metadata),
         task_id=_text(run.metadata.get("task_id")),
         duration_ms=duration_ms,
-        tokens=usage.total_tokens if entries or run.requests else 0,
+        tokens=usage.total_tokens if reports or run.requests else 0,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cached_tokens=usage.cached_input_tokens,
-        cost=_cost(run, entries),
+        cost=_cost(run, money),
         exit_code=_exit_code(event),
         success=success,
         attempt=run.attempt or 1,
         output_parsed=success and not run.was_cut,
-        model=run.model or next((entry.model for entry in entries), None),
+        model=run.model or next((report.model for report in reports), None),
         tier=_text(run.metadata.get("tier")),
         timestamp=utc_text(started),
         error_class=_error_class(run, event),
@@ -297,7 +314,7 @@ def _metric(
     )
 
 
-def _attempt_after(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled) -> int:
+def _attempt_after(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) -> int:
     """Return which attempt it is to go on with a session after a run that ended so."""
     attempt = run.attempt or 1
     if isinstance(event, RunCancelled) or (isinstance(event, RunFinished) and event.outcome == "suspended"):
@@ -311,7 +328,7 @@ def _exit_code(event: RunFinished | RunFailed | RunCancelled) -> int:
     return 1 if isinstance(event, RunFailed) else INTERRUPTED
 
 
-def _error_class(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled) -> str | None:
+def _error_class(run: OpenRun, event: RunFinished | RunFailed | RunCancelled) -> str | None:
     if not isinstance(event, RunFailed):
         return None
     if event.error.type == _PROCESS_ENDED:
@@ -319,36 +336,11 @@ def _error_class(run: _OpenRun, event: RunFinished | RunFailed | RunCancelled) -
     return run.failed_by if run.failed_by in INFRASTRUCTURE_ERRORS else None
 
 
-def _cost(run: _OpenRun, entries: tuple[LedgerEntry, ...]) -> Decimal | None:
-    known = [
-        entry.cost.amount for entry in entries if entry.cost is not None and entry.cost.currency == "USD"
-    ]
-    if not known and (entries or run.requests):
+def _cost(run: OpenRun, money: Money) -> Decimal | None:
+    known = money.amounts.get("USD")
+    if known is None and (run.reports or run.requests):
         return None
-    total = Decimal(0)
-    for amount in known:
-        total = EXACT_SUMS.add(total, amount)
-    return total
-
-
-def _entry(session_id: str, run_id: str, run: _OpenRun, report: UsageUpdated) -> LedgerEntry:
-    cost = report.cost
-    if cost is not None and not all(map(can_be_added, (cost.amount, *cost.components.values()))):
-        cost = None
-    return LedgerEntry(
-        session_id=session_id,
-        run_id=run_id,
-        turn_id=report.turn_id,
-        request_id=report.request_id,
-        model=report.model,
-        agent=run.agent,
-        metadata=run.metadata,
-        seq=report.seq,
-        timestamp=report.timestamp,
-        usage=report.usage,
-        cost=cost,
-        final=report.final,
-    )
+    return Decimal(0) if known is None else known
 
 
 def _text(value: JSON) -> str | None:
@@ -368,4 +360,4 @@ def _is_count(value: JSON) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-__all__ = ["FOLDED", "METRIC_RECORDED", "UNDONE", "EndedRun", "RunFold"]
+__all__ = ["FOLDED", "METRIC_RECORDED", "UNDONE", "EndedRun", "OpenRun", "RunFold"]

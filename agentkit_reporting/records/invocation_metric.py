@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -163,7 +164,7 @@ class InvocationMetric:
         """What its attempts have in common: agent, phase and task_id."""
         return self.agent, self.phase, self.task_id
 
-    @property
+    @functools.cached_property  # who reports on it asks some ten times, and each time it would be read from the text
     def started_us(self) -> int:
         """When it started: microseconds since 1970, UTC."""
         return (moment_of(self.timestamp) - _EPOCH) // dt.timedelta(microseconds=1)

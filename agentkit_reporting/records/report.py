@@ -23,39 +23,22 @@ from agentkit_loop.events import (
     ModelRequestStarted,
     RunFinished,
     RunStarted,
-    ToolCallRequested,
     ToolResultReceived,
-    TurnFinished,
     UsageUpdated,
 )
 from agentkit_loop.usage import Usage
-from agentkit_reporting.ledger import LedgerEntry
-from agentkit_reporting.log.blocks import Passed
+from agentkit_reporting.log.blocks import LINES, Line, event_of, line_of
 from agentkit_reporting.records.aggregate import is_cancelled, is_infrastructure, phase_key, retry_causes
-from agentkit_reporting.records.ended_runs import METRIC_RECORDED, EndedRun, RunFold
+from agentkit_reporting.records.ended_runs import METRIC_RECORDED, OF_RECOVERY, EndedRun, OpenRun, RunFold
 from agentkit_reporting.records.invocation_metric import InvocationMetric, moment_of
 from agentkit_reporting.records.report_figures import CallFigures, Money, RunFigures
+from agentkit_reporting.records.request_report import Report
 
 DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
 """What a table can be by. With `tool` it is of calls of tools, with `model` of requests, else of runs."""
 
 SHARES = (("p50", 50), ("p95", 95), ("p99", 99))
 """The percentiles that are told, by their names."""
-
-WANTED: tuple[type[AgentEvent], ...] = (
-    CustomEvent,
-    ModelRequestFailed,
-    ModelRequestFinished,
-    ModelRequestRetrying,
-    ModelRequestStarted,
-    RunStarted,
-    ToolCallRequested,
-    ToolResultReceived,
-    TurnFinished,
-    UsageUpdated,
-    *RUN_ENDS,
-)
-"""The kinds of events that a RunReport looks at; of the others it counts that they came, and when."""
 
 _BY_NAME = (("model",), ("tool",))
 _WIDTHS_MS = (1, 10, 100, 1_000, 10_000, 60_000, 600_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
@@ -65,14 +48,25 @@ _Key = tuple[str, ...]
 
 @attrs.define
 class _Run:
-    """What is known of an open run: its dimensions, which model each request asked for, and which requests ended."""
+    """What is known of a run that has not ended: its dimensions, which model each request asked for, and which ended.
+
+    work: the same run in the fold; None where that does not see it. error_class: of the last request that failed.
+    """
 
     run: str
+    day: str
     agent: str = ""
     phase: str = ""
-    day: str = ""
     asked: dict[str, str] = attrs.field(factory=dict)
     settled: set[str] = attrs.field(factory=set)
+    error_class: str = "other"
+    work: OpenRun | None = None
+
+    def requests(self) -> Iterable[str]:
+        """Return the ids of the requests, those whose beginning is in no log behind the others."""
+        if self.settled <= self.asked.keys():  # as most often
+            return self.asked
+        return {**self.asked, **dict.fromkeys(sorted(self.settled))}
 
     def key(self, by: Sequence[str], name: str) -> _Key:
         if by in _BY_NAME:  # as most often, and asked for with each request and call
@@ -95,12 +89,12 @@ class RunReport:
         self._fold = RunFold()
         self._runs: dict[tuple[str, str], _Run] = {}
         self._sessions: dict[str, str] = {}  # of runs
-        self._classes: dict[tuple[str, str], str] = {}  # of the last failed request of an open run
         self._filed: Counter[InvocationMetric] = Counter()  # of files of metrics
         self._told: Counter[InvocationMetric] = Counter()  # by events
         self._derived: dict[str, InvocationMetric] = {}
         self._suspended: set[str] = set()  # runs
         self._ordered: list[InvocationMetric] | None = None  # what `metrics` told, until there are more
+        self._causes: dict[int, str] | None = None  # why which of them were retries
         self._money: dict[str, Money] = {}  # of runs that did not cost known USD alone
 
     # --- taking
@@ -118,42 +112,75 @@ class RunReport:
 
     def take(self, event: AgentEvent) -> None:
         """Take an event."""
-        self.events += 1
-        place = (event.session_id, event.run_id)
-        run = self._runs.get(place) or self._begun(place, event.timestamp)
-        kind = event.__class__
-        note = self._NOTES.get(kind)  # a look-up, where a `match` asks of each class in turn
-        if note is not None:
-            note(self, place, run, event)
-        ended = self._fold.take(event)
-        if kind not in RUN_ENDS:  # it takes a third of what `isinstance` does
-            return
+        self.take_lines([line_of(event)])
+
+    def take_lines(self, lines: Sequence[Line]) -> None:
+        """Take events as lines: only what they hold of the figures is looked at, and no event is made of them."""
+        self.events += len(lines)
+        kinds, fold = _KINDS, self._fold  # looked up once, and not for each line
+        session_id = run_id = ""
+        run: Any = None
+        work: OpenRun | None = None
+        latest: Any = None
+        for line in lines:
+            # Lines of one run most often follow each other: two comparisons in place of a look-up by a new pair. Until
+            # another one follows, the time up to which it worked is kept here.
+            if work is None or line.run_id != run_id or line.session_id != session_id:
+                if work is not None:
+                    work.worked_until = latest
+                session_id, run_id = line.session_id, line.run_id
+                run = self._runs.get((session_id, run_id)) or self._begun(line)
+                work = run.work or self._worked_on(run, line)
+                latest = line.ts if work is None else work.worked_until
+            moment = line.ts
+            if line.__class__ not in kinds:  # most lines
+                if moment > latest:  # noqa: PLR1730 - `max` takes twice as long
+                    latest = moment
+                continue
+            note, folded, how = kinds[line.__class__]
+            if how is _END:
+                if work is not None:
+                    work.worked_until = latest
+                self._end(run, line)
+                work = None
+                continue
+            told = line.payload  # type: ignore[attr-defined] # of a kind that is known
+            if note is not None:
+                note(self, run, told)
+            if work is not None:
+                if folded is not None:
+                    folded(fold, work, told, line)
+                if moment > latest and not (how is _RECOVERY and told.duration_ms is None):
+                    latest = moment
+        if work is not None:
+            work.worked_until = latest
+
+    def _begun(self, line: Line) -> _Run:
+        self._sessions[line.run_id] = line.session_id
+        run = _Run(line.run_id, day=line.ts.astimezone(dt.UTC).date().isoformat())
+        self._runs[line.session_id, line.run_id] = run
+        return run
+
+    def _worked_on(self, run: _Run, line: Line) -> OpenRun | None:
+        is_custom = line.__class__ is LINES[CustomEvent]
+        run.work = self._fold.opened((line.session_id, line.run_id), line.ts, is_custom=is_custom)
+        return run.work
+
+    def _end(self, run: _Run, line: Line) -> None:
+        place = (line.session_id, line.run_id)
+        event: Any = event_of(line)
+        ended = None if run.work is None else self._fold.end(run.work, place, event)
         if ended is not None:
             self._note_end(ended, run)
         if isinstance(event, RunFinished) and event.outcome == "suspended":
             self._suspended.add(event.run_id)
         del self._runs[place]
-        self._classes.pop(place, None)
 
-    def pass_by(self, passed: Passed) -> None:
-        """Take events of a kind that is not in WANTED, of which only their run and their times count."""
-        self.events += passed.count
-        place = (passed.session_id, passed.run_id)
-        if place not in self._runs:
-            self._begun(place, passed.first)
-        self._fold.pass_by(passed)
-
-    def _begun(self, place: tuple[str, str], moment: dt.datetime) -> _Run:
-        session_id, run_id = place
-        self._sessions[run_id] = session_id
-        run = self._runs[place] = _Run(run_id, day=moment.astimezone(dt.UTC).date().isoformat())
-        return run
-
-    def _note_custom(self, place: tuple[str, str], run: _Run, event: CustomEvent) -> None:
-        del place, run
-        if event.name != METRIC_RECORDED:
+    def _note_custom(self, run: _Run, told: CustomEvent) -> None:
+        del run
+        if told.name != METRIC_RECORDED:
             return
-        data: Any = event.data
+        data: Any = told.data
         try:
             self._add(
                 InvocationMetric.of_record(data.get("metric") if isinstance(data, dict) else data), self._told
@@ -161,76 +188,64 @@ class RunReport:
         except ConfigurationError:
             return  # whoever told it was refused when it did
 
-    def _note_start(self, place: tuple[str, str], run: _Run, event: RunStarted) -> None:
-        del place
-        phase = event.metadata.get("phase")
+    def _note_start(self, run: _Run, told: RunStarted) -> None:
+        phase = told.metadata.get("phase")
         is_phase = isinstance(phase, (str, int, float)) and not isinstance(phase, bool)
-        run.agent, run.phase = event.agent_name, str(phase_key(phase)) if is_phase else ""
+        run.agent, run.phase = told.agent_name, str(phase_key(phase)) if is_phase else ""
 
-    def _note_asked(self, place: tuple[str, str], run: _Run, event: ModelRequestStarted) -> None:
-        del place
-        run.asked[event.request_id] = event.model
+    def _note_asked(self, run: _Run, told: ModelRequestStarted) -> None:
+        run.asked[told.request_id] = told.model
 
-    def _note_usage(self, place: tuple[str, str], run: _Run, event: UsageUpdated) -> None:
-        del place
-        run.asked.setdefault(event.request_id, event.model)  # where its beginning is in no log
+    def _note_usage(self, run: _Run, told: UsageUpdated) -> None:
+        run.asked.setdefault(told.request_id, told.model)  # where its beginning is in no log
 
-    def _note_retry(self, place: tuple[str, str], run: _Run, event: ModelRequestRetrying) -> None:
-        self.retried_for[self._classes.get(place, "other")] += 1
-        self._of_request(self._requests, run, event.request_id).retried += 1
+    def _note_retry(self, run: _Run, told: ModelRequestRetrying) -> None:
+        self.retried_for[run.error_class] += 1
+        self._of_request(run, told.request_id).retried += 1
 
-    def _note_result(self, place: tuple[str, str], run: _Run, event: ToolResultReceived) -> None:
-        del place
-        _figures(self.tools, run.key(self._tools_by, event.name)).note(
-            event.duration_ms, failed=event.is_error
-        )
+    def _note_result(self, run: _Run, told: ToolResultReceived) -> None:
+        _figures(self.tools, run.key(self._tools_by, told.name)).note(told.duration_ms, failed=told.is_error)
 
-    def _note_request(
-        self, place: tuple[str, str], run: _Run, event: ModelRequestFinished | ModelRequestFailed
-    ) -> None:
-        failed = isinstance(event, ModelRequestFailed)
-        if isinstance(event, ModelRequestFailed):
-            self._classes[place] = event.error_class
-        run.settled.add(event.request_id)
-        duration_ms = None if failed else event.duration_ms
-        self._of_request(self._requests, run, event.request_id).note(duration_ms, failed=failed)
+    def _note_finish(self, run: _Run, told: ModelRequestFinished) -> None:
+        run.settled.add(told.request_id)
+        self._of_request(run, told.request_id).note(told.duration_ms)
 
-    def _of_request(self, figures: dict[_Key, CallFigures], run: _Run, request_id: str) -> CallFigures:
-        return _figures(figures, run.key(self._requests_by, run.asked.get(request_id, "")))
+    def _note_failure(self, run: _Run, told: ModelRequestFailed) -> None:
+        run.error_class = told.error_class
+        run.settled.add(told.request_id)
+        self._of_request(run, told.request_id).note(None, failed=True)
 
-    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, entries: tuple[LedgerEntry, ...]) -> None:
+    def _of_request(self, run: _Run, request_id: str) -> CallFigures:
+        return _figures(self._requests, run.key(self._requests_by, run.asked.get(request_id, "")))
+
+    def _bill(self, figures: dict[_Key, CallFigures], run: _Run, reports: Mapping[str, Report]) -> None:
         """Add what the requests of a run cost; those that did not end count as well."""
-        told = {entry.request_id: entry for entry in entries}
-        usages: dict[
-            str, list[Usage]
-        ] = {}  # by model: one sum for each run costs less than one for each request
-        for request_id in {**run.asked, **dict.fromkeys(sorted(run.settled))}:
-            of_request = self._of_request(figures, run, request_id)
-            entry = told.get(request_id)
-            of_request.money.bill(entry)
-            if entry is not None:
-                usages.setdefault(run.asked.get(request_id, ""), []).append(entry.usage)
+        by_model: dict[str, list[Report | None]] = {}  # most often one, so that all are added up in one go
+        for request_id in run.requests():
+            model = run.asked.get(request_id, "")
+            by_model.setdefault(model, []).append(reports.get(request_id))
             if request_id not in run.settled:
-                of_request.note(None)
-        for model, each in usages.items():
+                _figures(figures, run.key(self._requests_by, model)).note(None)
+        for model, each in by_model.items():
             of_model = _figures(figures, run.key(self._requests_by, model))
-            of_model.usage = Usage.total((of_model.usage, *each))
+            of_model.money.bill(each)
+            of_model.use([report.usage for report in each if report is not None])
 
     def _note_end(self, ended: EndedRun, run: _Run) -> None:
-        metric, money = ended.metric, _cost_of(ended.requests, run)
-        self._bill(self._requests, run, ended.requests)
+        metric, money = ended.metric, _cost_of(ended.money, ended.reports, run)
+        self._bill(self._requests, run, ended.reports)
         self._ordered = None
         self._derived.setdefault(metric.invocation_id, metric)
         if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):
             self._money.setdefault(metric.invocation_id, money)
 
-    _NOTES: ClassVar[dict[type[AgentEvent], Callable[[Any, tuple[str, str], _Run, Any], None]]] = {
+    NOTES: ClassVar[dict[type[AgentEvent], Callable[[RunReport, _Run, Any], None]]] = {
         CustomEvent: _note_custom,
         RunStarted: _note_start,
         ModelRequestStarted: _note_asked,
         UsageUpdated: _note_usage,
-        ModelRequestFinished: _note_request,
-        ModelRequestFailed: _note_request,
+        ModelRequestFinished: _note_finish,
+        ModelRequestFailed: _note_failure,
         ModelRequestRetrying: _note_retry,
         ToolResultReceived: _note_result,
     }
@@ -248,6 +263,7 @@ class RunReport:
         own = {each.invocation_id for each in metrics}
         metrics += [each for name, each in self._derived.items() if name not in own]
         self._ordered = sorted(metrics, key=lambda metric: (metric.started_us, metric.invocation_id))
+        self._causes = None
         return list(self._ordered)
 
     @property
@@ -259,15 +275,15 @@ class RunReport:
     def requests(self) -> dict[_Key, CallFigures]:
         """The figures of requests, those of runs without an end too, in no order."""
         figures = {key: each.copied() for key, each in self._requests.items()}
-        for place, entries in self._fold.open_requests():
-            self._bill(figures, self._runs[place], entries)
+        for place, reports in self._fold.open_reports():
+            self._bill(figures, self._runs[place], reports)
         return figures
 
     def open_money(self) -> Money:
         """Return what the runs without an end cost so far, which the tables hold too. unknown: runs."""
         money = Money()
-        for place, entries in self._fold.open_requests():
-            cost = _cost_of(entries, self._runs[place])
+        for place, reports in self._fold.open_reports():
+            cost = _cost_so_far(reports, self._runs[place])
             money.add(cost.amounts, cost.unknown, cost.least)
         return money
 
@@ -284,13 +300,18 @@ class RunReport:
     def runs(self, by: Sequence[str]) -> dict[_Key, RunFigures]:
         """Return the figures of runs by run, agent, phase and day, in order of their keys; () for all together."""
         metrics = self.metrics()
-        causes = retry_causes(metrics)
+        causes = self._causes = retry_causes(metrics) if self._causes is None else self._causes
         groups: dict[_Key, RunFigures] = {}
         for place, metric in enumerate(metrics):
-            figures = groups.setdefault(tuple(_value(metric, each) for each in by), RunFigures())
+            key = tuple([_value(metric, each) for each in by])
+            figures = groups.get(key)
+            if figures is None:  # not by `setdefault`, which makes new ones each time
+                figures = groups[key] = RunFigures()
             figures.runs += 1
-            figures.failed += not metric.success and not is_cancelled(metric)
-            figures.cancelled += is_cancelled(metric)
+            if not metric.success:
+                was_cancelled = is_cancelled(metric)
+                figures.cancelled += was_cancelled
+                figures.failed += not was_cancelled
             figures.suspended += self.is_suspended(metric)
             figures.retries += place in causes
             figures.infra_retries += causes.get(place) == "infrastructure"
@@ -302,16 +323,16 @@ class RunReport:
 
     def _add_open_runs(self, groups: dict[_Key, RunFigures], by: Sequence[str], known: set[str]) -> None:
         """Add what the runs without an end used so far, but for those whose metric was told elsewhere."""
-        for place, entries in self._fold.open_requests():
+        for place, reports in self._fold.open_reports():
             run = self._runs[place]
             if run.run in known:
                 continue
             figures = groups.setdefault(run.key(by, ""), RunFigures())
             figures.open += 1
-            usage = Usage.total(entry.usage for entry in entries)
+            usage = Usage.total(report.usage for report in reports.values())
             was_asked = bool(run.asked or run.settled)
-            tokens = usage.total_tokens if was_asked or entries else 0
-            figures.bill(tokens, usage.cached_input_tokens, _cost_of(entries, run))
+            tokens = usage.total_tokens if was_asked or reports else 0
+            figures.bill(tokens, usage.cached_input_tokens, _cost_so_far(reports, run))
             figures.session_id = place[0]
 
     def failures(self) -> dict[str, int]:
@@ -325,6 +346,19 @@ class RunReport:
             if not metric.success and not is_cancelled(metric)
         )
         return dict(sorted(classes.items()))
+
+
+_WORK, _RECOVERY, _END = "work", "recovery", "end"
+
+_KINDS: dict[type[Line], tuple[Any, Any, str]] = {
+    LINES[kind]: (
+        RunReport.NOTES.get(kind),
+        RunFold.NOTES.get(kind),
+        _END if kind in RUN_ENDS else _RECOVERY if kind in OF_RECOVERY else _WORK,
+    )
+    for kind in (*RunReport.NOTES, *RunFold.NOTES, *RUN_ENDS)
+}
+"""The lines that are looked at: what is noted here, what the fold notes, and what they say of their run."""
 
 
 def _figures(figures: dict[_Key, CallFigures], key: _Key) -> CallFigures:
@@ -370,15 +404,18 @@ def check_dimensions(by: Sequence[str]) -> None:
         )
 
 
-def _cost_of(entries: tuple[LedgerEntry, ...], run: _Run) -> Money:
-    """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
+def _cost_so_far(reports: Mapping[str, Report], run: _Run) -> Money:
     money = Money()
-    for entry in entries:
-        money.bill(entry)
-    asked = run.asked.keys() | run.settled
-    money.unknown = min(1, money.unknown + bool(asked and not entries))
-    if entries:
-        money.least += len(asked - {entry.request_id for entry in entries})
+    money.bill(reports.values())
+    return _cost_of(money, reports, run)
+
+
+def _cost_of(money: Money, reports: Mapping[str, Report], run: _Run) -> Money:
+    """Return what a run cost. unknown: 1 where a request that told its usage has no cost, or none told any."""
+    was_asked = bool(run.asked or run.settled)
+    money.unknown = min(1, money.unknown + (was_asked and not reports))
+    if reports:
+        money.least += len((run.asked.keys() | run.settled) - reports.keys())
     return money
 
 
@@ -397,7 +434,6 @@ def _value(metric: InvocationMetric, dimension: str) -> str:
 __all__ = [
     "DIMENSIONS",
     "SHARES",
-    "WANTED",
     "CallFigures",
     "Money",
     "RunFigures",

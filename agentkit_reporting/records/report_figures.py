@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterable
 from decimal import Decimal
 
 import attrs
 
 from agentkit_loop.usage import EXACT_SUMS, Usage
-from agentkit_reporting.ledger import LedgerEntry
+from agentkit_reporting.records.request_report import Report
 
 __all__ = ["CallFigures", "Money", "RunFigures"]
 
 _ZERO = Decimal(0)
+_MOST_KEPT = 1_000
 
 
 @attrs.define
@@ -35,14 +37,18 @@ class Money:
         for currency, amount in amounts.items():
             self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
 
-    def bill(self, entry: LedgerEntry | None) -> None:
-        """Add the cost of a request; None: it told no usage, and so its cost is unknown."""
-        if entry is None or entry.cost is None:
-            self.unknown += 1
-            return
-        cost = entry.cost
-        self.least += not entry.final
-        self.amounts[cost.currency] = EXACT_SUMS.add(self.amounts.get(cost.currency, _ZERO), cost.amount)
+    def bill(self, reports: Iterable[Report | None]) -> None:
+        """Add the costs of requests; None: it told no usage, and so its cost is unknown."""
+        amounts, add = self.amounts, EXACT_SUMS.add
+        for report in reports:
+            cost = None if report is None else report.cost
+            if report is None or cost is None:
+                self.unknown += 1
+                continue
+            if not report.final:
+                self.least += 1
+            currency = cost.currency
+            amounts[currency] = add(amounts.get(currency, _ZERO), cost.amount)
 
 
 @attrs.define
@@ -57,8 +63,20 @@ class CallFigures:
     failed: int = 0
     retried: int = 0
     durations_ms: array[float] = attrs.field(factory=lambda: array("d"))
-    usage: Usage = attrs.field(factory=Usage)
     money: Money = attrs.field(factory=Money)
+    _usages: list[Usage] = attrs.field(factory=list)
+
+    @property
+    def usage(self) -> Usage:
+        """What all used that told it."""
+        self._usages = [Usage.total(self._usages)]
+        return self._usages[0]
+
+    def use(self, usages: Iterable[Usage]) -> None:
+        """Add what requests used. They are added up when somebody asks, a thousand at a time: a sum is an object."""
+        self._usages.extend(usages)
+        if len(self._usages) > _MOST_KEPT:
+            self._usages = [Usage.total(self._usages)]
 
     def note(self, duration_ms: float | None, *, failed: bool = False) -> None:
         """Count one; duration_ms: None where that is not known, or is not to count."""
@@ -69,7 +87,8 @@ class CallFigures:
 
     def copied(self) -> CallFigures:
         """Return figures of their own, to which others can be added; their durations are shared."""
-        return attrs.evolve(self, money=attrs.evolve(self.money, amounts=dict(self.money.amounts)))
+        money = attrs.evolve(self.money, amounts=dict(self.money.amounts))
+        return attrs.evolve(self, money=money, usages=list(self._usages))
 
 
 @attrs.define

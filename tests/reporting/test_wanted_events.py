@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentkit_loop.errors import ConfigurationError, LogError
-from agentkit_loop.events import EVENT_TYPES, AgentEvent, ContentDelta, RunStarted, UsageUpdated
+from agentkit_loop.events import EVENT_TYPES, AgentEvent, ContentDelta, RunStarted, UnknownEvent, UsageUpdated
 from agentkit_reporting import UsageReporter, decode_event, encode_event, read_events
 from agentkit_reporting.cli.report_json import as_json
 from agentkit_reporting.cli.report_tables import as_markdown, as_text
 from agentkit_reporting.codec import DecodeError
-from agentkit_reporting.log.blocks import Passed, decode_block
+from agentkit_reporting.log.blocks import BETWEEN, LINES, Line, decode_block, event_of
 from agentkit_reporting.log.lines import salvaged
-from agentkit_reporting.records.report import WANTED, RunReport
+from agentkit_reporting.records.report import RunReport
 from agentkit_reporting.terminal import json_text
 from benchmarks.reading_log import write_log
 from tests.cli.report_samples import write_pipeline
@@ -110,16 +111,14 @@ def line_by_line(content: bytes) -> Told:
     return told
 
 
-def in_blocks(path: Path, wants: tuple[type[AgentEvent], ...] | None = None) -> tuple[Told, list[Passed]]:
+def in_blocks(path: Path, wants: tuple[type[AgentEvent], ...] | None = None) -> Told:
     """Read it as users do."""
     told = Told()
-    passed: list[Passed] = []
     reader = read_events(path, wants=wants)
     reader.on_bad_line = lambda _, line, content: told.bad_bytes.append((line, content))
-    reader.on_passed = passed.append
     told.events = [(reader.line, event) for event in reader]
     told.bad = [(each.line, each.reason) for each in reader.bad]
-    return told, passed
+    return told
 
 
 def sample_logs(folder: Path) -> list[bytes]:
@@ -162,9 +161,21 @@ def damaged_lines(draw: st.DrawFn) -> bytes:
                 json.dumps(json.loads(line), indent=1).encode().split(b"\n") if _whole(line) else [line]
             ),
             lambda line, _: [line, draw(st.sampled_from(HANDWRITTEN))],
+            lambda line, at: [_flipped(line, at, draw(st.integers(0, 7)))],
+            lambda line, _: [line.replace(b",", draw(st.sampled_from((b", ", b" ,\t", b"\n"))), 1)],
+            lambda line, _: [line.replace(b":", b" : ")],
+            lambda line, _: [line + draw(st.sampled_from((b",", b" ", b"\t"))) + line],
+            lambda line, _: [re.sub(rb"[a-z]", lambda found: b"\\u%04x" % found[0][0], line, count=40)],
+            lambda line, _: [line.replace(b'"type":"', b'"type":"newer_')],
         )
         lines[place : place + 1] = draw(st.sampled_from(ways))(line, at)
     return b"\n".join(lines) + draw(st.sampled_from((b"", b"\n", b"\n\n")))
+
+
+def _flipped(line: bytes, at: int, bit: int) -> bytes:
+    if at == len(line):
+        return line
+    return line[:at] + bytes([line[at] ^ 1 << bit]) + line[at + 1 :]
 
 
 def _whole(line: bytes) -> bool:
@@ -178,34 +189,46 @@ def _whole(line: bytes) -> bool:
 def test_a_damaged_log_is_read_as_line_by_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(content)
-    assert in_blocks(path)[0] == line_by_line(content)
+    assert in_blocks(path) == line_by_line(content)
 
 
 @_MANY
 @given(content=damaged_lines(), names=st.sets(st.sampled_from(sorted(EVENT_TYPES))))
-def test_wanted_events_are_those_of_all_and_the_others_are_passed(
-    content: bytes, names: set[str], tmp_path: Path
-) -> None:
+def test_wanted_events_are_those_of_all(content: bytes, names: set[str], tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(content)
     kinds = tuple(EVENT_TYPES[name] for name in names)
     everything = line_by_line(content)
-    told, passed = in_blocks(path, kinds)
+    told = in_blocks(path, kinds)
     wanted = [each for each in everything.events if isinstance(each[1], kinds)]
     assert told == attrs.evolve(everything, events=wanted)
-    others = [event for _, event in everything.events if not isinstance(event, kinds)]
-    assert sum(each.count for each in passed) == len(others)
-    assert list(runs_of(passed)) == list(dict.fromkeys((each.session_id, each.run_id) for each in others))
-    for session_id, run_id in runs_of(passed):
-        of_run = [each for each in others if (each.session_id, each.run_id) == (session_id, run_id)]
-        mine = [each for each in passed if (each.session_id, each.run_id) == (session_id, run_id)]
-        assert mine[0].first == of_run[0].timestamp
-        assert max(each.latest for each in mine) == max(each.timestamp for each in of_run)
 
 
-def runs_of(passed: list[Passed]) -> dict[tuple[str, str], None]:
-    """Return session and run of each, in the order of the first."""
-    return dict.fromkeys((each.session_id, each.run_id) for each in passed)
+@_MANY
+@given(content=damaged_lines())
+def test_lines_in_blocks_are_those_of_all_events(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(content)
+    everything = line_by_line(content)
+    bad: list[tuple[int, bytes]] = []
+    reader = read_events(path)
+    reader.on_bad_line = lambda _, line, content: bad.append((line, content))
+    lines = [line for block in reader.blocks() for line in block]
+    assert bad == everything.bad_bytes
+    assert [(each.line, each.reason) for each in reader.bad] == everything.bad
+    assert len(lines) == len(everything.events)
+    for line, (_, event) in zip(lines, everything.events, strict=True):
+        assert (line.seq, line.timestamp) == (event.seq, event.timestamp)
+        assert (line.session_id, line.run_id, line.turn_id) == (
+            event.session_id,
+            event.run_id,
+            event.turn_id,
+        )
+        if isinstance(event, UnknownEvent):
+            assert type(line) is Line
+        else:
+            assert type(line) is LINES[type(event)]
+            assert event_of(line) == event
 
 
 @pytest.mark.parametrize("line", HANDWRITTEN)
@@ -217,15 +240,15 @@ def test_what_somebody_wrote_by_hand_is_read_as_line_by_line(
         written = b"\n".join([*lines[:7], line, *lines[7:]])
         path = tmp_path / "log.jsonl"
         path.write_bytes(written)
-        assert in_blocks(path)[0] == line_by_line(written)
+        assert in_blocks(path) == line_by_line(written)
 
 
 def test_a_block_whose_objects_are_as_many_as_its_lines_but_not_one_on_each_is_not_taken() -> None:
     line = HANDWRITTEN[10]
     spread = line.replace(b',"payload"', b',\n"payload"')
-    assert decode_block(b"\n".join([line, line, line]), 2) is not None
-    assert decode_block(b"\n".join([line, spread, line + line]), 3) is None
-    assert decode_block(b"\n".join([line, b"", line]), 2) is None
+    assert decode_block(BETWEEN.join([line, line, line]), 2) is not None
+    assert decode_block(BETWEEN.join([line, *spread.split(b"\n"), line + line]), 3) is None
+    assert decode_block(BETWEEN.join([line, b"", line]), 2) is None
 
 
 @pytest.mark.parametrize("most", [150, 700, 5_000])
@@ -255,16 +278,14 @@ def reports_of(path: Path) -> tuple[RunReport, RunReport]:
     full, narrow = RunReport(), RunReport()
     for event in read_events(path):
         full.take(event)
-    reader = read_events(path, wants=WANTED)
-    reader.on_passed = narrow.pass_by
-    for event in reader:
-        narrow.take(event)
+    for lines in read_events(path).blocks():
+        narrow.take_lines(lines)
     return full, narrow
 
 
 @_MANY
 @given(data=st.data())
-def test_a_report_of_a_cut_log_is_the_same_from_the_kinds_that_it_wants(
+def test_a_report_of_a_cut_log_is_the_same_from_its_lines(
     data: st.DataObject, samples: list[bytes], tmp_path: Path
 ) -> None:
     content = data.draw(st.sampled_from(samples))
@@ -279,9 +300,7 @@ def test_a_report_of_a_cut_log_is_the_same_from_the_kinds_that_it_wants(
 
 @_MANY
 @given(content=damaged_lines())
-def test_a_report_of_any_events_is_the_same_from_the_kinds_that_it_wants(
-    content: bytes, tmp_path: Path
-) -> None:
+def test_a_report_of_any_events_is_the_same_from_their_lines(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(content)
     full, narrow = reports_of(path)
