@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agentkit_reporting.percentiles import percentile
+from agentkit_reporting.percentiles import percentile_of_ordered
 from agentkit_reporting.records.aggregate import compute_aggregate
 from agentkit_reporting.records.invocation_metric import InvocationMetric
 from agentkit_reporting.records.report import (
@@ -99,4 +99,5 @@ def _money_json(money: Money) -> dict[str, Any]:
 
 
 def _percentile_json(durations_ms: Sequence[float]) -> dict[str, float | None]:
-    return {name: percentile(durations_ms, share) for name, share in SHARES}
+    ordered = sorted(durations_ms)
+    return {name: percentile_of_ordered(ordered, share) for name, share in SHARES}
