@@ -52,23 +52,20 @@ class Span(NamedTuple):
 def divided(spans: Iterable[Span], first: int, last: int) -> Counter[tuple[str, str]]:
     """Return how many microseconds from `first` to `last` belong to each part and name; the rest to none."""
     within = sorted(
-        (max(span.begin, first), min(span.end, last), RANKS.index(span.part), span.part, span.name)
-        for span in spans
-        if min(span.end, last) > max(span.begin, first)
+        (span for span in spans if min(span.end, last) > max(span.begin, first)), key=lambda span: span.begin
     )
-    moments = sorted({moment for begin, end, *_ in within for moment in (begin, end)})
+    moments = sorted({min(max(each, first), last) for span in within for each in (span.begin, span.end)})
     found: Counter[tuple[str, str]] = Counter()
-    running: list[
-        tuple[int, int, int, int, str, str]
-    ] = []  # a heap: the one that the moment belongs to first
+    running: list[tuple[int, int, int, str, str]] = []  # a heap: the one that the moment belongs to first
     place = 0
     for moment, following in itertools.pairwise(moments):
-        while place < len(within) and within[place][0] <= moment:
-            begin, end, rank, part, name = within[place]
-            heapq.heappush(running, (rank, -end, begin, place, part, name))
+        while place < len(within) and within[place].begin <= moment:
+            # As they are, not as far as they are within: a moment belongs to the same one wherever it is cut.
+            begin, end, part, name = within[place]
+            heapq.heappush(running, (RANKS.index(part), -end, begin, part, name))
             place += 1
         while running and -running[0][1] <= moment:
             heapq.heappop(running)
         if running:
-            found[running[0][4:]] += following - moment
+            found[running[0][3:]] += following - moment
     return found

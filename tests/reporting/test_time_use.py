@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agentkit_loop.agent import Agent
@@ -405,6 +405,7 @@ def test_each_moment_belongs_to_the_first_part_that_is_open_then(spans: list[Spa
     assert for_parts == by_moment
 
 
+@example([Span(0, 1, "tools", "a"), Span(0, 2, "tools", "b")], 1)
 @given(SPANS, st.integers(0, 24))
 def test_a_sweep_in_two_pieces_is_the_sweep_of_the_whole(spans: list[Span], border: int) -> None:
     assert divided(spans, 0, border) + divided(spans, border, 24) == divided(spans, 0, 24)
