@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -89,7 +91,7 @@ def chunks_of(response: httpx2.Response) -> Iterator[bytes]:
         return response.iter_bytes()
     raw: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type] # that of a synchronous client
     stream = response.extensions.get("network_stream")
-    if isinstance(stream, WatchedStream):
+    if isinstance(stream, WatchedStream) and _is_as_made(response.stream, _LAYERS):
         raw = stream.body(raw, _read_timeout(response))
     if "content-encoding" not in response.headers:
         return raw
@@ -105,7 +107,42 @@ def achunks_of(response: httpx2.Response) -> Any:
         return response.aiter_bytes()
     raw: Any = aiter(response.stream)  # type: ignore[arg-type] # as above
     stream = response.extensions.get("network_stream")
-    return stream.body(raw, _read_timeout(response)) if isinstance(stream, ReadStream) else raw
+    if isinstance(stream, ReadStream) and _is_as_made(response.stream, _ASYNC_LAYERS):
+        raw = stream.body(raw, _read_timeout(response))
+    return raw
+
+
+_LAYERS = (
+    ("httpx2._client", "BoundSyncStream", "_stream"),
+    ("httpx2._transports.default", "ResponseStream", "_httpcore_stream"),
+    ("httpcore2._sync.connection_pool", "PoolByteStream", "_stream"),
+)
+_ASYNC_LAYERS = (
+    ("httpx2._client", "BoundAsyncStream", "_stream"),
+    ("httpx2._transports.default", "AsyncResponseStream", "_httpcore_stream"),
+    ("httpcore2._async.connection_pool", "PoolByteStream", "_stream"),
+)
+"""What the transport puts around the body of a connection, from the outside: module, class, what is within."""
+
+
+def _is_as_made(stream: Any, layers: tuple[tuple[str, str, str], ...]) -> bool:
+    """Whether nobody put a stream of their own around a body: middleware, a hook or a transport of the host's.
+
+    What is read past the layers passes such a stream by. Where the classes have other names one day, none is.
+    """
+    for module, name, within in layers:
+        if type(stream) is not _class_of(module, name):
+            return False
+        stream = getattr(stream, within, None)
+    return True
+
+
+@functools.cache
+def _class_of(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
 
 
 def _read_timeout(response: httpx2.Response) -> float | None:
