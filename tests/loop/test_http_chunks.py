@@ -18,6 +18,24 @@ HEADS = st.sampled_from(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
     ]
 )
+ODD_HEADS = st.sampled_from(
+    [
+        b"HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\na: b\n\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\na: b\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\n",
+        b"HTTP/1.1 102 Wait\n\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding:\r\n chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\na: b\r\n transfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 304 Same\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    ]
+)
 PIECES = st.lists(
     st.one_of(st.binary(min_size=1, max_size=40), st.just(b"\r\n"), st.just(b"0\r\n\r\n")), max_size=12
 )
@@ -42,6 +60,7 @@ class Heard:
         self._client.send(h11.EndOfMessage())
         self._reader: BodyReader | None = None
         self.past = 0  # bytes of the body that the parser never saw
+        self._reads = 0  # of a connection: one too many would wait for what does not come
         self._body = b""
         self._told: list[str] = []
 
@@ -57,7 +76,7 @@ class Heard:
         self._reader = reader
         while self._goes_on():
             if reader.is_past:
-                for data in itertools.chain([b""], self._came):
+                for data in itertools.chain([b""], iter(self._received, b"")):
                     self._take(reader.take(data))
                     if not reader.is_past:
                         break
@@ -65,7 +84,17 @@ class Heard:
         return self._all()
 
     def _all(self) -> list[Any]:
-        return [*self._told, self._body, self._client.their_state, self._client.trailing_data]
+        return [
+            *self._told,
+            self._body,
+            self._client.their_state,
+            self._client.trailing_data,
+            self._reads,
+        ]
+
+    def _received(self) -> bytes:
+        self._reads += 1
+        return next(self._came, b"")
 
     def _take(self, data: bytes) -> None:
         self._body += data
@@ -91,7 +120,7 @@ class Heard:
         reader = self._reader
         if reader is not None and reader.kept:
             return reader.hand_over()
-        data = next(self._came, b"")
+        data = self._received()
         return data if reader is None else reader.feed(data)
 
 
@@ -116,6 +145,14 @@ def test_the_same_is_heard_however_the_bytes_are_cut(
         assert heard.past_the_parser(reader) == Heard(came).plainly()
         if "extended" not in forms[: len(pieces)]:
             assert heard.past == sum(map(len, pieces))
+
+
+@given(head=ODD_HEADS, pieces=PIECES, end=ENDS, places=PLACES)
+def test_an_odd_head_ends_where_the_parser_finds_its_end(
+    head: bytes, pieces: list[bytes], end: bytes, places: list[int]
+) -> None:
+    came = cut(head + b"".join(one(piece, "plain") for piece in pieces) + end, places)
+    assert Heard(came).past_the_parser(BodyReader()) == Heard(came).plainly()
 
 
 @given(
