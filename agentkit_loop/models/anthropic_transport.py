@@ -92,7 +92,7 @@ def chunks_of(response: httpx2.Response) -> Iterator[bytes]:
     raw: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type] # that of a synchronous client
     stream = response.extensions.get("network_stream")
     if isinstance(stream, WatchedStream) and _is_as_made(response.stream, _LAYERS):
-        raw = stream.body(raw, _read_timeout(response))
+        raw = stream.body(raw)
     if "content-encoding" not in response.headers:
         return raw
     import httpx2  # noqa: PLC0415 - on first use: it takes a tenth of a second
@@ -108,7 +108,7 @@ def achunks_of(response: httpx2.Response) -> Any:
     raw: Any = aiter(response.stream)  # type: ignore[arg-type] # as above
     stream = response.extensions.get("network_stream")
     if isinstance(stream, ReadStream) and _is_as_made(response.stream, _ASYNC_LAYERS):
-        raw = stream.body(raw, _read_timeout(response))
+        raw = stream.body(raw)
     return raw
 
 
@@ -143,11 +143,6 @@ def _class_of(module: str, name: str) -> Any:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:
         return None
-
-
-def _read_timeout(response: httpx2.Response) -> float | None:
-    found: float | None = response.request.extensions.get("timeout", {}).get("read")
-    return found
 
 
 def _broken() -> tuple[type[Exception], ...]:

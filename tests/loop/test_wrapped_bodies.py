@@ -14,8 +14,8 @@ from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.anthropic_async_chunks import ReadStream, read_past_parser
 from agentkit_loop.models.anthropic_interrupt import WatchedStream, watch
 from agentkit_loop.models.anthropic_transport import achunks_of, chunks_of
-from agentkit_loop.testing_server import MessagesServer
-from tests.loop.messages_api import KEY, ask_on_loop, ask_on_thread, request
+from agentkit_loop.testing_server import MessagesServer, ServerReply
+from tests.loop.messages_api import KEY, ask_on_loop, ask_on_thread, request, started
 
 SAID, MEANT = b"hello", b"HELLO"
 
@@ -119,6 +119,25 @@ def test_a_transport_and_a_hook_of_the_host_see_it_too(make: Callable[[str], htt
         for heard in ask_on_thread(AnthropicModel("m", client=client), request(), request()):
             assert "".join(heard.chunks) == "HELLO you"
         assert server.connections == 1
+
+
+def asked_otherwise(response: httpx2.Response) -> httpx2.Response:
+    """Let a response say that it answers a request of the host's, which says no timeout."""
+    response.request = httpx2.Request("POST", response.request.url)
+    return response
+
+
+def test_a_silent_server_is_a_timeout_though_middleware_changes_the_request_of_the_response() -> None:
+    for make, ask in ((by_middleware, ask_on_thread), (by_async_middleware, ask_on_loop)):
+        with MessagesServer([ServerReply(events=(started(),), stall_after=1)]) as server:
+            model = AnthropicModel(
+                "m",
+                base_url=server.base_url,
+                api_key=KEY,
+                timeout_s=0.2,
+                middleware=[make(asked_otherwise)],
+            )
+            assert ask(model)[0].failure.error_class == "timeout"
 
 
 ASK: dict[str, Any] = {
