@@ -27,6 +27,7 @@ from agentkit_reporting import JsonlReporter, Redactor, Rotation, read_events
 from agentkit_reporting.batch_lines import encode_batch
 from agentkit_reporting.codec import encode_event
 from agentkit_reporting.redaction.content_marks import ContentRedactor
+from agentkit_reporting.redaction.own_patterns import OwnPattern
 from agentkit_reporting.redaction.redactor import MOST_SESSIONS
 from tests.strategies import UTC_TIMES, texts
 
@@ -44,12 +45,14 @@ def begin(session_id: str = "s", kind: Any = "text") -> ContentDelta:
     return make_delta("req-1", BeginPart("0", kind), session_id, "r", "turn-1", 1, START)
 
 
-def shown(path: Path) -> list[str]:
-    """Return the pieces of a log, which is sound."""
+def shown(path: Path, part_id: str = "0") -> list[str]:
+    """Return the pieces of a part in a log, which is sound."""
     return [
         event.delta.chunk
         for event in read_events(path, strict=True)
-        if isinstance(event, ContentDelta) and isinstance(event.delta, AppendText)
+        if isinstance(event, ContentDelta)
+        and isinstance(event.delta, AppendText)
+        and event.delta.part_id == part_id
     ]
 
 
@@ -110,6 +113,59 @@ def test_a_log_of_batches_shows_what_one_of_events_may(
     assert one.account().received == seq - 1
     assert one.close()
     assert other.close()
+
+
+OWN = (
+    OwnPattern("ticket", r"TICKET-\d{4}", longest=11, begins="T"),
+    OwnPattern("ahead", r"Kept(?=end)", longest=7),
+    OwnPattern("line", r"(?m)^x=.*$", longest=20),
+    OwnPattern("negative", r"ab(?!c)\w", longest=4),
+)
+CHOICES: tuple[dict[str, Any], ...] = (
+    {"rules": ("secrets", "personal")},
+    {"rules": ("secrets", "personal"), "mode": "pseudonym", "key": b"k" * 32},
+    {"rules": OWN},
+    {"rules": ("secrets", *OWN), "mode": "pseudonym", "key": b"k" * 32},
+    {"rules": ("secrets",), "keep_arguments": ["path"]},
+)
+ODD_PIECES = st.sampled_from(
+    (
+        *("plain ", "pass", "word=", "hunter2hunter2", KEY[:9], KEY[9:], KEY, "\n", "x=", "", " " * 150),
+        *("TICK", "ET-12", "34", "ab", "c", "Kept", "end"),
+        *("ann.smith@", "example.com", "4111 1111 ", "1111 1111"),
+    )
+)
+
+
+@given(
+    batches=st.lists(
+        st.tuples(st.sampled_from("01"), st.lists(ODD_PIECES, min_size=1, max_size=6)), max_size=8
+    ),
+    choice=st.sampled_from(CHOICES),
+)
+def test_parts_in_turn_show_nothing_that_any_rule_hides(
+    batches: list[tuple[str, list[str]]], choice: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("logs")
+    logs = [folder / "together.jsonl", folder / "alone.jsonl"]
+    one, other = (JsonlReporter(log, redact=Redactor(**choice)) for log in logs)
+    for reporter in (one, other):
+        for seq, part_id in ((1, "0"), (2, "1")):
+            event = make_delta("q", BeginPart(part_id, "text"), "s", "r", "turn-1", seq, START)
+            reporter.handle_event(event)
+    seq = 3
+    for part_id, chunks in batches:
+        batch = DeltaBatch("s", "r", "turn-1", seq, START, request_id="q", part_id=part_id, chunks=chunks)
+        seq = batch.last_seq + 1
+        assert one.handle_batch(batch) == []
+        for event in batch.events():
+            other.handle_event(event)
+    assert one.close()
+    assert other.close()
+    for part_id in "01":
+        whole = Redactor(**choice).text("".join("".join(each) for of, each in batches if of == part_id))
+        together, alone = ("".join(shown(log, part_id)) for log in logs)
+        assert whole.startswith(together) or together == alone
 
 
 def test_a_secret_that_begins_in_one_batch_and_ends_in_the_next_is_masked(tmp_path: Path) -> None:
