@@ -162,13 +162,17 @@ class JsonlReporter(BatchObserver):
             block = encode_batch(batch)
         except Exception:  # noqa: BLE001 - one by one they say what is wrong
             return 0
-        written = 0
-        if isinstance(self._sink, LogWriter):
-            written = self._sink.write_together(block)
-        elif self._files is not None:
-            written = self._files.write_together(session_id, block)
-        if redactor is not None and written:
-            redactor.pass_on(session_id, part_id, "".join(batch.chunks[:written]))
+        written = len(batch)  # also where an exception comes in between: what may be out is taken note of
+        try:
+            if isinstance(self._sink, LogWriter):
+                written = self._sink.write_together(block)
+            elif self._files is not None:
+                written = self._files.write_together(session_id, block)
+            else:
+                written = 0
+        finally:
+            if redactor is not None and written:
+                redactor.pass_on(session_id, part_id, "".join(batch.chunks[:written]))
         return written
 
     def account(self) -> Account:

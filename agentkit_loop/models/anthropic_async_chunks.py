@@ -46,12 +46,14 @@ class ReadStream:
         self._inner = inner
         self._reader: BodyReader | None = None  # of a connection of HTTP/1.1, from its first request on
         self._failure: Exception | None = None  # of a read past the parser, which is to be told by the parser
+        self._timeout: float | None = None  # of a read, in seconds: the one that the head was read with
         self._is_shared: bool | None = None  # unknown before anything is written
         self.aclose = inner.aclose
         self.get_extra_info = inner.get_extra_info
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's own
         """Read for the protocol's parser."""
+        self._timeout = timeout
         reader = self._reader
         if reader is None:
             data: bytes = await self._inner.read(max_bytes, timeout)
@@ -63,8 +65,8 @@ class ReadStream:
             raise failure
         return reader.feed(await self._inner.read(max_bytes, timeout))
 
-    async def body(self, parsed: AsyncGenerator[bytes], timeout: float | None) -> AsyncIterator[bytes]:  # noqa: ASYNC109 - the same
-        """Yield the body of a response as it comes. parsed: the same by the parser; timeout: of a read, in seconds."""
+    async def body(self, parsed: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the body of a response as it comes. parsed: the same by the parser."""
         reader = self._reader
         async with contextlib.aclosing(parsed):
             if reader is not None and reader.is_past:
@@ -72,7 +74,7 @@ class ReadStream:
                     yield data
                 while reader.is_past:
                     try:
-                        came = await self._inner.read(READ_BYTES, timeout)
+                        came = await self._inner.read(READ_BYTES, self._timeout)
                     except Exception as error:  # noqa: BLE001 - raised where the layers above expect it
                         self._failure = error
                         break

@@ -188,6 +188,7 @@ class WatchedStream:
         self._inner = inner
         self._reader: BodyReader | None = None  # of a connection of HTTP/1.1, from its first request on
         self._failure: Exception | None = None  # of a read past the parser, which is to be told by the parser
+        self._timeout: float | None = None  # of a read, in seconds: the one that the head was read with
         found = inner.get_extra_info("socket")
         self._socket = found if isinstance(found, socket.socket) else None
         self._request: OpenRequest | None = None
@@ -206,6 +207,7 @@ class WatchedStream:
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """Read for the protocol's parser."""
+        self._timeout = timeout
         reader = self._reader
         if reader is None:
             data: bytes = self._inner.read(max_bytes, timeout)
@@ -217,13 +219,13 @@ class WatchedStream:
             raise failure
         return reader.feed(self._inner.read(max_bytes, timeout))
 
-    def body(self, parsed: Iterator[bytes], timeout: float | None) -> Iterator[bytes]:
-        """Yield the body of a response as it comes. parsed: the same by the parser; timeout: of a read, in seconds."""
+    def body(self, parsed: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the body of a response as it comes. parsed: the same by the parser."""
         reader = self._reader
         if reader is not None and reader.is_past:
             if data := reader.take(b""):
                 yield data
-            read = self._reading(timeout)
+            read = self._reading()
             while reader.is_past:
                 try:
                     came = read(READ_BYTES)
@@ -237,11 +239,11 @@ class WatchedStream:
             reader.is_past = False
         yield from parsed
 
-    def _reading(self, timeout: float | None) -> Callable[[int], bytes]:
+    def _reading(self) -> Callable[[int], bytes]:
         """Return what reads at most so many bytes: of a socket that is read as it is without a call in between."""
         if self._socket is None or type(self._inner) is not _socket_stream():
-            return functools.partial(self._inner.read, timeout=timeout)
-        self._socket.settimeout(timeout)
+            return functools.partial(self._inner.read, timeout=self._timeout)
+        self._socket.settimeout(self._timeout)
         return self._socket.recv
 
     def _belong_to(self, request: OpenRequest | None, written: bytes) -> None:

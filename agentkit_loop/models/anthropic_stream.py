@@ -58,28 +58,15 @@ _DELTA = b"content_block_delta"
 _DELTA_START = b"event: " + _DELTA + b"\ndata: "
 
 
-class _TextDelta(_Delta, gc=False):
-    delta: _Text
-
-
-class _InputDelta(_Delta, gc=False):
-    delta: _InputJson
-
-
-class _ThinkingDelta(_Delta, gc=False):
-    delta: _Thinking
-
-
-_RUNS: tuple[tuple[str, Callable[[bytes], list[Any]], Callable[[Any], str]], ...] = (
-    ("text", msgspec.json.Decoder(_TextDelta).decode_lines, operator.attrgetter("delta.text")),
-    (
-        "partial_json",
-        msgspec.json.Decoder(_InputDelta).decode_lines,
-        operator.attrgetter("delta.partial_json"),
-    ),
-    ("thinking", msgspec.json.Decoder(_ThinkingDelta).decode_lines, operator.attrgetter("delta.thinking")),
-)
-"""Of each kind: its field, what decodes lines of it, and what its text is."""
+# One decoder of all kinds: one of a single kind would take a delta that does not say its kind.
+_decode_deltas = msgspec.json.Decoder(_BlockDelta).decode_lines
+_RUNS: dict[type[Any], tuple[str, Callable[[Any], str]]] = {
+    _Text: ("text", operator.attrgetter("text")),
+    _InputJson: ("partial_json", operator.attrgetter("partial_json")),
+    _Thinking: ("thinking", operator.attrgetter("thinking")),
+}
+"""Of each kind: its field, and what its text is."""
+_delta_of = operator.attrgetter("delta")
 _index_of = operator.attrgetter("index")
 
 _decode_delta = msgspec.json.Decoder(_BlockDelta).decode
@@ -164,21 +151,22 @@ class AnswerReader:
         count = lines.count(b"\n") + 1
         if lines.count(b"}\n{") != count - 1:  # so that no value goes on in another line
             return False
-        for field, decode, text_of in _RUNS:
-            try:
-                events = decode(lines)
-            except (ValueError, RecursionError):
-                continue
-            block = self._blocks.get(events[0].index) if len(events) == count else None
-            if block is None or len(set(map(_index_of, events))) != 1:
-                return False
-            texts = list(filter(None, map(text_of, events)))
-            if texts:
-                block.pieces.setdefault(field, []).extend(texts)
-            if block.preview == field:
-                signals += map(AppendText, itertools.repeat(block.part_id), texts)
-            return True
-        return False
+        try:
+            events = _decode_deltas(lines)
+        except (ValueError, RecursionError):
+            return False
+        deltas = list(map(_delta_of, events))
+        kinds = set(map(type, deltas))
+        block = self._blocks.get(events[0].index) if len(events) == count else None
+        if block is None or len(kinds) != 1 or len(set(map(_index_of, events))) != 1:
+            return False
+        field, text_of = _RUNS[kinds.pop()]
+        texts = list(filter(None, map(text_of, deltas)))
+        if texts:
+            block.pieces.setdefault(field, []).extend(texts)
+        if block.preview == field:
+            signals += map(AppendText, itertools.repeat(block.part_id), texts)
+        return True
 
     def take(self, event: dict[str, Any]) -> list[ModelSignal]:
         """Take one event that somebody else has read, and return what it says; a failure stands in `failure`."""

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -88,9 +90,9 @@ def chunks_of(response: httpx2.Response) -> Iterator[bytes]:
     if response.is_stream_consumed:  # by a host's middleware, which keeps what it read
         return response.iter_bytes()
     raw: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type] # that of a synchronous client
-    read_from = response.extensions.get("network_stream")
-    if isinstance(read_from, WatchedStream) and is_plain(response.stream, LAYERS):
-        raw = read_from.body(raw, _read_timeout(response))
+    stream = response.extensions.get("network_stream")
+    if isinstance(stream, WatchedStream) and is_as_made(response.stream, LAYERS):
+        raw = stream.body(raw)
     if "content-encoding" not in response.headers:
         return raw
     import httpx2  # noqa: PLC0415 - on first use: it takes a tenth of a second
@@ -104,41 +106,43 @@ def achunks_of(response: httpx2.Response) -> Any:
     if "content-encoding" in response.headers or response.is_stream_consumed:
         return response.aiter_bytes()
     raw: Any = aiter(response.stream)  # type: ignore[arg-type] # as above
-    read_from = response.extensions.get("network_stream")
-    if isinstance(read_from, ReadStream) and is_plain(response.stream, LAYERS_ON_LOOP):
-        return read_from.body(raw, _read_timeout(response))
+    stream = response.extensions.get("network_stream")
+    if isinstance(stream, ReadStream) and is_as_made(response.stream, LAYERS_ON_LOOP):
+        raw = stream.body(raw)
     return raw
 
 
 LAYERS = (
-    ("httpx2._client.BoundSyncStream", "_stream"),
-    ("httpx2._transports.default.ResponseStream", "_httpcore_stream"),
-    ("httpcore2._sync.connection_pool.PoolByteStream", "_stream"),
-    ("httpcore2._sync.http11.HTTP11ConnectionByteStream", None),
+    ("httpx2._client", "BoundSyncStream", "_stream"),
+    ("httpx2._transports.default", "ResponseStream", "_httpcore_stream"),
+    ("httpcore2._sync.connection_pool", "PoolByteStream", "_stream"),
 )
 LAYERS_ON_LOOP = (
-    ("httpx2._client.BoundAsyncStream", "_stream"),
-    ("httpx2._transports.default.AsyncResponseStream", "_httpcore_stream"),
-    ("httpcore2._async.connection_pool.PoolByteStream", "_stream"),
-    ("httpcore2._async.http11.HTTP11ConnectionByteStream", None),
+    ("httpx2._client", "BoundAsyncStream", "_stream"),
+    ("httpx2._transports.default", "AsyncResponseStream", "_httpcore_stream"),
+    ("httpcore2._async.connection_pool", "PoolByteStream", "_stream"),
 )
-"""What a body comes through, from above, and where each has the next. Where they have other names one day, or somebody
-has put a layer of his own between them, as a middleware that records what comes, nothing is read past them."""
+"""What the transport puts around the body of a connection, from the outside: module, class, what is within."""
 
 
-def is_plain(stream: object, layers: tuple[tuple[str, str | None], ...]) -> bool:
-    """Whether a body comes through these layers and no other."""
-    for name, inner in layers:
-        cls = type(stream)
-        if f"{cls.__module__}.{cls.__qualname__}" != name:
+def is_as_made(stream: Any, layers: tuple[tuple[str, str, str], ...]) -> bool:
+    """Whether nobody put a stream of their own around a body: middleware, a hook or a transport of the host's.
+
+    What is read past the layers passes such a stream by. Where the classes have other names one day, none is.
+    """
+    for module, name, within in layers:
+        if type(stream) is not _class_of(module, name):
             return False
-        stream = getattr(stream, inner, None) if inner else None
+        stream = getattr(stream, within, None)
     return True
 
 
-def _read_timeout(response: httpx2.Response) -> float | None:
-    found: float | None = response.request.extensions.get("timeout", {}).get("read")
-    return found
+@functools.cache
+def _class_of(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
 
 
 def _broken() -> tuple[type[Exception], ...]:

@@ -22,7 +22,7 @@ _HTTP2 = b"PRI "  # how a connection of HTTP/2 begins (RFC 9113, 3.4), and no re
 _MOST_HEAD = 64 * 1024
 _MOST_DIGITS = 8
 _LONGEST_LINE = _MOST_DIGITS + 2
-_END_OF_HEAD = b"\r\n\r\n"
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # as the parser looks for it: a line may end in LF alone
 _HAS_BODY = re.compile(rb"HTTP/1\.1 (?!204|304)[2-5]\d\d ")
 _IS_INTERIM = re.compile(rb"HTTP/1\.1 1\d\d ")
 _IS_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE)
@@ -62,15 +62,15 @@ class BodyReader:
         before = self._head
         head = before + data
         start = 0
-        while (end := head.find(_END_OF_HEAD, start)) >= 0 and _IS_INTERIM.match(head, start):
-            start = end + len(_END_OF_HEAD)  # 100 Continue and its like: the response is still to come
-        if end < 0:
+        while (end := _END_OF_HEAD.search(head, start)) and _IS_INTERIM.match(head, start):
+            start = end.end()  # 100 Continue and its like: the response is still to come
+        if end is None:
             self._head = head[start:] if len(head) - start < _MOST_HEAD else None
             return data
         self._head = None
-        if not _HAS_BODY.match(head, start) or not _IS_CHUNKED.search(head, start, end + 2):
+        if not _HAS_BODY.match(head, start) or not _IS_CHUNKED.search(head, start, end.start() + 1):
             return data
-        body = end + len(_END_OF_HEAD)
+        body = end.end()
         self.is_past, self.kept = True, head[body:]
         return data[: body - len(before)]
 

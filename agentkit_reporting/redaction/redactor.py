@@ -191,7 +191,12 @@ class Redactor(Locked):
         return self._looked_at(event)
 
     def passes(self, session_id: str, part_id: str, text: str) -> bool:
-        """Return whether the next pieces of a part, as one text, go out as they are; nothing is taken yet."""
+        """Return whether the next pieces of a part, as one text, go out as they are; nothing is taken yet.
+
+        A subclass whose `event` is its own looks at each.
+        """
+        if getattr(self.event, "__func__", None) is not Redactor.event:
+            return False
         stream = self._streams.get(session_id, _NO_PARTS).get(part_id)
         if stream is None or stream.is_armed:
             return False
@@ -201,7 +206,9 @@ class Redactor(Locked):
 
     def pass_on(self, session_id: str, part_id: str, text: str) -> None:
         """Take pieces that went out as they are, all that `passes` was asked about or the first of those."""
-        stream = self._streams[session_id][part_id]
+        stream = self._streams.get(session_id, _NO_PARTS).get(part_id)
+        if stream is None:  # forgotten meanwhile, for a session of another thread
+            return
         stream.tail += text
         if len(stream.tail) > stream.longest_tail:
             stream.trim()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -195,6 +195,48 @@ def test_an_interrupt_is_passed_on_when_all_were_told() -> None:
     assert chunks_of(other.events) == CHUNKS
     emitter.tell(CustomEvent(name="n", data=None))
     assert other.events[-1].seq == len(CHUNKS) + 1
+
+
+def test_an_interrupt_is_not_lost_behind_one_that_fails_fast() -> None:
+    failing = Registration(Taker(2), policy=FailurePolicy.FAIL_FAST)
+    emitter = emitter_of(failing, Taker(error=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        emitter.tell_batch("req-1", "0", CHUNKS)
+
+
+class Waiting:
+    """A lock at which something happens while it is first waited for, as another thread may do it."""
+
+    is_mine = False
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self.meanwhile = [meanwhile]
+
+    def acquire(self) -> None:
+        if self.meanwhile:
+            self.meanwhile.pop()()
+
+    def release(self) -> None:
+        """Nobody waits."""
+
+
+def test_whoever_is_registered_while_others_are_told_is_told_each_event() -> None:
+    taker, alone = Taker(), EventRecorder()
+    emitter = emitter_of(taker)
+    emitter.exclusive = Waiting(lambda: emitter.add_observer(alone))
+    emitter.tell_batch("req-1", "0", CHUNKS)
+    assert chunks_of(taker.events) == chunks_of(alone.events) == CHUNKS
+    assert [event.seq for event in alone.events] == [1, 2, 3, 4]
+
+
+def test_whoever_asks_for_the_counts_while_others_are_told_breaks_nothing() -> None:
+    taker = Taker()
+    emitter = emitter_of(taker)
+    emitter.exclusive = Waiting(emitter.stats)
+    emitter.tell_batch("req-1", "0", CHUNKS)
+    emitter.tell_batch("req-1", "0", CHUNKS)
+    assert taker.sizes == [4, 4]
+    assert [stats.handled for stats in emitter.stats()] == [8]
 
 
 # --- the drivers

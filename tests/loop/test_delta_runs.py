@@ -71,6 +71,9 @@ ODD = (
     b"event: error\ndata: gone\n\n",
     delta("text_delta", "text", "not open", index=9),
     delta("signature_delta", "signature", "s", index=2),
+    event({"type": "content_block_delta", "index": 0, "delta": {"text": "of no kind", "more": "kept"}}),
+    event({"type": "content_block_delta", "index": 0, "delta": {"type": 7, "text": "of no kind"}}),
+    START + b'{"index":0,"delta":{"type":"text_delta","text":"typeless"}}\n\n',
     b": comment\n\n",
     b"\n",
 )
@@ -113,3 +116,11 @@ def test_deltas_of_one_block_are_found_together() -> None:
     assert found == [b"\n".join(each[len(START) : -2] for each in run), (b"content_block_stop", stop[32:-2])]
     signals, *_ = read([OPENED, b"".join(run)])
     assert signals[-4:] == [AppendText("0", text) for text in ("one", "two", "three", "four")]
+
+
+def test_a_delta_that_does_not_say_its_kind_is_taken_by_itself() -> None:
+    kindless = {"type": "content_block_delta", "index": 0, "delta": {"text": "b", "more": "kept"}}
+    deltas = [text_delta("a"), event(kindless), text_delta("c"), text_delta("d")]
+    together = read([OPENED + b"".join(deltas) + CLOSED])
+    assert together == read([OPENED, *deltas, CLOSED])
+    assert "kept" in str(together)

@@ -207,6 +207,18 @@ def test_fail_fast_removes_the_one_tells_the_rest_and_raises_from_the_original()
     assert failing.got == [1]
 
 
+def test_an_interrupt_is_raised_also_where_an_event_before_it_failed_fast() -> None:
+    def emits(event: AgentEvent) -> None:
+        if event.seq == 1:
+            emitter.emit(note())
+            emitter.emit(note())
+
+    fast = Registration(Failing(2), policy=FailurePolicy.FAIL_FAST)
+    emitter = EventEmitter([emits, fast, Failing(3, error=KeyboardInterrupt)])
+    with pytest.raises(KeyboardInterrupt):
+        emitter.emit(note())
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("policy", list(FailurePolicy))
 def test_an_interrupt_is_never_swallowed_and_the_others_still_get_the_event(

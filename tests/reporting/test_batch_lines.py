@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,9 @@ from agentkit_loop.testing import VirtualClock
 from agentkit_reporting import JsonlReporter, Redactor, Rotation, read_events
 from agentkit_reporting.batch_lines import encode_batch
 from agentkit_reporting.codec import encode_event
+from agentkit_reporting.redaction.content_marks import ContentRedactor
+from agentkit_reporting.redaction.own_patterns import OwnPattern
+from agentkit_reporting.redaction.redactor import MOST_SESSIONS
 from tests.strategies import UTC_TIMES, texts
 
 KEY = "sk-ant-api03-" + "Zq3_x9" * 16
@@ -41,12 +45,14 @@ def begin(session_id: str = "s", kind: Any = "text") -> ContentDelta:
     return make_delta("req-1", BeginPart("0", kind), session_id, "r", "turn-1", 1, START)
 
 
-def shown(path: Path) -> list[str]:
-    """Return the pieces of a log, which is sound."""
+def shown(path: Path, part_id: str = "0") -> list[str]:
+    """Return the pieces of a part in a log, which is sound."""
     return [
         event.delta.chunk
         for event in read_events(path, strict=True)
-        if isinstance(event, ContentDelta) and isinstance(event.delta, AppendText)
+        if isinstance(event, ContentDelta)
+        and isinstance(event.delta, AppendText)
+        and event.delta.part_id == part_id
     ]
 
 
@@ -109,6 +115,59 @@ def test_a_log_of_batches_shows_what_one_of_events_may(
     assert other.close()
 
 
+OWN = (
+    OwnPattern("ticket", r"TICKET-\d{4}", longest=11, begins="T"),
+    OwnPattern("ahead", r"Kept(?=end)", longest=7),
+    OwnPattern("line", r"(?m)^x=.*$", longest=20),
+    OwnPattern("negative", r"ab(?!c)\w", longest=4),
+)
+CHOICES: tuple[dict[str, Any], ...] = (
+    {"rules": ("secrets", "personal")},
+    {"rules": ("secrets", "personal"), "mode": "pseudonym", "key": b"k" * 32},
+    {"rules": OWN},
+    {"rules": ("secrets", *OWN), "mode": "pseudonym", "key": b"k" * 32},
+    {"rules": ("secrets",), "keep_arguments": ["path"]},
+)
+ODD_PIECES = st.sampled_from(
+    (
+        *("plain ", "pass", "word=", "hunter2hunter2", KEY[:9], KEY[9:], KEY, "\n", "x=", "", " " * 150),
+        *("TICK", "ET-12", "34", "ab", "c", "Kept", "end"),
+        *("ann.smith@", "example.com", "4111 1111 ", "1111 1111"),
+    )
+)
+
+
+@given(
+    batches=st.lists(
+        st.tuples(st.sampled_from("01"), st.lists(ODD_PIECES, min_size=1, max_size=6)), max_size=8
+    ),
+    choice=st.sampled_from(CHOICES),
+)
+def test_parts_in_turn_show_nothing_that_any_rule_hides(
+    batches: list[tuple[str, list[str]]], choice: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("logs")
+    logs = [folder / "together.jsonl", folder / "alone.jsonl"]
+    one, other = (JsonlReporter(log, redact=Redactor(**choice)) for log in logs)
+    for reporter in (one, other):
+        for seq, part_id in ((1, "0"), (2, "1")):
+            event = make_delta("q", BeginPart(part_id, "text"), "s", "r", "turn-1", seq, START)
+            reporter.handle_event(event)
+    seq = 3
+    for part_id, chunks in batches:
+        batch = DeltaBatch("s", "r", "turn-1", seq, START, request_id="q", part_id=part_id, chunks=chunks)
+        seq = batch.last_seq + 1
+        assert one.handle_batch(batch) == []
+        for event in batch.events():
+            other.handle_event(event)
+    assert one.close()
+    assert other.close()
+    for part_id in "01":
+        whole = Redactor(**choice).text("".join("".join(each) for of, each in batches if of == part_id))
+        together, alone = ("".join(shown(log, part_id)) for log in logs)
+        assert whole.startswith(together) or together == alone
+
+
 def test_a_secret_that_begins_in_one_batch_and_ends_in_the_next_is_masked(tmp_path: Path) -> None:
     log = tmp_path / "s.jsonl"
     with_log = JsonlReporter(log)
@@ -118,6 +177,79 @@ def test_a_secret_that_begins_in_one_batch_and_ends_in_the_next_is_masked(tmp_pa
     assert "".join(shown(log)).startswith("my key: ")
     assert KEY[20:] not in "".join(shown(log))
     assert with_log.account().redacted > 0
+
+
+class Own(Redactor):
+    """A redactor with a rule that no pattern can say."""
+
+    def event(self, event: AgentEvent) -> AgentEvent:
+        told = super().event(event)
+        if isinstance(told, ContentDelta) and isinstance(told.delta, AppendText):
+            return attrs.evolve(told, delta=AppendText(told.delta.part_id, told.delta.chunk.swapcase()))
+        return told
+
+
+@pytest.mark.parametrize(
+    ("redactor", "pieces"),
+    [
+        (ContentRedactor("off"), ["", ""]),
+        (ContentRedactor("metadata"), ["", ""]),
+        (ContentRedactor("off", rules=None), ["", ""]),
+        (Own(), ["A DIARY", " SAYS"]),
+    ],
+)
+def test_a_redactor_with_a_look_of_its_own_is_not_passed_by(
+    redactor: Redactor, pieces: list[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "s.jsonl"
+    reporter = JsonlReporter(log, redact=redactor)
+    reporter.handle_event(begin())
+    assert reporter.handle_batch(batch_of("a diary", " says")) == []
+    assert shown(log) == pieces
+
+
+def test_a_session_that_is_forgotten_while_its_pieces_are_written_fails_none() -> None:
+    redactor = Redactor()
+    redactor.event(begin())
+    assert redactor.passes("s", "0", "my key: ")
+    for number in range(MOST_SESSIONS):
+        redactor.event(begin(f"other {number}"))
+    redactor.pass_on("s", "0", "my key: ")
+    assert not redactor.passes("s", "0", KEY)
+    told = redactor.event(batch_of(KEY).events()[0])
+    assert isinstance(told, ContentDelta)
+    assert told.delta == AppendText("0", "")
+
+
+class Failing(Clock):
+    """A clock that raises something when it is asked for the second time from now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.error: BaseException | None = None
+
+    def monotonic(self) -> float:
+        self.asked += 1
+        if self.error is not None and self.asked == 2:
+            raise self.error
+        return super().monotonic()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("no time")])
+def test_pieces_whose_write_was_interrupted_are_a_secrets_beginning_all_the_same(
+    error: BaseException, tmp_path: Path
+) -> None:
+    log, clock = tmp_path / "s.jsonl", Failing()
+    reporter = JsonlReporter(log, clock=clock, fsync_interval_ms=1e-6)
+    reporter.handle_event(begin())
+    clock.asked, clock.error = 0, error
+    with pytest.raises(type(error)):  # once its lines are written
+        reporter.handle_batch(batch_of("it is: p", "ass"))
+    clock.error = None
+    reporter.handle_batch(batch_of("word=hunter2", "hunter2", seq=4))
+    assert "hunter2" not in "".join(shown(log))
+    assert [event.seq for event in read_events(log, strict=True)] == [1, 2, 3, 4, 5]
 
 
 def test_previews_are_left_out_and_a_stream_gets_each_line(tmp_path: Path) -> None:
