@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,10 +19,11 @@ from agentkit_loop.content import AppendText, BeginPart, CommitPart, TextPart
 from agentkit_loop.emitter import EventEmitter
 from agentkit_loop.errors import ModelError, ObserverError
 from agentkit_loop.events import AgentEvent, ContentDelta, CustomEvent, ObserverFailed
-from agentkit_loop.models.protocol import Answer, ModelRequest, UsageReport
+from agentkit_loop.models.protocol import Answer, UsageReport
 from agentkit_loop.observers import BatchObserver, FailurePolicy, LoopObserver, Observer, Registration
 from agentkit_loop.testing import EventRecorder, VirtualClock
 from agentkit_loop.usage import Usage
+from tests.loop.test_signals_together import Together
 from tests.rules import faults
 
 CHUNKS = ["one ", "two ", "th\u00e9 ", "four"]
@@ -242,24 +243,6 @@ def test_whoever_asks_for_the_counts_while_others_are_told_breaks_nothing() -> N
 # --- the drivers
 
 USAGE = Usage(input_tokens=3, output_tokens=5)
-
-
-class Together:
-    """A model that yields what it is given."""
-
-    name = "together"
-
-    def __init__(self, yields: list[Any]) -> None:
-        self.yields = yields
-
-    def stream(self, request: ModelRequest) -> Iterator[Any]:
-        del request
-        yield from self.yields
-
-    async def astream(self, request: ModelRequest) -> AsyncIterator[Any]:
-        del request
-        for each in self.yields:
-            yield each
 
 
 PIECES = st.text("aé\ud800\udc00 \x00", max_size=3)
