@@ -427,11 +427,16 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - only for these names
+    from importlib import import_module  # noqa: PLC0415 - only for what is asked for
 
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = _HOMES.get(name)
+    try:
+        module = import_module(f"{__name__}.{home or name}")
+    except ModuleNotFoundError as error:
+        if home is not None or error.name != f"{__name__}.{name}":
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    found = getattr(module, name) if home else module
     globals()[name] = found  # so that this is asked once
     return found
 

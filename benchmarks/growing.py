@@ -41,7 +41,14 @@ def grown(name: str, loads: Sequence[Load], rounds: int, *, bound: float | None 
         for load, of_load in zip(loads, seconds, strict=True)
     ]
     return [
-        Row.of(f"{name}, {load.name}", cost, costs[0], against=f"at {loads[0].name}", pieces=1, bound=bound)
+        Row.of(
+            f"{name}, {load.name}",
+            cost,
+            costs[0],
+            against=f"ours too, {loads[0].name}",
+            pieces=1,
+            bound=bound,
+        )
         for load, cost in zip(loads[1:], costs[1:], strict=True)
     ]
 

@@ -110,7 +110,7 @@ def turn_rows(rounds: int, turns: Turns) -> list[Row]:
             own.growth,
             against=f"what a turn of {OWN} takes more",
             pieces=1,
-            goal=NO_MORE,
+            bound=NO_MORE,
         ),
         Row.of(f"{name}, scripted model", scripted.late, scripted.early, against=early, pieces=1, bound=FLAT),
         Row.of(f"{name}, history sent", ours.late, ours.early, against=f"{early}, ours too", pieces=1),

@@ -15,8 +15,8 @@ class Row:
     """One line of the table.
 
     ours, theirs: a piece, in `unit`; microseconds of CPU unless that or `reference` says otherwise; medians. paired:
-    the median of the ratios of each round, None where there were no rounds. bound: the ratio allowed; goal: what is
-    aimed at and not held against a run. rounds: how often each was measured.
+    the median of the ratios of each round, None where there were no rounds. bound: the ratio allowed, None where a row
+    only tells. rounds: how often each was measured.
     """
 
     name: str
@@ -25,7 +25,6 @@ class Row:
     theirs: float
     unit: str = "µs"
     bound: float | None = None
-    goal: float | None = None
     paired: float | None = None
     rounds: int = 1
 
@@ -39,7 +38,6 @@ class Row:
         against: str,
         pieces: int,
         bound: float | None = None,
-        goal: float | None = None,
     ) -> Row:
         """Make a line of the seconds that each round took for so many pieces."""
         return cls(
@@ -48,7 +46,6 @@ class Row:
             ours=statistics.median(ours) / pieces * 1e6,
             theirs=statistics.median(reference) / pieces * 1e6,
             bound=bound,
-            goal=goal,
             rounds=len(ours),
             paired=statistics.median(mine / theirs for mine, theirs in zip(ours, reference, strict=True)),
         )
@@ -60,23 +57,19 @@ class Row:
 
     @property
     def is_missed(self) -> bool:
-        """Whether the bound is missed by both ratios."""
-        return self._misses(self.bound)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether what is aimed at, the bound without a goal, is missed by both ratios."""
-        return self._misses(self.bound if self.goal is None else self.goal)
-
-    def _misses(self, most: float | None) -> bool:
-        """Whether both ratios are more than that.
+        """Whether the bound is missed by both ratios.
 
         A machine that others use too is at times half as fast for a second. Where that hits the rounds of one
         side, the ratio of the medians says more of the machine than of the code; where it hits within rounds,
         the paired one does.
         """
         ratios = [self.ratio] if self.paired is None else [self.ratio, self.paired]
-        return most is not None and min(ratios) > most
+        return self.bound is not None and min(ratios) > self.bound
+
+    @property
+    def verdict(self) -> str:
+        """`met` or `missed`; empty where there is no bound."""
+        return "" if self.bound is None else "missed" if self.is_missed else "met"
 
 
 def interleave(

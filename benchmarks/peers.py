@@ -21,7 +21,7 @@ from typing import Self
 
 import attrs
 
-from benchmarks.loop import BARE, DELTAS, GOALS, TURNS
+from benchmarks.loop import BARE, BOUNDS, DELTAS, TURNS
 from benchmarks.measure import Row
 from benchmarks.peer_environments import ENVIRONMENTS, EnvironmentUnavailableError, environments_folder
 from benchmarks.references import Seen
@@ -29,13 +29,13 @@ from benchmarks.server import StreamServer, end_process
 from benchmarks.session import Session, make_session
 
 FRAMING = "event"
-FRAMEWORK_GOAL = 0.25
+FRAMEWORK_BOUND = 0.25
 """At least four times less CPU than each framework."""
 
 SDK_WAYS = {
     BARE: "sdk_create",
-    "its messages.stream()": "sdk_stream",
-    "its tool_runner(stream=True, thread=False)": "sdk_tool_runner",
+    "the SDK, messages.stream()": "sdk_stream",
+    "the SDK, tool_runner(stream=True, thread=False)": "sdk_tool_runner",
 }
 FRAMEWORK_WAYS = {
     "pydantic-ai": ("pydantic-ai, one event stream handler", "pydantic_ai_agent"),
@@ -62,8 +62,8 @@ class Worker:
     It is given little of this process's environment: no keys, proxies, profiles or tracing.
     """
 
-    def __init__(self, name: str, command: Sequence[str], *, goal: float | None = None) -> None:
-        self.name, self.goal = name, goal
+    def __init__(self, name: str, command: Sequence[str], *, bound: float | None = None) -> None:
+        self.name, self.bound = name, bound
         passed_on = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
         self._process = subprocess.Popen(
             command,
@@ -101,10 +101,10 @@ def rows(
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(StreamServer(turns, deltas))
         workers = [
-            stack.enter_context(_worker(server, name, sys.executable, program, goal))
-            for name, program, goal in [
+            stack.enter_context(_worker(server, name, sys.executable, program, bound))
+            for name, program, bound in [
                 ("ours", "ours", None),
-                *((name, program, GOALS[FRAMING]) for name, program in SDK_WAYS.items()),
+                *((name, program, BOUNDS[FRAMING]) for name, program in SDK_WAYS.items()),
             ]
         ]
         folder = environments or environments_folder()
@@ -115,7 +115,7 @@ def rows(
             except EnvironmentUnavailableError as error:
                 print(f"{environment.name} is left out, it has no environment: {error}", file=sys.stderr)
                 continue
-            stack.enter_context(worker := _worker(server, name, python, program, FRAMEWORK_GOAL))
+            stack.enter_context(worker := _worker(server, name, python, program, FRAMEWORK_BOUND))
             workers.append(worker)
         return compared(workers, session, rounds)
 
@@ -140,7 +140,7 @@ def compared(workers: Sequence[Worker], session: Session, rounds: int) -> list[R
             theirs,
             against=worker.name,
             pieces=session.deltas,
-            goal=worker.goal,
+            bound=worker.bound,
         )
         for worker, theirs in zip(workers[1:], others, strict=True)
     ]
@@ -152,6 +152,6 @@ def versions() -> dict[str, str]:
     return {environment.name: environment.version(folder) for environment in ENVIRONMENTS}
 
 
-def _worker(server: StreamServer, name: str, python: str, program: str, goal: float | None) -> Worker:
+def _worker(server: StreamServer, name: str, python: str, program: str, bound: float | None) -> Worker:
     command = [python, "-m", f"benchmarks.peer_programs.{program}", server.base_url(FRAMING)]
-    return Worker(name, command, goal=goal)
+    return Worker(name, command, bound=bound)

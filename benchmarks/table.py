@@ -7,19 +7,26 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import attrs
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.measure import Row
 
-__all__ = ["Results", "in_short", "kept_results", "printed", "run_on", "save"]
+__all__ = ["Measured", "as_markdown", "in_short", "kept", "measured", "print_table", "save"]
 
 RESULTS = Path(__file__).parent / "results.json"
 FULL_TABLE = Path(__file__).parent / "RESULTS.md"
+WIDTH = 150
+"""Columns of a table that goes to no terminal."""
+
 _SHOWN = ("attrs", "msgspec", "anthropic")
 _IN_SHORT = {
     "loop": ("a delta, event, sync", "a delta, whole, sync", "a delta, paced, sync"),
@@ -29,138 +36,163 @@ _IN_SHORT = {
     "growth": (
         "turn 320: more than turn 20",
         "delta, sessions on threads, 500 at once",
+        "delta, sessions on asyncio, 500 at once",
         "an idle session, of 1,000",
     ),
-    "reading": ("read_events, an event", "agentkit report, an event", "agentkit report, most memory"),
-    "start": ("import agentkit_loop, agentkit_reporting", "agentkit show --help"),
+    "reading": (
+        "read_events, an event",
+        "UsageReporter, an event",
+        "agentkit report, an event",
+        "agentkit report, most memory",
+    ),
+    "start": (
+        "import agentkit_loop, agentkit_reporting",
+        "Agent, model, log, totals imported",
+        "agentkit show --help",
+        "agentkit show LOG, one answer",
+    ),
 }
 """What of each benchmark stands in the short table."""
 
+_HEAD = ("what", "ours", "reference", "", "ratio", "paired", "at most", "", "against")
+_ALIGNED = ("---", "--:", "--:", "---", "--:", "--:", "--:", "---", "---")
+_MADE_HERE = ("benchmarks/results.json", "benchmarks/RESULTS.md", "README.md")
+
 
 @attrs.frozen(kw_only=True)
-class Results:
-    """What was measured, and where. rows: by the name of their benchmark. versions: of what takes part."""
+class Measured:
+    """What one benchmark found, when and on what. commit: as `git describe` tells it. versions: of what took part."""
 
+    name: str
     date: str
     commit: str
-    python: str
-    cpu: str
+    machine: str
     versions: Mapping[str, str]
-    rows: Mapping[str, Sequence[Row]]
+    rows: Sequence[Row]
 
     @classmethod
-    def of_dict(cls, told: dict[str, Any]) -> Results:
+    def of_dict(cls, told: dict[str, Any]) -> Measured:
         """Return what `json.loads` made of kept results."""
-        rows = {name: [Row(**row) for row in rows] for name, rows in told["rows"].items()}
-        return cls(**{**told, "rows": rows})
+        return cls(**{**told, "rows": [Row(**row) for row in told["rows"]]})
+
+    @property
+    def heading(self) -> str:
+        """When and on what it was measured."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        rounds = sorted({row.rounds for row in self.rows})
+        return (
+            f"{self.date} at {self.commit}, rounds: {rounds[-1] if rounds else 0}; {self.machine}; {versions}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON, each row with its ratio and verdict."""
+        rows = [{**attrs.asdict(row), "ratio": row.ratio, "verdict": row.verdict} for row in self.rows]
+        return {**attrs.asdict(self), "rows": rows}
 
 
-def run_on(rows: Mapping[str, Sequence[Row]], versions: Mapping[str, str] | None = None) -> Results:
+def measured(name: str, rows: Sequence[Row], versions: Mapping[str, str] | None = None) -> Measured:
     """Return rows with the date, the commit that is checked out and what they were measured with.
 
-    versions: of what is not installed here.
+    versions: of what is not always there.
     """
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607 - whichever git there is
-        cwd=FULL_TABLE.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    return Results(
+    changed = _git("status", "--porcelain", "--", ".", *(f":!{path}" for path in _MADE_HERE))
+    return Measured(
+        name=name,
         date=dt.datetime.now(dt.UTC).date().isoformat(),
-        commit=commit or "unknown",
-        python=platform.python_version(),
-        cpu=f"{platform.machine()}, {os.cpu_count()} CPUs",
-        versions={**{name: importlib.metadata.version(name) for name in _SHOWN}, **(versions or {})},
+        commit=(_git("describe", "--always") or "unknown") + ("-dirty" if changed else ""),
+        machine=f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs",
+        versions={**{each: importlib.metadata.version(each) for each in _SHOWN}, **(versions or {})},
         rows=rows,
     )
 
 
-def printed(results: Results) -> str:
-    """Return the table for a terminal."""
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    lines = [f"Python {results.python}, {versions}; medians, µs of CPU unless a row says otherwise"]
-    lines.append(
-        f"{'what':<36}{'ours':>11}{'reference':>11} {'':<4}{'ratio':>7}{'paired':>8}{'bound':>7}{'goal':>6}  reference"
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],  # noqa: S607 - whichever git there is
+        cwd=FULL_TABLE.parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    for rows in results.rows.values():
-        for row in rows:
-            paired, bound, goal = (
-                "" if value is None else f"{value:.2f}" for value in (row.paired, row.bound, row.goal)
-            )
-            figures = f"{row.ours:>11,.3f}{row.theirs:>11,.3f} {row.unit:<4}{row.ratio:>7.2f}{paired:>8}"
-            mark = " missed" if row.is_missed else " short of its goal" if row.is_short else ""
-            lines.append(f"{row.name:<36}{figures}{bound:>7}{goal:>6}  {row.reference}{mark}")
-    return "\n".join(lines)
+    return done.stdout.strip()
 
 
-def as_markdown(results: Results) -> str:
+def print_table(results: Measured, stream: TextIO | None = None) -> None:
+    """Print the rows of one benchmark as a table, as wide as the terminal."""
+    stream = stream or sys.stdout
+    width = shutil.get_terminal_size().columns if stream.isatty() else WIDTH
+    table = Table(box=None, title=f"{results.name}: {results.heading}", title_justify="left", pad_edge=False)
+    for number, name in enumerate(_HEAD):
+        is_figure = name in ("ours", "reference", "ratio", "paired", "at most")
+        table.add_column(name, justify="right" if is_figure else "left", no_wrap=0 < number < len(_HEAD) - 1)
+    for row in results.rows:
+        table.add_row(row.name, *_figures(row, 3), row.verdict, row.reference)
+    Console(file=stream, width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def _figures(row: Row, digits: int) -> tuple[str, ...]:
+    paired, most = ("" if value is None else f"{value:.2f}" for value in (row.paired, row.bound))
+    return f"{row.ours:,.{digits}f}", f"{row.theirs:,.{digits}f}", row.unit, f"{row.ratio:.2f}", paired, most
+
+
+def as_markdown(results: Sequence[Measured]) -> str:
     """Return the whole table as Markdown, rows that are missed shown as missed."""
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     lines = [
         "# Results of the benchmarks",
-        "",
-        f"Measured on {results.date} at {results.commit}: Python {results.python}, {results.cpu}; {versions}.",
         "",
         "Medians of interleaved rounds (A B A B …), microseconds of CPU time a piece unless a row says otherwise.",
         "*Ratio* is of the medians, *paired* the median of each round's ratio; what both exceed is missed.",
         "Made by `python -m benchmarks --save`; the machine is shared: runs differ by some per cent.",
     ]
-    for name, rows in results.rows.items():
-        lines += ["", f"## {name}", ""]
-        lines += [
-            "| what | ours | reference | | ratio | paired | at most | | against |",
-            "|---|--:|--:|---|--:|--:|--:|---|---|",
-        ]
-        for row in rows:
-            aim, mark = _aim(row)
-            paired = "" if row.paired is None else f"{row.paired:.2f}"
-            figures = f"{row.ours:,.3f} | {row.theirs:,.3f} | {row.unit} | {row.ratio:.2f} | {paired}"
-            lines.append(f"| {row.name} | {figures} | {aim} | {mark} | {row.reference} |")
+    for each in results:
+        lines += ["", f"## {each.name}", "", f"Measured on {each.heading}.", ""]
+        lines += _rows_as_markdown([("", row) for row in each.rows], 3)
     return "\n".join(lines) + "\n"
 
 
-def in_short(results: Results) -> str:
+def in_short(results: Sequence[Measured]) -> str:
     """Return the rows that most people ask for as a Markdown table, those that are missed as well."""
-    lines = [
-        "| | what | ours | reference | | ratio | at most | | against |",
-        "|---|---|--:|--:|---|--:|--:|---|---|",
-    ]
-    for name, shown in _IN_SHORT.items():
-        first = name
-        for row in results.rows.get(name, ()):
-            if row.name in shown:
-                aim, mark = _aim(row)
-                figures = f"{row.ours:,.1f} | {row.theirs:,.1f} | {row.unit} | {row.ratio:.2f}"
-                lines.append(f"| {first} | {row.name} | {figures} | {aim} | {mark} | {row.reference} |")
-                first = ""
-    return "\n".join(lines)
+    rows: list[tuple[str, Row]] = []
+    for each in results:
+        shown = [row for row in each.rows if row.name in _IN_SHORT[each.name]]
+        rows += zip([each.name, *[""] * len(shown)], shown, strict=False)
+    return "\n".join(_rows_as_markdown(rows, 1, is_named=True))
 
 
-def _aim(row: Row) -> tuple[str, str]:
-    """Return what a row is to be at most, and whether it is."""
-    most = row.bound if row.goal is None else row.goal
-    if most is None:
-        return "", ""
-    return f"{most:.2f}", "**missed**" if row.is_short else "met"
-
-
-def kept_results() -> Results | None:
-    """Return the results that were kept last; None before there are any."""
-    return Results.of_dict(json.loads(RESULTS.read_text(encoding="utf-8"))) if RESULTS.exists() else None
-
-
-def save(results: Results) -> None:
-    """Keep results: those of benchmarks that were not run stay as they are."""
-    before = kept_results()
-    if before is not None:
-        results = attrs.evolve(
-            results,
-            rows={**before.rows, **results.rows},
-            versions={**before.versions, **results.versions},
+def _rows_as_markdown(rows: Sequence[tuple[str, Row]], digits: int, *, is_named: bool = False) -> list[str]:
+    lines = [_line(*_HEAD), f"|{'|'.join(_ALIGNED)}|"]
+    if is_named:
+        lines = [_line("", *_HEAD), f"|---|{'|'.join(_ALIGNED)}|"]
+    for name, row in rows:
+        verdict = f"**{row.verdict}**" if row.is_missed else row.verdict
+        lines.append(
+            _line(*((name,) if is_named else ()), row.name, *_figures(row, digits), verdict, row.reference)
         )
-    RESULTS.write_text(
-        json.dumps(attrs.asdict(results), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    FULL_TABLE.write_text(as_markdown(results), encoding="utf-8")
+    return lines
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def kept() -> dict[str, Measured]:
+    """Return the results that were kept last, by name; raises ValueError where the file is none of ours."""
+    if not RESULTS.exists():
+        return {}
+    try:
+        return {
+            each["name"]: Measured.of_dict(each) for each in json.loads(RESULTS.read_text(encoding="utf-8"))
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{RESULTS} holds no results of this program; mend it or remove it ({error})"
+        ) from error
+
+
+def save(results: Measured, order: Sequence[str]) -> None:
+    """Keep the results of one benchmark; those of others stay as they are. order: of all of them."""
+    found = {**kept(), results.name: results}
+    ordered = [found[name] for name in order if name in found]
+    told = [attrs.asdict(each) for each in ordered]
+    RESULTS.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    FULL_TABLE.write_text(as_markdown(ordered), encoding="utf-8")

@@ -19,7 +19,7 @@ from agentkit_loop.events import EVENT_TYPES, HEADER_FIELDS, PAYLOAD_FIELDS, Age
 from agentkit_loop.moves import MOVES, Verdict, verdict
 from agentkit_loop.state import Phase
 from agentkit_reporting.cli import agentkit
-from benchmarks.table import in_short, kept_results
+from benchmarks.table import in_short, kept
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -100,9 +100,7 @@ def demo_capture() -> str:
 
 def speed_table() -> str:
     """Return the short table of what the benchmarks found last."""
-    results = kept_results()
-    assert results is not None
-    return in_short(results)
+    return in_short(list(kept().values()))
 
 
 GENERATED = {

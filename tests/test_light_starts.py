@@ -170,3 +170,20 @@ def test_a_model_of_the_provider_is_made_without_the_providers_sdk() -> None:
     check = f"import sys\n{made}\nprint('anthropic' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"
+
+
+def test_a_submodule_is_there_when_it_is_asked_for() -> None:
+    program = """
+import agentkit_loop, agentkit_reporting
+assert agentkit_loop.testing.EventRecorder and agentkit_loop.events.RunStarted and agentkit_reporting.jsonl
+for package in (agentkit_loop, agentkit_reporting):
+    try:
+        package.Agnet
+    except AttributeError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "module 'agentkit_loop' has no attribute 'Agnet'",
+        "module 'agentkit_reporting' has no attribute 'Agnet'",
+    ]
