@@ -3,8 +3,7 @@
 Each name is loaded when it is first asked for, so that a program pays only for what it uses; the provider's SDK is
 imported when an AnthropicModel makes its first request. Helpers for tests are in `agentkit_loop.testing`.
 
-PYTEST_DONT_REWRITE: a distribution with a pytest plugin is marked for its assertion rewriting, which warns of what
-was imported before.
+PYTEST_DONT_REWRITE: of what has a plugin of its own and was imported before, pytest warns that it is not rewritten.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentkit_loop.agent import Agent
     from agentkit_loop.aio import AsyncLoopDriver
+    from agentkit_loop.batches import DeltaBatch
     from agentkit_loop.clock import Clock
     from agentkit_loop.commands import command_tool
     from agentkit_loop.compaction import (
@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from agentkit_loop.models.scripted import Reply, ScriptedCall, ScriptedFailure, ScriptedModel
     from agentkit_loop.observers import (
         Adapter,
+        BatchObserver,
         FailurePolicy,
         InnerFailure,
         LoopObserver,
@@ -160,6 +161,7 @@ __all__ = [
     "AuthRequired",
     "AuthResolved",
     "AwaitingInput",
+    "BatchObserver",
     "BeginPart",
     "BudgetExceeded",
     "BudgetWarning",
@@ -176,6 +178,7 @@ __all__ = [
     "Credential",
     "CustomEvent",
     "CustomPart",
+    "DeltaBatch",
     "Deny",
     "DropFailedResults",
     "DropReasoning",
@@ -303,6 +306,7 @@ _HOMES = {
     "AuthRequired": "events",
     "AuthResolved": "events",
     "AwaitingInput": "steps",
+    "BatchObserver": "observers",
     "BeginPart": "content",
     "BudgetExceeded": "events",
     "BudgetWarning": "events",
@@ -319,6 +323,7 @@ _HOMES = {
     "Credential": "credentials",
     "CustomEvent": "events",
     "CustomPart": "content",
+    "DeltaBatch": "batches",
     "Deny": "permissions",
     "DropFailedResults": "compaction",
     "DropReasoning": "compaction",
