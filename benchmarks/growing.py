@@ -45,7 +45,7 @@ def grown(name: str, loads: Sequence[Load], rounds: int, *, bound: float | None 
             f"{name}, {load.name}",
             cost,
             costs[0],
-            against=f"ours too, {loads[0].name}",
+            against=f"the same, {loads[0].name}",
             pieces=1,
             bound=bound,
         )

@@ -38,7 +38,7 @@ def run_row(events: tuple[int, int]) -> Row:
         f"process after {events[1]:,} events",
         [many],
         [few],
-        against=f"ours too, after {events[0]:,}",
+        against=f"the same, after {events[0]:,}",
         unit="kB",
         bound=FLAT_RUN,
     )

@@ -211,7 +211,7 @@ def idle_row(counts: tuple[int, int]) -> Row:
         f"an idle session, of {counts[1]:,}",
         [many],
         [few],
-        against=f"ours too, of {counts[0]:,}; Python's own count",
+        against=f"the same, of {counts[0]:,}; Python's own count",
         unit="kB",
         bound=None,
     )

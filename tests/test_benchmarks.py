@@ -278,8 +278,8 @@ def test_growth_is_what_a_piece_costs_in_the_large_over_the_small() -> None:
     rows = grown("piece", [load("small", 1, 3), load("middle", 2, 2), load("large", 6, 1)], 1)
     assert played == ["small", "small", "small", "middle", "middle", "large"] * 2  # the first does not count
     assert [(row.name, row.reference) for row in rows] == [
-        ("piece, middle", "ours too, small"),
-        ("piece, large", "ours too, small"),
+        ("piece, middle", "the same, small"),
+        ("piece, large", "the same, small"),
     ]
     assert rows[0].theirs == rows[1].theirs
 

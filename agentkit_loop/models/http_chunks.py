@@ -1,7 +1,8 @@
-"""The chunked body of an HTTP/1.1 response, read past the layers above: they take 25 µs for a chunk, this takes 2 µs.
+"""The chunked body of an HTTP/1.1 response, read past the layers above: a tenth of what they take for a chunk.
 
 A server that streams sends each event as a chunk of its own (RFC 9112, section 7.1), and the client's layers pull each
-through a dozen frames of generators and the protocol's parser. So the head of a response goes to the parser, and of a
+through a dozen frames of generators and the protocol's parser: 1,400 steps of the interpreter, 24 µs of CPU where each
+comes by itself (`python -m benchmarks loop`, "paced"). So the head of a response goes to the parser, and of a
 chunked body what stands before its last chunk goes straight to who reads it; then the parser goes on with the last
 chunk, as if the body had been empty, and the connection is used again as ever.
 
