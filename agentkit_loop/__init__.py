@@ -438,7 +438,7 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(f"{__name__}.{home or name}")
     except ModuleNotFoundError as error:
-        if home is not None or error.name != f"{__name__}.{name}":
+        if home is not None or error.name != f"{__name__}.{name.partition('.')[0]}":
             raise
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     found = getattr(module, name) if home else module

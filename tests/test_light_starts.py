@@ -181,6 +181,7 @@ for package in (agentkit_loop, agentkit_reporting):
         package.Agnet
     except AttributeError as error:
         print(error)
+    assert not any(hasattr(package, name) for name in ("a.b", "", ".", "__wrapped__", "é"))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
