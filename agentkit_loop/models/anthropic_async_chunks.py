@@ -45,7 +45,6 @@ class ReadStream:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._reader: BodyReader | None = None  # of a connection of HTTP/1.1, from its first request on
-        self._failure: Exception | None = None  # of a read past the parser, which is to be told by the parser
         self._timeout: float | None = None  # of a read, in seconds: the one that the head was read with
         self._is_shared: bool | None = None  # unknown before anything is written
         self.aclose = inner.aclose
@@ -58,12 +57,8 @@ class ReadStream:
         if reader is None:
             data: bytes = await self._inner.read(max_bytes, timeout)
             return data
-        if reader.kept:
-            return reader.hand_over()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-        return reader.feed(await self._inner.read(max_bytes, timeout))
+        held = reader.held()
+        return reader.feed(await self._inner.read(max_bytes, timeout)) if held is None else held
 
     async def body(self, parsed: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
         """Yield the body of a response as it comes. parsed: the same by the parser."""
@@ -76,7 +71,7 @@ class ReadStream:
                     try:
                         came = await self._inner.read(READ_BYTES, self._timeout)
                     except Exception as error:  # noqa: BLE001 - raised where the layers above expect it
-                        self._failure = error
+                        reader.failure = error
                         break
                     if not came:
                         break

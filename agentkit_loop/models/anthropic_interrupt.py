@@ -187,7 +187,6 @@ class WatchedStream:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self._reader: BodyReader | None = None  # of a connection of HTTP/1.1, from its first request on
-        self._failure: Exception | None = None  # of a read past the parser, which is to be told by the parser
         self._timeout: float | None = None  # of a read, in seconds: the one that the head was read with
         found = inner.get_extra_info("socket")
         self._socket = found if isinstance(found, socket.socket) else None
@@ -212,12 +211,8 @@ class WatchedStream:
         if reader is None:
             data: bytes = self._inner.read(max_bytes, timeout)
             return data
-        if reader.kept:
-            return reader.hand_over()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-        return reader.feed(self._inner.read(max_bytes, timeout))
+        held = reader.held()
+        return reader.feed(self._inner.read(max_bytes, timeout)) if held is None else held
 
     def body(self, parsed: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the body of a response as it comes. parsed: the same by the parser."""
@@ -230,7 +225,7 @@ class WatchedStream:
                 try:
                     came = read(READ_BYTES)
                 except Exception as error:  # noqa: BLE001 - raised where the layers above expect it
-                    self._failure = _as_httpcore(error)
+                    reader.failure = _as_httpcore(error)
                     break
                 if not came:
                     break

@@ -35,25 +35,36 @@ class BodyReader:
     """Where one connection stands, by what was read of it, in order.
 
     is_past: whether a chunked body is to be read here, of which the parser was given nothing; set to False, its bytes
-    are the parser's. kept: bytes that were read and given to nobody; the parser's where `is_past` is False.
+    are the parser's. kept: bytes that were read and given to nobody; the parser's where `is_past` is False. failure:
+    what a read of the body raised, to be set by who read: the parser's layers tell it.
     """
 
     def __init__(self) -> None:
         self.is_past = False
         self.kept = b""
+        self.failure: Exception | None = None
         self._head: bytes | None = None  # what came of a response's head; None: none is awaited
         self._rest = 0  # bytes of a chunk's data that are still to come
         self._in_chunk = False  # the line end behind a chunk's data is still to come
 
     def begin(self) -> None:
         """Take note that a request is written: what comes next is the head of its response."""
-        self.is_past, self.kept = False, b""
+        self.is_past, self.kept, self.failure = False, b"", None
         self._head, self._rest, self._in_chunk = b"", 0, False
 
     def hand_over(self) -> bytes:
         """Return what is kept, for the parser, which reads the body from here on."""
         kept, self.kept, self.is_past = self.kept, b"", False
         return kept
+
+    def held(self) -> bytes | None:
+        """Return what the parser is given without a read, None where that is nothing; raises `failure`, once."""
+        if self.kept:
+            return self.hand_over()
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+        return None
 
     def feed(self, data: bytes) -> bytes:
         """Return what the parser is to be given of the next bytes, which were read for it; the rest is kept."""
