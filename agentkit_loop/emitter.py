@@ -237,10 +237,11 @@ class EventEmitter(ObserverRegistry):
     @property
     def takes_batches(self) -> bool:
         """Whether all who are told of pieces of text take those together that came together."""
+        return self._is_folded_whole and self._text_route().takers is not None
+
+    def _text_route(self) -> Route:
         route = self._routes.get(AppendText)
-        return (
-            self._route(AppendText) if route is None else route
-        ).takers is not None and self._is_folded_whole
+        return self._route(AppendText) if route is None else route
 
     def tell_batch(self, request_id: str, part_id: str, chunks: list[str]) -> None:
         """Tell pieces of a part's text that came together: as `tell_delta` each, where it may be at once.
@@ -251,9 +252,7 @@ class EventEmitter(ObserverRegistry):
         if exclusive is not None:
             exclusive.acquire()
         try:
-            route = self._routes.get(AppendText)  # here: another thread may register who takes no batches
-            if route is None:
-                route = self._route(AppendText)
+            route = self._text_route()  # here: another thread may register who takes no batches
             if route.takers is None or not self._is_folded_whole:
                 for chunk in chunks:
                     self.tell_delta(request_id, AppendText(part_id, chunk))

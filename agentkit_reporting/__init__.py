@@ -369,18 +369,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module  # noqa: PLC0415 - only for what is asked for
+    from agentkit_loop.lazy_names import loaded  # noqa: PLC0415 - only for what is asked for
 
-    home = _HOMES.get(name)
-    try:
-        module = import_module(f"{__name__}.{home or name}")
-    except ModuleNotFoundError as error:
-        if home is not None or error.name != f"{__name__}.{name.partition('.')[0]}":
-            raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-    found = getattr(module, name) if home else module
-    globals()[name] = found  # so that this is asked once
-    return found
+    return loaded(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:

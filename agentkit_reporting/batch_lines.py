@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from agentkit_loop.batches import DeltaBatch
-from agentkit_reporting.codec import encode_event
+from agentkit_reporting.codec import LINE_START, encode_event
 
-_START = b'{"v":1,"seq":%d%b%b}}}\n'
+_LINE = LINE_START + b'"seq":%d%b%b}}}\n'
 _END = b'""}}}'  # of a line whose piece is empty
 _text = msgspec.json.Encoder().encode
 
@@ -20,5 +20,5 @@ def encode_batch(batch: DeltaBatch) -> bytes:
     line = encode_event(batch.event(0, ""))
     shared = line[line.index(b',"ts":') : -len(_END)]
     return b"".join(
-        [_START % (seq, shared, _text(chunk)) for seq, chunk in enumerate(batch.chunks, batch.seq)]
+        [_LINE % (seq, shared, _text(chunk)) for seq, chunk in enumerate(batch.chunks, batch.seq)]
     )
