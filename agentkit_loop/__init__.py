@@ -432,9 +432,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    from agentkit_loop.lazy_names import loaded  # noqa: PLC0415 - only for what is asked for
+    from importlib import import_module  # noqa: PLC0415 - only for what is asked for
 
-    return loaded(__name__, _HOMES, name)
+    return import_module("agentkit_loop.lazy_names").loaded(__name__, _HOMES, name)
 
 
 def __dir__() -> list[str]:
