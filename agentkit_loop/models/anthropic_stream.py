@@ -56,6 +56,7 @@ class _BlockDelta(_Delta, gc=False):
 
 _DELTA = b"content_block_delta"
 _DELTA_START = b"event: " + _DELTA + b"\ndata: "
+_RUN = 4  # deltas from which on they are worth to be taken at once
 
 
 # One decoder of all kinds: one of a single kind would take a delta that does not say its kind.
@@ -104,7 +105,7 @@ class AnswerReader:
         if self.is_over:
             return signals
         lone = self._sse.lone_data(chunk, _DELTA_START)
-        events: list[SSEvent | bytes]
+        events: list[SSEvent | list[bytes]]
         events = self._sse.feed_runs(chunk, _DELTA_START) if lone is None else [(_DELTA, lone)]
         if not events:
             self._look(chunk)
@@ -113,11 +114,13 @@ class AnswerReader:
         self._feed(events, signals)
         return signals
 
-    def _feed(self, events: Iterable[SSEvent | bytes], signals: list[ModelSignal]) -> bool:
-        """Take events, of which bytes are the data of deltas, one a line; return whether the answer goes on."""
+    def _feed(self, events: Iterable[SSEvent | list[bytes]], signals: list[ModelSignal]) -> bool:
+        """Take events, of which a list is the data of deltas; return whether the answer goes on."""
         for each in events:
-            if isinstance(each, bytes):
-                if self._took_run(each, signals) or self._feed(_deltas(each), signals):
+            if each.__class__ is list:
+                run: list[Any] = each
+                is_taken = len(run) >= _RUN and self._took_run(run, signals)
+                if is_taken or self._feed([(_DELTA, raw) for raw in run], signals):
                     continue
                 return False
             name, raw = each
@@ -146,9 +149,12 @@ class AnswerReader:
                 signals.append(AppendText(block.part_id, text))
         return True
 
-    def _took_run(self, lines: bytes, signals: list[ModelSignal]) -> bool:
-        """Take deltas of one kind and block at once, a quarter of the cost; False, and nothing taken, for others."""
-        count = lines.count(b"\n") + 1
+    def _took_run(self, run: list[bytes], signals: list[ModelSignal]) -> bool:
+        """Take deltas of one kind and block at once, a quarter of the cost; False, and nothing taken, for others.
+
+        run: the data of each, without ends of line.
+        """
+        lines, count = b"\n".join(run), len(run)
         if lines.count(b"}\n{") != count - 1:  # so that no value goes on in another line
             return False
         try:
@@ -378,10 +384,6 @@ _INSIDE = frozenset(
     {"content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"}
 )
 """Events that belong to a message, so that one has to have begun."""
-
-
-def _deltas(lines: bytes) -> list[SSEvent]:
-    return [(_DELTA, raw) for raw in lines.split(b"\n")]
 
 
 def _malformed(what: str) -> ModelRequestError:

@@ -113,7 +113,7 @@ def test_deltas_of_one_block_are_found_together() -> None:
     run = [text_delta(text) for text in ("one", "two", "three", "four")]
     stop = event({"type": "content_block_stop", "index": 0})
     found = decoder.feed_runs(b"".join(run) + stop, START)
-    assert found == [b"\n".join(each[len(START) : -2] for each in run), (b"content_block_stop", stop[32:-2])]
+    assert found == [[each[len(START) : -2] for each in run], (b"content_block_stop", stop[32:-2])]
     signals, *_ = read([OPENED, b"".join(run)])
     assert signals[-4:] == [AppendText("0", text) for text in ("one", "two", "three", "four")]
 
