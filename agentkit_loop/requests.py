@@ -7,6 +7,8 @@ their turn.
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentkit_loop.compacting import Compacting
 from agentkit_loop.compaction import SummaryWanted
 from agentkit_loop.digest import MessageChain, fixed_digests
@@ -46,6 +48,7 @@ class Requests:
         self._compacting = Compacting(settings.compaction, state)
         self._retry_at: float | None = None
         self._chain = MessageChain()
+        self._kept: dict[Any, Any] = {}  # by the adapter, for the next request
         self._digests = self._fixed_digests()
 
     def ask(self, now: float) -> AgentEvent:
@@ -59,7 +62,11 @@ class Requests:
         if request is None:
             raise IllegalMoveError("request", self.state.phase.value, "a request must have been told")
         state = self.state
-        ids = {"session_id": state.session_id, "run_id": state.run_id, "turn_id": state.turn_id}
+        ids: dict[str, Any] = {
+            "session_id": state.session_id,
+            "run_id": state.run_id,
+            "turn_id": state.turn_id,
+        }
         wanted = self._compacting.wanted if request.purpose == "compaction" else None
         if wanted is not None and wanted.model is not None:
             return ModelRequest(
@@ -81,6 +88,7 @@ class Requests:
             items=tuple(self.state.transcript.items) if wanted is None else wanted.items,
             parameters=self.settings.parameters,
             attempt=request.attempt,
+            kept=self._kept,
             **ids,
         )
 

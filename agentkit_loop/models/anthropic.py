@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from agentkit_loop.errors import ConfigurationError, ModelRequestError
 from agentkit_loop.models.anthropic_async_chunks import read_past_parser
-from agentkit_loop.models.anthropic_cache import MARK, CacheLife, mark_for_cache
+from agentkit_loop.models.anthropic_cache import CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_drain import adrain, drain, socket_of
 from agentkit_loop.models.anthropic_failures import (
     NO_KEY,
@@ -39,7 +39,7 @@ from agentkit_loop.models.anthropic_parameters import (
 from agentkit_loop.models.anthropic_post import aopened, can_be_posted, opened
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_transport import achunks_of, aonce, chunks_of, once
-from agentkit_loop.models.anthropic_wire import wire_body
+from agentkit_loop.models.anthropic_wire import MARK, WireMessages, wire_body
 from agentkit_loop.models.current_request import sending
 from agentkit_loop.models.protocol import ModelRequest, ModelSignal
 from agentkit_loop.models.sdk_spans import SDK_SPANS, ClientCopies, SdkSpans
@@ -388,13 +388,15 @@ class AnthropicModel:
         check_parameters(request.parameters)
         parameters = {"max_tokens": self._max_tokens, **self._parameters, **request.parameters}
         move_betas(parameters)
-        body = wire_body(request)
+        messages = WireMessages.taken(request)
+        body = wire_body(request, messages)
         tools = parameters.pop("tools", None)
         if tools:
             body["tools"] = [*body.get("tools", ()), *tools]
         by_host = parameters.get(MARK) or (parameters.get("extra_body") or {}).get(MARK)
         if self._cache is not None and not by_host:
-            mark_for_cache(body, self._cache)
+            mark_for_cache(body, self._cache, are_messages_plain=not messages.may_hold_marks)
+        messages.keep(request)
         if self._known is None:
             self._known = frozenset(inspect.signature(client.messages.create).parameters)
         arguments = {"model": self._name, "stream": True, **body}

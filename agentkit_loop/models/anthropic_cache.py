@@ -10,7 +10,7 @@ provider's page on prompt caching):
 - thinking and empty texts cannot be marked; a marker for an hour stands before all those for five minutes.
 
 What a host has marked itself stays and counts. Nothing else in the body changes, and no block of the
-transcript is touched: a marked block is a copy.
+transcript is touched: a marked block is a copy, and so is the message that it is in.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-from agentkit_loop.models.anthropic_wire import Block
+from agentkit_loop.models.anthropic_wire import MARK, Block, may_hold_mark
 
 CacheLife: TypeAlias = Literal["5m", "1h"]
 """How long the provider keeps a prefix that nobody reads; each reading starts the time anew."""
 
 MAX_MARKS = 4
-
-MARK = "cache_control"
 
 _MARKABLE = frozenset(
     {
@@ -47,45 +45,62 @@ that nobody knows might be refused with one."""
 _Place: TypeAlias = tuple[list[Block], int]
 
 
-def mark_for_cache(body: dict[str, Any], life: CacheLife) -> None:
-    """Mark the body's blocks; its lists of tools, system texts and messages must be its own."""
+def mark_for_cache(body: dict[str, Any], life: CacheLife, *, are_messages_plain: bool = False) -> None:
+    """Mark the body's blocks; its lists of tools, system texts and messages must be its own, their members need not.
+
+    are_messages_plain: whether it is known that no host has marked anything in the messages. Where it has not marked
+    tools and system either, no block is looked at but those that are marked.
+    """
+    wanted = _wanted(body)
+    known = (body.get("tools", []), body.get("system", []))
+    if are_messages_plain and not any(may_hold_mark(block) for blocks in known for block in blocks):
+        for blocks, index in wanted:
+            blocks[index] = _marked(blocks[index], is_long=life == "1h")
+        return
     starts: dict[int, int] = {}  # of each list of blocks: how many blocks the API reads before it
     hosts: list[tuple[int, bool]] = []  # where a host has marked, and whether for an hour
     count = 0
-    lists = [
-        body.get("tools", []),
-        body.get("system", []),
-        *(message["content"] for message in body["messages"]),
-    ]
-    for blocks in lists:
+    for blocks in (*known, *(message["content"] for message in body["messages"])):
         starts[id(blocks)] = count
         for order, block in enumerate(blocks, start=count):
-            if MARK in block or "source" in block or block.get("content").__class__ is list:
+            if may_hold_mark(block):
                 hosts.extend((order, _is_long(mark)) for mark in _marks(block))
         count += len(blocks)
     first_short = min((order for order, is_long in hosts if not is_long), default=count)
     last_long = max((order for order, is_long in hosts if is_long), default=-1)
     room = MAX_MARKS - len(hosts)
-    for blocks, index in _wanted(body):
+    for blocks, index in wanted:
         order = starts[id(blocks)] + index
         is_long = life == "1h" and order < first_short
         if room <= 0 or MARK in blocks[index] or (order < last_long and not is_long):
             continue
-        mark = {"type": "ephemeral", "ttl": "1h"} if is_long else {"type": "ephemeral"}
-        blocks[index] = {**blocks[index], MARK: mark}
+        blocks[index] = _marked(blocks[index], is_long=is_long)
         room -= 1
+
+
+def _marked(block: Block, *, is_long: bool) -> Block:
+    return {**block, MARK: {"type": "ephemeral", "ttl": "1h"} if is_long else {"type": "ephemeral"}}
 
 
 def _wanted(body: dict[str, Any]) -> list[_Place]:
     """Return what is to be marked, what saves most first: the later ends of a conversation, then its start."""
     messages = body["messages"]
-    ends = [messages[-1]["content"]]
-    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-    if answers and answers[-1] > 0:
-        ends.append(messages[answers[-1] - 1]["content"])
+    ends = [_own(messages, len(messages) - 1)]
+    for index in range(len(messages) - 1, 0, -1):
+        if messages[index]["role"] == "assistant":
+            ends.append(_own(messages, index - 1))
+            break
     wanted = [_last(blocks, _is_markable) for blocks in (*ends, body.get("system", []))]
     wanted.append(_last(body.get("tools", []), _is_markable_tool))
     return [place for place in wanted if place is not None]
+
+
+def _own(messages: list[dict[str, Any]], index: int) -> list[Block]:
+    """Return the blocks of a message, which other requests may share until now."""
+    message = messages[index]
+    blocks = [*message["content"]]
+    messages[index] = {**message, "content": blocks}
+    return blocks
 
 
 def _last(blocks: list[Block], takes_mark: Callable[[Block], bool]) -> _Place | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import operator
 import re
 from collections.abc import Iterable
 from typing import Any, TypeAlias
@@ -35,6 +36,9 @@ from agentkit_loop.values import JSON, compact_json
 Block: TypeAlias = dict[str, Any]
 """A content block as the API has it."""
 
+MARK = "cache_control"
+"""The key of a block that the provider's prompt cache is to end at; see anthropic_cache."""
+
 PROVIDER = "anthropic"
 """`CustomPart.provider` of blocks that go back as they are."""
 
@@ -49,10 +53,15 @@ _ILLEGAL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _decode_parts = msgspec.json.Decoder(list[AnyPart]).decode
 
 
-def wire_body(request: ModelRequest) -> dict[str, Any]:
-    """Return `messages`, and `system` and `tools` where there are any."""
-    body: dict[str, Any] = {"messages": wire_messages(request.items)}
-    system = _system(request)
+def wire_body(request: ModelRequest, messages: WireMessages | None = None) -> dict[str, Any]:
+    """Return `messages`, and `system` and `tools` where there are any. messages: of the session's last request.
+
+    Its lists are the caller's, and the last message; the other messages, and all blocks, are not to be changed.
+    """
+    messages = messages or WireMessages()
+    body: dict[str, Any] = {"messages": messages.of(request.items)}
+    texts = [request.system or "", *messages.instructions]
+    system = [_text(text) for text in texts if text.strip()]
     if system:
         body["system"] = system
     if request.tools:
@@ -70,34 +79,87 @@ def wire_tool(tool: ToolSpec) -> Block:
 
 def wire_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
     """Return the transcript as messages; system and developer items are not among them."""
-    ids = _CallIds()
-    messages: list[dict[str, Any]] = []
-    for item in items:
-        if item.kind in {"system", "developer"}:
-            continue
+    return WireMessages().of(tuple(items))
+
+
+class WireMessages:
+    """The messages of a transcript that mostly grows: each request costs what it adds, not the whole history.
+
+    may_hold_marks: whether any block may be marked for the cache, or hold one that is. instructions: the texts of its
+    system and developer items.
+    """
+
+    def __init__(self) -> None:
+        self.may_hold_marks = False
+        self.instructions: list[str] = []
+        self._items: tuple[Item, ...] = ()
+        self._ids = _CallIds()
+        self._whole: list[dict[str, Any]] = []  # messages that another one follows: never changed again
+        self._last: dict[str, Any] | None = None  # the one that the next item may belong to
+
+    @classmethod
+    def taken(cls, request: ModelRequest) -> WireMessages:
+        """Return those that are kept from the session's last request, or new ones; nobody else gets them meanwhile."""
+        kept = None if request.kept is None else request.kept.pop(cls, None)
+        return kept if isinstance(kept, cls) else cls()
+
+    def keep(self, request: ModelRequest) -> None:
+        """Put them back for the session's next request."""
+        if request.kept is not None:
+            request.kept[type(self)] = self
+
+    def of(self, items: tuple[Item, ...]) -> list[dict[str, Any]]:
+        """Return the messages of the items. The list is the caller's, and the last message; the others are shared."""
+        before, self._items = self._items, ()  # nothing is kept of what an error leaves half made
+        if len(before) > len(items) or not all(map(operator.is_, before, items)):
+            before = ()
+        if not before:
+            self.__init__()  # type: ignore[misc] # everything anew
+        for item in items[len(before) :]:
+            if item.kind in {"system", "developer"}:
+                self.instructions += map(_plain, item.parts)
+            else:
+                self._add(item)
+        self._items = items
+        last = self._last or {"role": "user", "content": []}
+        last = _ended({"role": last["role"], "content": [*last["content"]]})
+        if last["role"] == "assistant":
+            _trim_prefill(last["content"])
+        return [*self._whole, last]
+
+    def _add(self, item: Item) -> None:
         role = "assistant" if item.kind == "assistant" else "user"
-        blocks = [block for part in item.parts if (block := _block(part, role, ids)) is not None]
+        blocks = [block for part in item.parts if (block := _block(part, role, self._ids)) is not None]
+        self.may_hold_marks = self.may_hold_marks or any(map(may_hold_mark, blocks))
+        last = self._last
         if role == "assistant":
-            if messages and not messages[-1]["content"]:
-                messages[-1]["content"].append(_text(NO_CONTENT))  # as it was sent to be answered
+            if last is not None and not last["content"]:
+                last["content"].append(_text(NO_CONTENT))  # as it was sent to be answered
             if not blocks:
-                continue  # an assistant message without content is refused, and says nothing
-        if messages and messages[-1]["role"] == role:
-            messages[-1]["content"].extend(blocks)
-        else:
-            if not messages and role == "assistant":
-                messages.append({"role": "user", "content": []})  # the first message must be the user's
-            messages.append({"role": role, "content": blocks})
-    for message in messages or [{"role": "user", "content": []}]:
-        content = message["content"]
-        if not content:
-            content.append(_text(NO_CONTENT))
-        if message["role"] == "user":
-            content.sort(key=_after_results)
-    if not messages:
-        return [{"role": "user", "content": [_text(NO_CONTENT)]}]
-    _trim_prefill(messages[-1])
-    return messages
+                return  # an assistant message without content is refused, and says nothing
+        if last is not None and last["role"] == role:
+            last["content"].extend(blocks)
+            return
+        if last is None and role == "assistant":
+            last = {"role": "user", "content": []}  # the first message must be the user's
+        if last is not None:
+            self._whole.append(_ended(last))
+        self._last = {"role": role, "content": blocks}
+
+
+def _ended(message: dict[str, Any]) -> dict[str, Any]:
+    """Return the message as it is sent, changed in its place."""
+    content = message["content"]
+    if not content:
+        content.append(_text(NO_CONTENT))
+    if message["role"] == "user":
+        content.sort(key=_after_results)
+    return message
+
+
+def may_hold_mark(block: Block) -> bool:
+    """Whether a block is marked for the cache, or may have other blocks in it."""
+    return MARK in block or "source" in block or block.get("content").__class__ is list
 
 
 class _CallIds:
@@ -124,14 +186,6 @@ class _CallIds:
     def of_result(self, part: ToolResultPart) -> str:
         """Return the id of the call that a result answers."""
         return self._wire.get(part.call_id) or _ILLEGAL_ID.sub("_", part.call_id)
-
-
-def _system(request: ModelRequest) -> list[Block]:
-    texts = [request.system or ""]
-    for item in request.items:
-        if item.kind in {"system", "developer"}:
-            texts.extend(_plain(part) for part in item.parts)
-    return [_text(text) for text in texts if text.strip()]
 
 
 def _plain(part: AnyPart) -> str:
@@ -277,8 +331,8 @@ def _after_results(block: Block) -> bool:
     return block.get("type") != "tool_result"
 
 
-def _trim_prefill(message: dict[str, Any]) -> None:
+def _trim_prefill(content: list[Block]) -> None:
     """Take white space off the end of a last assistant message: the API refuses to continue from it."""
-    block = message["content"][-1]
-    if message["role"] == "assistant" and block.get("type") == "text":
-        message["content"][-1] = {**block, "text": block["text"].rstrip()}
+    block = content[-1]
+    if block.get("type") == "text":
+        content[-1] = {**block, "text": block["text"].rstrip()}

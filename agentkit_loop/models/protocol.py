@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import attrs
 import msgspec
@@ -36,7 +36,8 @@ class ModelRequest:
     request_id: the loop's id. purpose: turn or compaction. system: the system prompt, None without one.
     tools: what the model may call. items: the transcript to answer. parameters: the agent's further
     request parameters, for the adapter to pass on. session_id, run_id, turn_id, attempt: whose request it is, and which
-    attempt at it, where the loop makes it; they say nothing of what is asked.
+    attempt at it, where the loop makes it; they say nothing of what is asked. kept: where an adapter may keep what it
+    has made of the session's items, under a key of its own, for the next request; None where nothing is kept.
     """
 
     request_id: str
@@ -49,6 +50,7 @@ class ModelRequest:
     run_id: str | None = attrs.field(default=None, eq=False)
     turn_id: str | None = attrs.field(default=None, eq=False)
     attempt: int | None = attrs.field(default=None, eq=False)
+    kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
