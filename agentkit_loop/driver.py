@@ -111,17 +111,18 @@ class LoopDriver(DriverBase):
         if content:
             with self._alone("run()"):
                 self.submit(*content)
-        while True:
-            step = self.next()
-            if isinstance(step, Finished) and not stale:
-                return step.result
-            if isinstance(step, BLOCKING):
-                if not self._goes_on_beside():
-                    return self._suspended()
-                self._wait_for_answer()
-            if isinstance(step, AwaitingInput):
-                raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
-            stale = stale and not isinstance(step, Finished)
+        with self._guard:  # once, and not for each step: a fiftieth of what a turn costs
+            while True:
+                step = self.next()
+                if isinstance(step, Finished) and not stale:
+                    return step.result
+                if isinstance(step, BLOCKING):
+                    if not self._goes_on_beside():
+                        return self._suspended()
+                    self._wait_for_answer()
+                if isinstance(step, AwaitingInput):
+                    raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
+                stale = stale and not isinstance(step, Finished)
 
     def advance(self) -> Step | None:
         """Do one thing and return; for a host that wants the events as they come (`Agent.stream`)."""

@@ -165,9 +165,9 @@ class JsonlReporter(BatchObserver):
         written = len(batch)  # also where an exception comes in between: what may be out is taken note of
         try:
             if isinstance(self._sink, LogWriter):
-                written = self._sink.write_together(block)
+                written = self._sink.write_together(block, len(batch))
             elif self._files is not None:
-                written = self._files.write_together(session_id, block)
+                written = self._files.write_together(session_id, block, len(batch))
             else:
                 written = 0
         finally:
@@ -272,14 +272,14 @@ class _SessionFiles(Locked):
                 self._open.move_to_end(session_id)
             writer.write(line)
 
-    def write_together(self, session_id: str, block: bytes) -> int:
+    def write_together(self, session_id: str, block: bytes, count: int) -> int:
         """Do as LogWriter does, with a file that is open."""
         with self._lock:
             writer = self._open.get(session_id)
             if writer is None:
                 return 0
             self._open.move_to_end(session_id)
-            return writer.write_together(block)
+            return writer.write_together(block, count)
 
     def _make_room(self) -> None:
         """Close the file written longest ago; what goes wrong there is no fault of the one that is written now."""

@@ -203,8 +203,8 @@ class LogWriter(LineWriter):
             except OSError as error:
                 raise self._failure(error) from error
 
-    def write_together(self, block: bytes) -> int:
-        """Append lines, each with its newline, with one write; return how many, from the first, are written.
+    def write_together(self, block: bytes, count: int) -> int:
+        """Append so many lines, each with its newline, with one write; return how many, from the first, are written.
 
         The others are left for `write`: all, where the file is to be looked at, synced or begun anew.
         """
@@ -215,7 +215,7 @@ class LogWriter(LineWriter):
             if syncing.is_each or not is_right or read_mark(fd, MARK_OF) != MARK:
                 return 0
             taken = _os_write(fd, block)
-            written = block.count(b"\n", 0, taken)
+            written = count if taken == len(block) else block.count(b"\n", 0, taken)
             self.lines += written
             self._room -= taken
             if block[taken - 1 : taken] != b"\n":
