@@ -194,6 +194,8 @@ def samplings(usage: Usage) -> list[Sampling]:
     one more; a list that says more than the usage does not belong to it and is not used.
     """
     told = (usage.raw or {}).get("iterations")
+    if told is None:  # as most often
+        return [Sampling(model=None, usage=usage)]
     entries = [entry for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
     answered = answering_model(entries)
     listed = [_sampling(entry) for entry in entries if not _is_declined(entry, answered)]

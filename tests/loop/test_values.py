@@ -437,3 +437,54 @@ def test_clean_text_can_always_be_written_and_is_stable(text: str) -> None:
     cleaned.encode()
     assert clean_text(cleaned) == cleaned
     assert type(clean_text(OddText(text))) is str
+
+
+_numbers = st.integers(-(2**66), 2**66) | st.floats() | st.booleans() | st.none()
+_keys = st.text(alphabet="$ab\u00e9", max_size=3) | st.sampled_from([1, None, Level.LOW])
+_nested = st.recursive(
+    _numbers | st.text(st.characters(), max_size=4) | st.sampled_from([b"x", (1,), Level.LOW, "1" * 25]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class OwnDict(dict[Any, Any]):
+    """No plain dict, so that it is walked through."""
+
+
+@given(_nested)
+def test_plain_values_are_converted_as_those_that_are_walked_through(value: Any) -> None:
+    for convert in (to_json, scrub_json):
+        walked = convert(OwnDict(value=value))
+        assert repr(convert({"value": value})) == repr(walked)
+
+
+@given(_nested)
+def test_what_was_converted_shares_nothing_with_what_was_handed_over(value: Any) -> None:
+    given_value = [value]
+    for convert in (to_json, scrub_json):
+        told = convert(given_value)
+        mine = {id(each) for each in _containers(given_value)}
+        assert not any(id(each) in mine for each in _containers(told))
+
+
+def _containers(value: Any) -> Iterator[Any]:
+    if isinstance(value, (dict, list)):
+        yield value
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _containers(member)
+
+
+def test_a_plain_value_has_the_same_bounds() -> None:
+    deep: Any = []
+    for _ in range(150):
+        deep = [deep]
+    assert "nested too deeply" in str(to_json(deep))
+    endless: list[Any] = []
+    endless.append(endless)
+    assert to_json(endless) == [{"$repr": "<list that contains itself>"}]
+    assert "of more than" in to_json([0] * (MAX_VALUES + 1))["$repr"]
+    shared: Any = []
+    for _ in range(40):
+        shared = [shared, shared]
+    assert "of more than" in to_json(shared)["$repr"]
