@@ -329,7 +329,7 @@ class AnthropicModel:
         """Make the request and yield its response, which `entry` can cut short until it is closed."""
         made: AbstractContextManager[Any]
         if self._given_client is None and not has_span and can_be_posted(arguments):
-            made = opened(client, arguments)
+            made = opened(client, arguments, is_watched=bool(self._middleware))
         else:
             made = client.messages.with_streaming_response.create(**arguments)
         with contextlib.ExitStack() as stack:
@@ -352,7 +352,7 @@ class AnthropicModel:
     ) -> AsyncIterator[Any]:
         made: AbstractAsyncContextManager[Any]
         if self._given_async_client is None and not has_span and can_be_posted(arguments):
-            made = aopened(client, arguments)
+            made = aopened(client, arguments, is_watched=bool(self._middleware))
         else:
             made = client.messages.with_streaming_response.create(**arguments)
         async with contextlib.AsyncExitStack() as stack:

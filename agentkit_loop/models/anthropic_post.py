@@ -17,7 +17,7 @@ import msgspec
 if TYPE_CHECKING:
     import anthropic
 
-_PATH = "/v1/messages"
+_PATH = "v1/messages"
 _HEADERS = {
     "Content-Type": "application/json",
     # What `with_streaming_response` sets: the response comes unread, and unparsed.
@@ -27,25 +27,40 @@ _MADE_HEADERS = ("user_profile_id", "workspace_id")  # parameters that `messages
 
 
 @contextlib.contextmanager
-def opened(client: anthropic.Anthropic, arguments: dict[str, Any]) -> Iterator[Any]:
-    """Make the request that `messages.create` would make of its arguments, and close its response."""
+def opened(client: anthropic.Anthropic, arguments: dict[str, Any], *, is_watched: bool) -> Iterator[Any]:
+    """Make the request that `messages.create` would make of its arguments, and close its response.
+
+    is_watched: whether middleware of a host's looks at it.
+    """
     import anthropic  # noqa: PLC0415 - on first use, as everywhere here
 
-    response: Any = client.post(_PATH, stream_cls=anthropic.Stream, **_posted(arguments))
+    response: Any = client.post(
+        _path(client, is_watched=is_watched), stream_cls=anthropic.Stream, **_posted(arguments)
+    )
     with contextlib.closing(response):
         yield response
 
 
 @contextlib.asynccontextmanager
-async def aopened(client: anthropic.AsyncAnthropic, arguments: dict[str, Any]) -> AsyncIterator[Any]:
+async def aopened(
+    client: anthropic.AsyncAnthropic, arguments: dict[str, Any], *, is_watched: bool
+) -> AsyncIterator[Any]:
     """Do the same on an event loop."""
     import anthropic  # noqa: PLC0415 - as above
 
-    response: Any = await client.post(_PATH, stream_cls=anthropic.AsyncStream, **_posted(arguments))
+    response: Any = await client.post(
+        _path(client, is_watched=is_watched), stream_cls=anthropic.AsyncStream, **_posted(arguments)
+    )
     try:
         yield response
     finally:
         await response.close()
+
+
+def _path(client: anthropic.Anthropic | anthropic.AsyncAnthropic, *, is_watched: bool) -> str:
+    """Return where to post to: as a whole address, which costs the SDK half of joining one, unless somebody looks."""
+    base = "/" if is_watched else str(client.base_url)
+    return f"{base}{_PATH}" if base.endswith("/") else f"{base}/{_PATH}"
 
 
 def can_be_posted(arguments: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.values import safe_repr
-from agentkit_reporting.redaction.rule_set import SECRETS, RuleSet
+from agentkit_reporting.redaction.rule_set import secret_rules
 from agentkit_reporting.terminal import visible
 from agentkit_reporting.toml_source import Keys, TomlSource
 
@@ -87,14 +87,9 @@ class FaultList:
             raise InvalidConfigurationError(sorted(self._faults, key=lambda fault: fault.line))
 
 
-_secrets: list[RuleSet] = []
-
-
 def holds_secret(text: str) -> bool:
     """Whether a text looks as if a secret stood in it."""
-    if not _secrets:
-        _secrets.append(RuleSet((SECRETS,)))  # once; its patterns take a while
-    return bool(_secrets[0].spans(text))
+    return bool(secret_rules().spans(text))
 
 
 def name_of(keys: Keys) -> str:

@@ -27,7 +27,7 @@ from agentkit_loop.values import JSON
 from agentkit_reporting.redaction.broken_json import scrub_broken
 from agentkit_reporting.redaction.json_stream import JsonStream
 from agentkit_reporting.redaction.masking import Masking, RedactionMode
-from agentkit_reporting.redaction.rule_set import SECRETS, RuleChoice, RuleSet
+from agentkit_reporting.redaction.rule_set import SECRETS, RuleChoice, RuleSet, secret_rules
 from agentkit_reporting.redaction.scrubbing import Scrubber, changed_event
 from agentkit_reporting.redaction.text_stream import Found, TextStream
 
@@ -118,7 +118,7 @@ class Redactor(Locked):
                 f"keep_arguments={keep_arguments!r} refused because it is one text; give a list"
             )
         super().__init__()
-        self._rules = RuleSet(rules)
+        self._rules = secret_rules() if rules == (SECRETS,) else RuleSet(rules)
         self._masking = Masking(mode, key=key)
         self._keep = None if keep_arguments is None else frozenset(keep_arguments)
         self._fail_closed = fail_closed

@@ -84,6 +84,12 @@ class RuleSet:
         return merged(hits) if hits else []
 
 
+@functools.cache
+def secret_rules() -> RuleSet:
+    """Return the rules for secrets, which most take: one set for all saves a third of a millisecond each."""
+    return RuleSet((SECRETS,))
+
+
 def merged(hits: list[tuple[Hit, Rule]]) -> list[Span]:
     """Return the spans of hits: those that lie over each other are one, named after what begins first."""
     hits.sort(key=_begin)

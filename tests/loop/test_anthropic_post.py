@@ -76,6 +76,42 @@ def test_body_and_headers_are_those_of_messages_create(ask: Ask, name: str) -> N
 
 
 @on_thread_and_loop
+@pytest.mark.parametrize("behind", ["", "/", "/gateway", "/gateway/", "/a b/%7Eu/"])
+def test_the_address_is_the_one_that_messages_create_asks(ask: Ask, behind: str) -> None:
+    with MessagesServer(lambda _: "ok") as server:
+        base_url = server.base_url + behind
+        with anthropic.Anthropic(base_url=base_url, api_key=KEY) as client:
+            client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "x"}])
+        for middleware in ((), (_passed_on,) if ask is ask_on_thread else (_apassed_on,)):
+            model = AnthropicModel("m", base_url=base_url, api_key=KEY, middleware=middleware)
+            assert ask(model)[0].error is None
+    theirs, *ours = [one.path for one in server.requests]
+    assert ours == [theirs, theirs]
+
+
+_seen: list[str] = []
+
+
+def _passed_on(asked: Any, call_next: Any) -> Any:
+    _seen.append(asked.options.url)
+    return call_next(asked)
+
+
+async def _apassed_on(asked: Any, call_next: Any) -> Any:
+    _seen.append(asked.options.url)
+    return await call_next(asked)
+
+
+@on_thread_and_loop
+def test_middleware_of_a_host_sees_the_path_that_messages_create_gives(ask: Ask) -> None:
+    _seen.clear()
+    passed = (_passed_on,) if ask is ask_on_thread else (_apassed_on,)
+    with MessagesServer(["ok"]) as server:
+        assert ask(model_at(server, middleware=passed))[0].error is None
+    assert _seen == ["/v1/messages"]
+
+
+@on_thread_and_loop
 def test_a_refused_post_is_a_failure_of_its_class(ask: Ask) -> None:
     with MessagesServer([ServerReply.refusal(529, "overloaded_error", "busy")]) as server:
         assert ask(model_at(server))[0].failure.error_class == "overloaded"
