@@ -23,6 +23,7 @@ from agentkit_loop.events import (
     RunStarted,
 )
 from agentkit_loop.forks import Locked
+from agentkit_loop.stamping import make_delta
 from agentkit_loop.values import JSON
 from agentkit_reporting.redaction.broken_json import scrub_broken
 from agentkit_reporting.redaction.json_stream import JsonStream
@@ -239,9 +240,11 @@ class Redactor(Locked):
             parts[event.delta.part_id] = parts[(event.delta.part_id,)] = _Withheld()
 
     def _scrubbed(self, event: AgentEvent) -> AgentEvent:
-        delta = event.delta if isinstance(event, ContentDelta) else None
-        if isinstance(delta, (AppendText, AppendBytes)):
-            return self._piece(event, delta)
+        delta = None
+        if isinstance(event, ContentDelta):
+            delta = event.delta
+            if isinstance(delta, (AppendText, AppendBytes)):
+                return self._piece(event, delta)
         if isinstance(event, RunStarted):
             with self._lock:
                 self._runs.pop(event.session_id, None)  # of a run that never ended
@@ -258,9 +261,11 @@ class Redactor(Locked):
 
     # --- streams
 
-    def _piece(self, event: AgentEvent, delta: AppendText | AppendBytes) -> AgentEvent:
+    def _piece(self, event: ContentDelta, delta: AppendText | AppendBytes) -> AgentEvent:
         """Return an event of a stream with what may go out of its piece."""
         told, found = self._appended(event.session_id, delta)
+        if not found and event.unknown_fields is None:
+            return event if told is delta else _with_piece(event, told)
         changed: dict[str, Any] = {} if told is delta else {"delta": told}
         if event.unknown_fields is not None:
             scrubber = Scrubber(self._rules, self._masking, self._keep)
@@ -338,6 +343,19 @@ class Redactor(Locked):
             for name, count in before.items() if isinstance(before, dict) else ():
                 counts[name] += count if isinstance(count, int) else 0
             changed["unknown_fields"] = {**unknown, RECEIPT_FIELD: dict(sorted(counts.items()))}
+
+
+def _with_piece(event: ContentDelta, piece: AppendText | AppendBytes) -> AgentEvent:
+    """Return an event of a stream with another piece, at a fifth of the cost of `attrs.evolve`."""
+    return make_delta(
+        event.request_id,
+        piece,
+        event.session_id,
+        event.run_id,
+        event.turn_id,
+        event.seq,
+        event.timestamp,
+    )
 
 
 Redaction = bool | Redactor | Iterable[RuleChoice]
