@@ -240,18 +240,18 @@ class Redactor(Locked):
             parts[event.delta.part_id] = parts[(event.delta.part_id,)] = _Withheld()
 
     def _scrubbed(self, event: AgentEvent) -> AgentEvent:
-        delta = None
+        whole: BeginPart | CommitPart | None = None
         if isinstance(event, ContentDelta):
-            delta = event.delta
-            if isinstance(delta, (AppendText, AppendBytes)):
-                return self._piece(event, delta)
+            if isinstance(event.delta, (AppendText, AppendBytes)):
+                return self._piece(event, event.delta)
+            whole = event.delta
         if isinstance(event, RunStarted):
             with self._lock:
                 self._runs.pop(event.session_id, None)  # of a run that never ended
         scrubber = Scrubber(self._rules, self._masking, self._keep)
         changed = scrubber.event(event)
-        if delta is not None:
-            self._follow(event.session_id, delta)
+        if whole is not None:
+            self._follow(event.session_id, whole)
         elif isinstance(event, _ENDS_STREAMS):
             self._streams.pop(event.session_id, None)
         self._count(event.session_id, scrubber.found)
