@@ -27,6 +27,7 @@ import attrs
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.ids import new_id
+from agentkit_loop.late_patterns import late_pattern
 from agentkit_loop.values import JSON, safe_repr, to_json
 
 P = ParamSpec("P")
@@ -45,7 +46,7 @@ DEEPEST_CARRIED = 1_000_000
 """The depth of a context from which on another process takes nothing over."""
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_CARRIER = re.compile(rf"run=({_ID});root=({_ID});depth=(0|[1-9][0-9]{{0,6}})", re.ASCII)
+_CARRIER = late_pattern(rf"run=({_ID});root=({_ID});depth=(0|[1-9][0-9]{{0,6}})", re.ASCII)
 
 
 @attrs.frozen(kw_only=True)

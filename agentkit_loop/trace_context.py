@@ -18,6 +18,7 @@ from typing import Any
 
 import attrs
 
+from agentkit_loop.late_patterns import late_pattern
 from agentkit_loop.values import JSON
 
 __all__ = [
@@ -37,7 +38,7 @@ __all__ = [
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
+_FORM = late_pattern(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
 _SAMPLED = 0x01
 
 _MOST = 2**64 - 1
@@ -45,7 +46,7 @@ _STEP = 0x9E3779B97F4A7C15  # odd, so that no two numbers meet; about 2**64 by t
 
 _NAMES = (TRACEPARENT, TRACESTATE)
 _SIGN = r"[a-z0-9_*/-]"
-_MEMBER = re.compile(
+_MEMBER = late_pattern(
     rf"([a-z]{_SIGN}{{0,255}}|[a-z0-9]{_SIGN}{{0,240}}@[a-z]{_SIGN}{{0,13}})"
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]",
     re.ASCII,

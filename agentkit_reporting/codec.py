@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import re
 import sys
 import types
 import typing
@@ -28,6 +27,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import EVENT_TYPES, PAYLOAD_FIELDS, AgentEvent, UnknownEvent
+from agentkit_loop.late_patterns import late_pattern
 from agentkit_loop.stamping import TWINS, make_event
 from agentkit_reporting.timestamps import utc_text
 
@@ -39,7 +39,7 @@ LINE_START = b'{"v":1,'
 
 _MAX_REASON = 300  # characters of a DecodeError; a log may quote a megabyte back at us
 
-_QUOTED_VALUE = re.compile(r"(?s)\A(Invalid (?:enum )?value) (['\"]).*\2")
+_QUOTED_VALUE = late_pattern(r"(?s)\A(Invalid (?:enum )?value) (['\"]).*\2")
 """What is refused is not shown: it may be secret, and readers print the reason."""
 
 _Encode: TypeAlias = Callable[[AgentEvent], bytes]

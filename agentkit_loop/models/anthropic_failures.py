@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from agentkit_loop.errors import ModelRequestError
+from agentkit_loop.late_patterns import late_pattern
 from agentkit_loop.values import clean_text
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _BY_TYPE = {
 }
 
 # The API has no type of its own for it. The last two are what servers that speak its wire say.
-_CONTEXT = re.compile(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
+_CONTEXT = late_pattern(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
 
 
 @attrs.frozen(kw_only=True)

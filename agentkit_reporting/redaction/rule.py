@@ -16,6 +16,8 @@ from collections.abc import Callable
 
 import attrs
 
+from agentkit_loop.late_patterns import late_pattern
+
 LOOK_BEHIND = 10
 """Characters before a match that a rule may look at."""
 
@@ -173,9 +175,9 @@ def token(
     """Return the rule of a token: a lead, and at least so many characters of a class."""
     return Rule(
         name=name,
-        find=re.compile(f"{lead}({body}{{{least}}})"),
-        opened=re.compile(f"{lead}({body}{{0,{least - 1}}})\\Z"),
-        rest=re.compile(f"{rest or body}*"),
+        find=late_pattern(f"{lead}({body}{{{least}}})"),
+        opened=late_pattern(f"{lead}({body}{{0,{least - 1}}})\\Z"),
+        rest=late_pattern(f"{rest or body}*"),
         gates=gates,
         triggers=triggers,
         reach=least + LONGEST_LEAD,
