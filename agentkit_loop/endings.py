@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import attrs
+import msgspec
 
 from agentkit_loop.observers import FailurePolicy, is_unheard, log_error, own_method
 from agentkit_loop.usage import error_text
@@ -16,8 +16,7 @@ from agentkit_loop.usage import error_text
 logger = logging.getLogger(__name__)
 
 
-@attrs.frozen
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """A flush or close of an observer. policy: what follows where it fails; None: as under LOG."""
 
     observer: object

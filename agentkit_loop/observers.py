@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import attrs
+import msgspec
 
 from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.content import Delta
 from agentkit_loop.errors import ConfigurationError, InnerObserverError, LogError
 from agentkit_loop.events import AgentEvent, ObserverFailed
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
 
 logger = logging.getLogger(__name__)
@@ -137,8 +139,8 @@ Observer: TypeAlias = EventHandler | Callable[[AgentEvent], object]
 """A LoopObserver, anything like it, or any callable that takes an event."""
 
 
-@attrs.frozen
-class Registration:
+@attrs.frozen(eq=False, repr=False)
+class Registration(FrozenRecord):
     """An observer with a policy of its own; give it wherever an observer is accepted.
 
     policy: None means the loop's. disable_after: failures after which it gets no more events.
@@ -149,8 +151,8 @@ class Registration:
     disable_after: int | None = attrs.field(default=None, kw_only=True)
 
 
-@attrs.frozen
-class ObserverFailure:
+@attrs.frozen(eq=False, repr=False)
+class ObserverFailure(FrozenRecord):
     """A failure kept under ACCUMULATE."""
 
     observer: str
@@ -270,8 +272,7 @@ def _reserved(observers: tuple[Observer, ...], taken: set[str]) -> dict[int, str
     return names
 
 
-@attrs.frozen
-class Judged:
+class Judged(msgspec.Struct, frozen=True):
     """One failure, of an observer itself or of one behind it."""
 
     slot: Slot

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.forks import Locked
@@ -132,7 +132,7 @@ class PriceBook(Locked):
             return remembered[key]
         standing = self._look_up(model, way, at)
         if standing is not None and factor != 1:
-            standing = attrs.evolve(standing, rates=standing.rates.scaled(factor))
+            standing = msgspec.structs.replace(standing, rates=standing.rates.scaled(factor))
         with self._lock:
             if len(self._rates) >= MAX_REMEMBERED:
                 self._rates = {}
@@ -176,8 +176,7 @@ MAX_NAME = 300
 """Characters of the longest name that is looked up."""
 
 
-@attrs.frozen
-class _Priced:
+class _Priced(msgspec.Struct, frozen=True):
     rates: Rates
     source: str
 

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.pricing import MAX_RATE, Rates
@@ -54,16 +55,14 @@ MAX_BYTES = 4_000_000
 """A larger file is no price list."""
 
 
-@attrs.frozen(kw_only=True)
-class Period:
+class Period(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of a model from a day (UTC) on, by the way a request was served; None: from the beginning."""
 
     since: dt.date | None
     rates: Mapping[Way, Rates]
 
 
-@attrs.frozen(kw_only=True)
-class PriceList:
+class PriceList(msgspec.Struct, frozen=True, kw_only=True):
     """A price list as read. source: what each cost says of it. models: periods, the latest last."""
 
     source: str

@@ -7,10 +7,11 @@ import hashlib
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.records import FrozenRecord
 
 
-@attrs.frozen(kw_only=True)
-class Retry:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Retry(FrozenRecord):
     """Capped, jittered exponential back-off that honours what the provider asks for.
 
     max_attempts: requests in all, 1 for no retry. base_ms: the first pause, doubled with each attempt.

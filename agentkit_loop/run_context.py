@@ -24,10 +24,12 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.ids import new_id
 from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.values import JSON, safe_repr, to_json
 
 P = ParamSpec("P")
@@ -49,8 +51,8 @@ _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _CARRIER = late_pattern(rf"run=({_ID});root=({_ID});depth=(0|[1-9][0-9]{{0,6}})", re.ASCII)
 
 
-@attrs.frozen(kw_only=True)
-class RunContext:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class RunContext(FrozenRecord):
     """One run among those that it belongs to; made by `start`, `child`, `from_environ` or `from_headers`.
 
     run_id: sorts by time as text; at least 96 bits of it are chance. parent_run_id: of the run that started this one,
@@ -227,8 +229,7 @@ class RunContext:
         return _unpickled, (self.run_id, self.parent_run_id, self.root_run_id, self.depth, self.metadata)
 
 
-@attrs.frozen
-class _Frame:
+class _Frame(msgspec.Struct, frozen=True):
     """A context that was entered, and what was current before."""
 
     context: RunContext

@@ -11,6 +11,7 @@ from agentkit_loop.content import Parent, ToolSpec
 from agentkit_loop.events import ToolCatalogChanged
 from agentkit_loop.limits import Limits
 from agentkit_loop.permissions import Policy
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.retry import Retry
 from agentkit_loop.tools import Tool
 from agentkit_loop.values import JSON
@@ -19,8 +20,8 @@ GRACE_S = 2.0
 """How long bodies that run may go on at the end; those of a sub-agent have a little less."""
 
 
-@attrs.frozen(kw_only=True)
-class LoopSettings:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class LoopSettings(FrozenRecord):
     """The machine's configuration.
 
     tools: by name. parameters: further request parameters, JSON. model_parameters: what the model sends

@@ -10,7 +10,6 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import attrs
 import msgspec
 
 from agentkit_loop.values import JSON, clean_text, safe_repr
@@ -59,8 +58,7 @@ class Arguments(Protocol):
         """Return the keyword arguments; raises ToolInputError, never anything else."""
 
 
-@attrs.frozen(kw_only=True)
-class SignatureArguments:
+class SignatureArguments(msgspec.Struct, frozen=True, kw_only=True):
     """Arguments by a function's signature.
 
     types: the type of each argument. required: those without a default. extra: the type of `**kwargs`,
@@ -101,8 +99,7 @@ class SignatureArguments:
         return list(_choices(schema, self.input_schema.get("$defs", {})))
 
 
-@attrs.frozen(kw_only=True)
-class SchemaArguments:
+class SchemaArguments(msgspec.Struct, frozen=True, kw_only=True):
     """Arguments by a schema that a tool object brings itself.
 
     Checked before the call: names, and of each property of the schema its `type` and `enum`. The rest of

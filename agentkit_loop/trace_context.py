@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.late_patterns import late_pattern
 from agentkit_loop.values import JSON
@@ -55,8 +55,7 @@ _MOST_MEMBERS = 32
 _LONGEST_STATE = 2048  # characters; the specification asks for at least 512
 
 
-@attrs.frozen(kw_only=True)
-class SpanPlace:
+class SpanPlace(msgspec.Struct, frozen=True, kw_only=True):
     """A span that somebody else made or makes: trace_id (128 bits), span_id (64 bits), flags (bit 0: sampled).
 
     state: the `tracestate` that goes with it; valid by the specification, None for none.
@@ -144,7 +143,7 @@ def place_of_call(metadata: Mapping[str, JSON], session_id: str, run_id: str, ca
     above = place_of(metadata)
     if above is None:
         return SpanPlace(trace_id=trace_id_of(*ids), span_id=span_id)
-    return attrs.evolve(above, span_id=span_id)
+    return msgspec.structs.replace(above, span_id=span_id)
 
 
 def traced(metadata: Mapping[str, JSON], *, above: SpanPlace | None = None) -> dict[str, JSON]:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
+import msgspec
 
 from agentkit_loop.endings import Ending, endings, unfinished
 from agentkit_loop.errors import InnerObserverError, LogError, ObserverError
@@ -342,7 +343,10 @@ def finish(inners: Iterable[Inner], method: str, timeout_s: float | None) -> boo
             went_well = bounded(ending, left) and went_well
         else:  # an adapter keeps to a bound by itself
             step: Callable[..., Any] = ending.step
-            went_well = bounded(attrs.evolve(ending, step=functools.partial(step, left)), None) and went_well
+            went_well = (
+                bounded(msgspec.structs.replace(ending, step=functools.partial(step, left)), None)
+                and went_well
+            )
     return went_well
 
 

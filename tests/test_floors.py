@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module may import those of lower floors only.
 LOOP_FLOORS = (
-    {"errors", "forks", "ids", "interrupts", "lazy_names", "late_patterns"},
+    {"errors", "forks", "ids", "interrupts", "lazy_names", "late_patterns", "records"},
     {"steering"},
     {"values", "file_reach", "body_threads", "line_diff"},
     {"content", "usage", "clock", "credentials", "differences", "run_context", "trace_context"},

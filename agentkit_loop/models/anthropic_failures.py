@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.late_patterns import late_pattern
@@ -63,8 +63,7 @@ _BY_TYPE = {
 _CONTEXT = late_pattern(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
 
 
-@attrs.frozen(kw_only=True)
-class StreamSource:
+class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
     """Who answered a request, for what is told of the answer.
 
     answered: whose answer it is and what it says it is. is_declared: whether that is an event stream.

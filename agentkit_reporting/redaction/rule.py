@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 
 import attrs
+import msgspec
 
 from agentkit_loop.late_patterns import late_pattern
 
@@ -29,8 +30,7 @@ DOUBT = "doubt"
 """The group of a `rest` for an end of the text of which only more text says whether it belongs to the secret."""
 
 
-@attrs.frozen
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """A match. start, end: of all that it consists of; first, last: of the secret in it (equal: it is none).
 
     rest: what more of the text behind `last` belongs to the secret, None where it has its end. goes_on: whether more
@@ -45,8 +45,7 @@ class Hit:
     goes_on: bool = False
 
 
-@attrs.frozen
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """Where something begins that may become a match. held: from where on the text may be the secret."""
 
     start: int

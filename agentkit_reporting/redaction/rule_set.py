@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
@@ -33,8 +33,7 @@ CONTEXT = LONGEST_LEAD + 2 * LOOK_BEHIND
 Search: TypeAlias = Callable[..., re.Match[str] | None]
 
 
-@attrs.frozen
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """A piece of a text to hide. name: of the rule that found its beginning."""
 
     first: int
@@ -91,7 +90,7 @@ def merged(hits: list[tuple[Hit, Rule]]) -> list[Span]:
     for hit, rule in hits:
         if spans and hit.first < spans[-1].last:
             if hit.last > spans[-1].last:
-                spans[-1] = attrs.evolve(spans[-1], last=hit.last)
+                spans[-1] = msgspec.structs.replace(spans[-1], last=hit.last)
         else:
             spans.append(Span(hit.first, hit.last, rule.name))
     return spans
