@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON, compact_json
 
 VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -10,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from agentkit_loop.late import late_logger
 from agentkit_loop.observers import FailurePolicy, is_unheard, log_error, own_method
 from agentkit_loop.usage import error_text
 
-logger = logging.getLogger(__name__)
+logger = late_logger(__name__)
 
 
 class Ending(msgspec.Struct, frozen=True):

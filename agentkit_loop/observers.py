@@ -5,11 +5,10 @@ from __future__ import annotations
 import abc
 import enum
 import inspect
-import logging
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import attrs
 import msgspec
@@ -18,10 +17,14 @@ from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.content import Delta
 from agentkit_loop.errors import ConfigurationError, InnerObserverError, LogError
 from agentkit_loop.events import AgentEvent, ObserverFailed
+from agentkit_loop.late import late_logger
 from agentkit_loop.records import FrozenRecord
 from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import logging
+
+logger = late_logger(__name__)
 
 
 class FailurePolicy(enum.Enum):
@@ -352,6 +355,8 @@ def log_error(log: logging.Logger, text: str, error: BaseException | None = None
     a model said. error: for its traceback, which is indented; the record's `exc_info` has it as it is. A LogError
     has none: a full disk is no fault of a program, and the text says all.
     """
+    import logging  # noqa: PLC0415 - most programs have no such error
+
     if not log.isEnabledFor(logging.ERROR):
         return
     if isinstance(error, LogError):

@@ -7,7 +7,6 @@ steps of a driver.
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -216,6 +215,8 @@ def settled(answer: Awaitable[Answer]) -> Answer:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(wait())
+    import concurrent.futures  # noqa: PLC0415 - only where this thread has a loop
+
     with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:  # this thread has a loop that waits for us
         return elsewhere.submit(asyncio.run, wait()).result()
 

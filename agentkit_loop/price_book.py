@@ -16,7 +16,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.forks import Locked
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_loop.price_list import PriceList, Way, read_price_list
 from agentkit_loop.pricing import Rates, priced
 from agentkit_loop.usage import Cost, Usage

@@ -16,7 +16,6 @@ import contextvars
 import functools
 import inspect
 import itertools
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -28,7 +27,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.ids import new_id
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_logger, late_pattern
 from agentkit_loop.records import FrozenRecord
 from agentkit_loop.values import JSON, safe_repr, to_json
 
@@ -315,31 +314,7 @@ def _warn_of(place: str) -> None:
 
 # --- logs
 
-_log = logging.getLogger("agentkit.run_context")
-
-_FIELDS = ("run_id", "parent_run_id", "root_run_id")
-
-
-class RunContextFilter(logging.Filter):
-    """Gives each record of the standard `logging` the fields run_id, parent_run_id and root_run_id; passes all.
-
-    Add it to a handler (a QueueHandler where the records are written by another thread), or to a logger for what is
-    logged with that very one. A record that has the field already keeps it. missing: what the fields are where no
-    context is current, or there is no parent.
-    """
-
-    def __init__(self, missing: str | None = None) -> None:
-        super().__init__()
-        self.missing = missing
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Set the fields; True."""
-        context = RunContext.current()
-        fields = dict.fromkeys(_FIELDS) if context is None else context._fields()
-        for name in _FIELDS:
-            if not hasattr(record, name):
-                setattr(record, name, self.missing if fields[name] is None else fields[name])
-        return True
+_log = late_logger("agentkit.run_context")
 
 
 def add_run_context(
@@ -364,6 +339,5 @@ __all__ = [
     "RUN_CONTEXT_HEADER",
     "RUN_CONTEXT_VARIABLE",
     "RunContext",
-    "RunContextFilter",
     "add_run_context",
 ]

@@ -6,7 +6,6 @@ told in one ToolInputError, a clause for each argument, written for the model to
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -153,6 +152,8 @@ def _name_faults(
         if len(faults) > MAX_FAULTS:  # only counted: a search among the names for each would take its time
             faults.append("unknown argument")
             continue
+        import difflib  # noqa: PLC0415 - only for a name that is unknown
+
         near = difflib.get_close_matches(_clip(name, _MAX_NAME), names, n=1)
         if near:
             hint = f"did you mean `{near[0]}`?"

@@ -22,7 +22,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_loop.tool_arguments import SchemaArguments, SignatureArguments
 from agentkit_loop.values import JSON, clean_text, safe_repr, scrub_json
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON
 
 __all__ = [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import logging
 import threading
 import time
 from abc import abstractmethod
@@ -28,6 +27,7 @@ from agentkit_loop.events import (
     ContentDelta,
     ObserverFailed,
 )
+from agentkit_loop.late import late_logger
 from agentkit_loop.observers import (
     Adapter,
     EventKind,
@@ -45,7 +45,7 @@ from agentkit_loop.observers import (
 )
 from agentkit_reporting.accounting import Account, account_of, has_account
 
-logger = logging.getLogger(__name__)
+logger = late_logger(__name__)
 
 MAX_UNTOLD = 1_000
 """How many failures wait to be told; older ones make room."""

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON, clean_text, to_json
 
 OURS = frozenset({"messages", "model", "stream", "system"})

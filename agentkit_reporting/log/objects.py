@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.log.locks import make_private, sync_directory
 from agentkit_reporting.log.places import make_directories, reason_of
 

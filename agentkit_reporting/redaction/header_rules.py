@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.rule import LONGEST_LEAD, Rule, edged
 
 _CREDENTIAL = "[A-Za-z0-9._~+/=-]"

@@ -13,7 +13,7 @@ from json.encoder import encode_basestring
 from typing import NoReturn
 
 from agentkit_loop.differences import is_mask
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.masking import MOST_OF_SECRET, Masking
 from agentkit_reporting.redaction.rule_set import RuleSet

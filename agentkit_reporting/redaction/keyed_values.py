@@ -12,7 +12,7 @@ import functools
 import re
 from collections.abc import Iterator
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.rule import DOUBT, Hit, Opening, Rule, extended
 from agentkit_reporting.redaction.secret_keys import is_secret_key
 

@@ -2,7 +2,7 @@ r"""Values beside their names: `{"name": "DB_PASSWORD", "value": "…"}`, `- nam
 
 from __future__ import annotations
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.rule import Rule
 

@@ -6,7 +6,7 @@ country's length) or in the form that people write them in (phone, social securi
 
 from __future__ import annotations
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.rule import Rule
 
 _FILE_ENDS = frozenset(

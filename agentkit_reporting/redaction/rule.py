@@ -17,7 +17,7 @@ from collections.abc import Callable
 import attrs
 import msgspec
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 
 LOOK_BEHIND = 10
 """Characters before a match that a rule may look at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 
 _NO_LETTERS = late_pattern(r"[^a-z0-9]")
 _SECRET_KEY = late_pattern(

@@ -6,7 +6,7 @@ there and is bounded, so that a hostile text costs no more than a long one.
 
 from __future__ import annotations
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.header_rules import HEADER_RULES
 from agentkit_reporting.redaction.keyed_values import KEYED_VALUES
 from agentkit_reporting.redaction.named_values import NAMED_VALUES

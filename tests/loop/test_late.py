@@ -1,12 +1,13 @@
-"""A late pattern is what `re.compile` returns, from its first use on."""
+"""What is late is what it stands for, from its first use on."""
 
 from __future__ import annotations
 
+import logging
 import re
 
 import pytest
 
-from agentkit_loop.late_patterns import late_pattern
+from agentkit_loop.late import late_logger, late_pattern
 
 
 def test_it_finds_what_the_compiled_one_finds() -> None:
@@ -24,6 +25,14 @@ def test_it_finds_what_the_compiled_one_finds() -> None:
 
 def test_what_is_wrong_with_it_is_said_at_its_first_use() -> None:
     late = late_pattern("(")
-    assert repr(late) == "late_pattern('(', 0)"
     with pytest.raises(re.error, match="unterminated"):
         late.match("")
+
+
+def test_a_late_logger_is_the_logger_of_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    late = late_logger("late.one")
+    late.warning("%s is %s", "it", "late")
+    assert [(each.name, each.getMessage()) for each in caplog.records] == [("late.one", "it is late")]
+    logging.getLogger("late.one").setLevel(logging.CRITICAL)
+    assert late.level == logging.CRITICAL
+    assert not late.isEnabledFor(logging.ERROR)
