@@ -168,6 +168,11 @@ class CompactionOutcome(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None
     items: tuple[Item, ...]
 
+    @property
+    def token_count(self) -> int | None:
+        """Return about how many input tokens the items are; see `estimated_tokens`."""
+        return estimated_tokens(self.items)
+
 
 _Attempts: TypeAlias = Generator[SummaryWanted, str, CompactionOutcome]
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from agentkit_loop.events import EVENT_TYPES, AgentEvent
-from agentkit_reporting.codec import LOG_VERSION, PAYLOAD_STRUCTS, Build, Moment, Seq, builder_of
+from agentkit_loop.events import AgentEvent
+from agentkit_reporting.codec import LOG_CLASSES, LOG_VERSION, Build, Moment, Seq, builder_of, payload_struct
 
 __all__ = ["BETWEEN", "LINES", "Line", "builders_of", "decode_block", "event_of", "line_of"]
 
@@ -44,14 +44,14 @@ class Line(msgspec.Struct, gc=False):
 LINES: dict[type[AgentEvent], type[Any]] = {
     cls: msgspec.defstruct(
         f"{cls.__name__}Line",
-        [("payload", PAYLOAD_STRUCTS[name])],
+        [("payload", payload_struct(name))],
         bases=(Line,),
         module=__name__,
         tag_field="type",
         tag=name,
         gc=False,
     )
-    for name, cls in EVENT_TYPES.items()
+    for name, cls in LOG_CLASSES.items()
 }
 """The line of each kind of event: a Line with its payload."""
 
