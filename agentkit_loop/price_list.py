@@ -29,7 +29,6 @@ output = 25.00
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -95,6 +94,8 @@ def read_price_list(path: str | Path) -> PriceList:
         told = tomllib.loads(raw.decode(), parse_float=Decimal)
     except ValueError as error:
         raise ConfigurationError(f"price list {str(path)!r} is no TOML: {error}") from error
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
     digest = hashlib.sha256(raw).hexdigest()[:12]
     try:
         return _price_list(told, path.name, digest)

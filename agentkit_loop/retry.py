@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
@@ -41,5 +39,7 @@ class Retry(FrozenRecord):
         if retry_after_ms is not None and retry_after_ms >= 0:
             return min(float(retry_after_ms), self.max_delay_ms)
         pause = min(self.base_ms * 2.0 ** min(attempt - 1, 32), self.max_delay_ms)
+        import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
         chance = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest()) / 2**32
         return round(pause * (1 - self.jitter * chance), 3)

@@ -9,17 +9,21 @@ a log, takes the parent from there and from nowhere else, and derives the ids fr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agentkit_loop.late import late_pattern
+from agentkit_loop.late import late_module, late_pattern
 from agentkit_loop.values import JSON
+
+if TYPE_CHECKING:
+    import hashlib
+else:
+    hashlib = late_module("hashlib")  # 2 ms, of OpenSSL
 
 __all__ = [
     "TRACEPARENT",

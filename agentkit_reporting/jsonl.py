@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 import os
 import re
 import sys
@@ -345,5 +344,7 @@ def _file_stem(session_id: str) -> str:
     """
     if _PLAIN_ID.fullmatch(session_id) and log_of(Path(f"{session_id}.jsonl")) is None:
         return session_id
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
     digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', session_id)[:40]}~{digest}"

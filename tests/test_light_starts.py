@@ -43,8 +43,30 @@ HEAVY = (
 OF_EVENTS = ("attrs", "msgspec", "logging", "json", "decimal", "hashlib", "pathlib", "urllib.parse")
 """What events, logs and reporters need, and a help text does not."""
 
-OF_SOME = ("email", "tempfile", "shutil", "importlib.util")
-"""What remote storage, and a date in an answer of the provider, need."""
+OF_SOME = (
+    # remote storage; a date in an answer of the provider
+    "email",
+    "tempfile",
+    "shutil",
+    "importlib.util",
+    # what a log that is rotated or uploaded, and an agent that shortens its transcript, need
+    "agentkit_reporting.log.rotate",
+    "agentkit_reporting.log.remote",
+    "agentkit_loop.compaction",
+    # what is wrong, pseudonyms, a wrong name of an argument, an async answer for a synchronous agent
+    "logging",
+    "hmac",
+    "difflib",
+    "concurrent.futures",
+    # a request, whose SDK loads them as well
+    "hashlib",
+    "socket",
+    "selectors",
+    # nobody
+    "random",
+    "secrets",
+)
+"""What an agent, its model and its log wait for only where they need it."""
 
 
 @pytest.mark.parametrize(

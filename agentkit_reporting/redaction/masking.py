@@ -6,11 +6,16 @@ did can be followed; who has no key learns nothing, and who has it can try guess
 
 from __future__ import annotations
 
-import hashlib
 import os
-from typing import Literal, NoReturn, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.late import late_module
+
+if TYPE_CHECKING:
+    import hashlib
+else:
+    hashlib = late_module("hashlib")  # 2 ms, of OpenSSL
 
 RedactionMode: TypeAlias = Literal["mask", "drop", "pseudonym"]
 """`[redacted:RULE]`; nothing; `[redacted:RULE:` and 16 hexadecimal digits `]`.
