@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from agentkit_loop.content import Item, ToolSpec
-from agentkit_loop.late import late_module
 from agentkit_loop.transcript import without_ids
 from agentkit_loop.values import JSON
-
-if TYPE_CHECKING:
-    import hashlib
-else:
-    hashlib = late_module("hashlib")  # 2 ms, of OpenSSL
 
 _SIZE = 16  # bytes; 32 hex digits
 _encode = msgspec.json.Encoder().encode
@@ -28,6 +21,8 @@ _encode = msgspec.json.Encoder().encode
 
 def digest(value: JSON) -> str:
     """Return the hash of one value's JSON."""
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL; nothing of it before the first request
+
     return hashlib.blake2b(_encode(value), digest_size=_SIZE).hexdigest()
 
 
@@ -40,10 +35,12 @@ class MessageChain:
     """The chained digests of a transcript that mostly grows."""
 
     def __init__(self) -> None:
+        import hashlib  # noqa: PLC0415 - as above
+
         self._last: Sequence[Item] | None = None  # what it was asked of last
         self._items: list[Item] = []
         self._links: list[str] = [""]  # _links[n] covers the first n items
-        self._hash = hashlib.blake2b  # asked of the late module once, not for each item
+        self._hash = hashlib.blake2b
 
     def of(self, items: Sequence[Item]) -> str:
         """Return the digest of the items; costs what differs from the last call.

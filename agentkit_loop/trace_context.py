@@ -13,17 +13,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from agentkit_loop.late import late_module, late_pattern
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON
-
-if TYPE_CHECKING:
-    import hashlib
-else:
-    hashlib = late_module("hashlib")  # 2 ms, of OpenSSL
 
 __all__ = [
     "TRACEPARENT",
@@ -105,6 +100,8 @@ class SpanIds:
     __slots__ = ("_base", "_calls")
 
     def __init__(self, session_id: str, run_id: str) -> None:
+        import hashlib  # noqa: PLC0415 - as above
+
         self._base = _hashed(8, "span", session_id, run_id)
         self._calls = hashlib.blake2b(_bytes("call", session_id, run_id, ""), digest_size=8)
 
@@ -198,6 +195,8 @@ def _state_of(given: object) -> str | None:
 
 
 def _hashed(size: int, *parts: str) -> int:
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
     return _id_of(hashlib.blake2b(_bytes(*parts), digest_size=size).digest())
 
 

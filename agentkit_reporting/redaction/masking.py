@@ -7,15 +7,9 @@ did can be followed; who has no key learns nothing, and who has it can try guess
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal, NoReturn, TypeAlias, get_args
+from typing import Literal, NoReturn, TypeAlias, get_args
 
 from agentkit_loop.errors import ConfigurationError
-from agentkit_loop.late import late_module
-
-if TYPE_CHECKING:
-    import hashlib
-else:
-    hashlib = late_module("hashlib")  # 2 ms, of OpenSSL
 
 RedactionMode: TypeAlias = Literal["mask", "drop", "pseudonym"]
 """`[redacted:RULE]`; nothing; `[redacted:RULE:` and 16 hexadecimal digits `]`.
@@ -66,7 +60,8 @@ class Masking:
         if self.mode == "drop":
             return ""
         given = secret[:MOST_OF_SECRET].encode("utf-8", "surrogatepass")
-        import hmac  # noqa: PLC0415 - only for pseudonyms
+        import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL, only for pseudonyms
+        import hmac  # noqa: PLC0415 - as above
 
         digest = hmac.new(self._key, given, hashlib.sha256).hexdigest()
         return f"[redacted:{name}:{digest[:_HEX_DIGITS]}]"
