@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import enum
 import inspect
-import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
@@ -356,6 +355,7 @@ def log_error(log: logging.Logger, text: str, error: BaseException | None = None
     has none: a full disk is no fault of a program, and the text says all.
     """
     import logging  # noqa: PLC0415 - most programs have no such error
+    import traceback  # noqa: PLC0415 - as above
 
     if not log.isEnabledFor(logging.ERROR):
         return

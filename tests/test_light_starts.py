@@ -55,6 +55,7 @@ OF_SOME = (
     "agentkit_loop.compaction",
     # what is wrong, pseudonyms, a wrong name of an argument, an async answer for a synchronous agent
     "logging",
+    "traceback",
     "hmac",
     "difflib",
     "concurrent.futures",
