@@ -120,7 +120,8 @@ if TYPE_CHECKING:
     from agentkit_loop.pricing import PriceTable, Pricing, Rates
     from agentkit_loop.replaying import ReplayResult, areplay, comparable, replay
     from agentkit_loop.retry import Retry
-    from agentkit_loop.run_context import RunContext, RunContextFilter, add_run_context
+    from agentkit_loop.run_context import RunContext, add_run_context
+    from agentkit_loop.run_context_filter import RunContextFilter
     from agentkit_loop.scope_calls import ToolCallScope
     from agentkit_loop.scope_requests import ModelCallScope
     from agentkit_loop.scopes import RunScope
@@ -381,7 +382,7 @@ _HOMES = {
     "Retry": "retry",
     "RunCancelled": "events",
     "RunContext": "run_context",
-    "RunContextFilter": "run_context",
+    "RunContextFilter": "run_context_filter",
     "RunFailed": "events",
     "RunFinished": "events",
     "RunResult": "steps",

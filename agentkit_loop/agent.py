@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agentkit_loop.children import agent_tool
 from agentkit_loop.clock import Clock
-from agentkit_loop.compaction import Compaction
 from agentkit_loop.content import AnyPart, Item
 from agentkit_loop.driver import LoopDriver
 from agentkit_loop.driver_settings import DriverSettings, Resumed
@@ -33,6 +32,7 @@ from agentkit_loop.values import JSON, clean_text, to_json
 
 if TYPE_CHECKING:
     from agentkit_loop.aio import AsyncLoopDriver
+    from agentkit_loop.compaction import Compaction
 
 
 _STOPPING = (Finished, AwaitingInput, *BLOCKING)
@@ -104,7 +104,7 @@ class Agent:
         self._prices = prices
         self._approve = checked_approver(approve)
         self._policy = checked_policy_object(permissions)
-        if not _is_a(limits, Limits | None) or not _is_a(compaction, Compaction | None):
+        if not _is_a(limits, Limits | None) or not _is_compaction(compaction):
             raise ConfigurationError(
                 f"limits={limits!r} or compaction={compaction!r} refused; give Limits(…) and Compaction(…)"
             )
@@ -379,6 +379,14 @@ def _resumed(history: History, *, trust_approvals: bool) -> Resumed:
 def _drained(told: collections.deque[AgentEvent]) -> Iterator[AgentEvent]:
     while told:
         yield told.popleft()
+
+
+def _is_compaction(value: object) -> bool:
+    if value is None:
+        return True
+    from agentkit_loop.compaction import Compaction  # noqa: PLC0415 - 3 ms; most agents have none
+
+    return _is_a(value, Compaction)
 
 
 def _is_a(value: object, kind: Any) -> bool:

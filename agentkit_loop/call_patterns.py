@@ -32,26 +32,27 @@ from collections.abc import Callable, Iterable, Iterator
 
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON, compact_json
 
 VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
 """Directories for which no wildcard of an allowed path stands."""
 
-_OF_A_SHELL = re.compile("[;&|<>`$()\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_UP = re.compile(r"(?<!\.)(?:\.|%2e){2}(?![\w.-])")  # a step `..`, also of `-C../x`; not `main..topic`
-_DOT = re.compile(r"(?<!\w)\.")  # at the beginning of a name, where no wildcard of a shell stands for one
-_BETWEEN_STEPS = re.compile(r"[/\s]+")
-_BETWEEN_NAMES = re.compile(r"[/\s=:,]+")
-_ELSEWHERE = re.compile(r"""[\s'"]*([/~\\]|[A-Za-z]:)""")
-_SET = re.compile(r"\[!?\]?[^]]*\]")
-_OF_ONE_CHARACTER = re.compile(r"\[([*?[])\]")  # how a pattern says `*`, `?` and `[` themselves
+_OF_A_SHELL = late_pattern("[;&|<>`$()\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_UP = late_pattern(r"(?<!\.)(?:\.|%2e){2}(?![\w.-])")  # a step `..`, also of `-C../x`; not `main..topic`
+_DOT = late_pattern(r"(?<!\w)\.")  # at the beginning of a name, where no wildcard of a shell stands for one
+_BETWEEN_STEPS = late_pattern(r"[/\s]+")
+_BETWEEN_NAMES = late_pattern(r"[/\s=:,]+")
+_ELSEWHERE = late_pattern(r"""[\s'"]*([/~\\]|[A-Za-z]:)""")
+_SET = late_pattern(r"\[!?\]?[^]]*\]")
+_OF_ONE_CHARACTER = late_pattern(r"\[([*?[])\]")  # how a pattern says `*`, `?` and `[` themselves
 _WILDCARDS = frozenset("*?[")
 
-_BETWEEN_COMMANDS = re.compile(r"[;&|\n\r()`{}]+")
-_QUOTES = re.compile(r"""\\\n|\$(?=['"])|[\\'"]""")
-_QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
-_TELLS_APART = re.compile(r"[\s;&|()`{}]")
-_BEFORE_A_COMMAND = re.compile(
+_BETWEEN_COMMANDS = late_pattern(r"[;&|\n\r()`{}]+")
+_QUOTES = late_pattern(r"""\\\n|\$(?=['"])|[\\'"]""")
+_QUOTED = late_pattern(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""", re.DOTALL)
+_TELLS_APART = late_pattern(r"[\s;&|()`{}]")
+_BEFORE_A_COMMAND = late_pattern(
     r"(?:[a-z_]\w*\+?=\S*|!|if|then|elif|else|while|until|do|time|builtin|command|doas|env|eval|exec|nice"
     r"|nohup|sudo|xargs) |(?:/[\w.-]+)*/s?bin/"
 )

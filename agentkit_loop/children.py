@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+import msgspec
 
 from agentkit_loop.content import Parent
 from agentkit_loop.driver import LoopDriver
@@ -156,7 +157,7 @@ def _of_child(settings: DriverSettings, family: Family, context: ToolContext) ->
         grace_s=family.grace_s,
         metadata=traced(settings.loop.metadata, above=place),
     )
-    return attrs.evolve(settings, loop=loop, observers=(*family.observers, *own), family=family)
+    return msgspec.structs.replace(settings, loop=loop, observers=(*family.observers, *own), family=family)
 
 
 def _observer(given: Observer | Registration) -> object:

@@ -7,23 +7,18 @@ A strategy decides from the items alone. One that wants a summary first gets a r
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from agentkit_loop.compaction import (
-    Compaction,
-    CompactionError,
-    CompactionOutcome,
-    Plan,
-    SummaryWanted,
-    attempts,
-    estimated_tokens,
-)
 from agentkit_loop.content import Item, clean_item
 from agentkit_loop.errors import ModelRequestError
 from agentkit_loop.events import CompactionFinished, CompactionStarted
 from agentkit_loop.models.protocol import Model
 from agentkit_loop.state import Failure, LoopState
+
+if TYPE_CHECKING:
+    from agentkit_loop.compaction import Compaction, CompactionOutcome, Plan, SummaryWanted
 
 CONTEXT_EXCEEDED = "context_exceeded"
 """The reason of a compaction after the provider refused a request for its length."""
@@ -69,13 +64,15 @@ class Compacting:
         if self.wanted is not None:
             return self.wanted
         assert self._compaction is not None  # noqa: S101 - it was due
+        from agentkit_loop.compaction import attempts  # noqa: PLC0415 - 3 ms; most agents have none
+
         trying = self._attempts = attempts(self._compaction, self._state.transcript.items)
         return self._advance(lambda: next(trying))
 
     def answered(self, text: str, finish_reason: str) -> SummaryWanted | CompactionFinished:
         """Take the model's summary and go on; one that is not whole is a failure."""
         if finish_reason != "completed":
-            return self._give_up(CompactionError(f"the summary ended with {finish_reason}"))
+            return self._refuse(f"the summary ended with {finish_reason}")
         trying = self._attempts
         assert trying is not None  # noqa: S101 - its request was open
         return self._advance(lambda: trying.send(text))
@@ -83,6 +80,11 @@ class Compacting:
     def failed(self, failure: Failure) -> SummaryWanted | CompactionFinished:
         """Take the failure of the summary's request, and go on."""
         return self._give_up(ModelRequestError(failure.error.message, error_class=failure.error_class))
+
+    def _refuse(self, why: str) -> SummaryWanted | CompactionFinished:
+        from agentkit_loop.compaction import CompactionError  # noqa: PLC0415 - loaded with what is refused
+
+        return self._give_up(CompactionError(why))
 
     def _give_up(self, error: Exception) -> SummaryWanted | CompactionFinished:
         trying = self._attempts
@@ -98,7 +100,7 @@ class Compacting:
             outcome: CompactionOutcome = stopped.value
             return self._finished(outcome)
         if not (all(isinstance(item, Item) for item in wanted.items) and _is_a_model(wanted.model)):
-            return self._give_up(CompactionError("a strategy asks for a summary without Items or a model"))
+            return self._refuse("a strategy asks for a summary without Items or a model")
         self.wanted = wanted
         return wanted
 
@@ -107,7 +109,7 @@ class Compacting:
             strategy=outcome.strategy,
             plan=None if outcome.plan is None else self._numbered(outcome.plan),
             item_count=len(outcome.items),
-            token_count=estimated_tokens(outcome.items),
+            token_count=outcome.token_count,
             error=outcome.error,
         )
 

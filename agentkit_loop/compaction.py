@@ -53,6 +53,7 @@ from agentkit_loop.content import (
     ToolResultPart,
 )
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.transcript import planned
 from agentkit_loop.usage import ErrorInfo, error_text
 from agentkit_loop.values import JSON, clean_text, safe_repr
@@ -82,8 +83,8 @@ BYTES_PER_TOKEN = 3.5
 """UTF-8 bytes of a token, about; see `estimated_tokens`."""
 
 
-@attrs.frozen(kw_only=True)
-class Compaction:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Compaction(FrozenRecord):
     """When a transcript is shortened before a request, and how.
 
     strategy: one, or several that are tried in order (see the module's text). Triggers: max_items: more items
@@ -154,8 +155,7 @@ def _is_strategy(given: object) -> bool:
     return isinstance(given, Strategy) and not isinstance(given, type) and isinstance(given.name, str)
 
 
-@attrs.frozen(kw_only=True)
-class CompactionOutcome:
+class CompactionOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a compaction, as CompactionFinished tells it.
 
     strategy: the one whose plan is taken; where there is none, all that were tried, with commas between.
@@ -167,6 +167,11 @@ class CompactionOutcome:
     plan: Plan | None
     error: ErrorInfo | None
     items: tuple[Item, ...]
+
+    @property
+    def token_count(self) -> int | None:
+        """Return about how many input tokens the items are; see `estimated_tokens`."""
+        return estimated_tokens(self.items)
 
 
 _Attempts: TypeAlias = Generator[SummaryWanted, str, CompactionOutcome]

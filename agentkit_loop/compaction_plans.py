@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-import attrs
 import msgspec
 
 from agentkit_loop.content import (
@@ -175,8 +174,7 @@ def _pairs(items: Sequence[Item]) -> Iterator[tuple[int, int, _Ref]]:
 # --- why a plan is refused
 
 
-@attrs.frozen
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):
     """An item of the new transcript. origin: the old item that it is or stands in for, None for neither."""
 
     item: Item

@@ -35,6 +35,7 @@ from agentkit_loop.content import (
 )
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.models.protocol import Model
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.values import clean_text
 
 INSTRUCTION = """\
@@ -49,8 +50,8 @@ HEADING = "Summary of the conversation so far, whose older part was removed to s
 """First line of the item that stands for what was summarised."""
 
 
-@attrs.frozen(kw_only=True)
-class SummaryWanted:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SummaryWanted(FrozenRecord):
     """A model has to be asked before there is a plan.
 
     items: the transcript of that request, ended by a user item with the instruction. model: who is asked,
@@ -86,8 +87,8 @@ class Strategy(Protocol):
         """Return what stays; without I/O. Whatever it raises is told, and the next strategy is tried."""
 
 
-@attrs.frozen(kw_only=True)
-class DropReasoning:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class DropReasoning(FrozenRecord):
     """Drops the model's reasoning, but for that of its last answers.
 
     keep_last: how many of the last assistant items keep theirs, at least 1. The last assistant message keeps
@@ -120,8 +121,8 @@ class DropReasoning:
         return _sound(items, plan_of(steps))
 
 
-@attrs.frozen
-class DropFailedResults:
+@attrs.frozen(eq=False, repr=False)
+class DropFailedResults(FrozenRecord):
     """Drops calls that failed, with their results; never those of the last round.
 
     An answer whose calls all failed goes as a whole, with the text and reasoning around them, unless it
@@ -182,8 +183,8 @@ def _next_kind(items: Sequence[Item], start: int, without: Collection[int]) -> s
     return next(left, "")
 
 
-@attrs.frozen(kw_only=True)
-class KeepRecent:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class KeepRecent(FrozenRecord):
     """Keeps the last items, and of the older ones those of the system prompt and `context` items.
 
     items: how many of the last ones are kept, at least 1; fewer where the cut would part what belongs
@@ -209,8 +210,8 @@ class KeepRecent:
         return _sound(items, plan_of([*sorted(kept), *range(cut, len(items))]))
 
 
-@attrs.frozen(kw_only=True)
-class SummariseOlder:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class SummariseOlder(FrozenRecord):
     """Replaces everything older than the last items by a summary that a model writes, as a user item.
 
     keep_items: how many of the last items are kept as they are, at least 1; see `KeepRecent.items`. model:

@@ -10,7 +10,7 @@ import itertools
 import re
 from typing import Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.values import safe_repr
 
@@ -25,8 +25,7 @@ _BEFORE = 20
 _SHOWN_REPR = 120
 
 
-@attrs.frozen
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """The first place where two values differ. recorded, now: both sides as they are shown."""
 
     path: str

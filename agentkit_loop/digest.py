@@ -6,7 +6,6 @@ request costs what it added. Ids, times and cache markers are not covered.
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Sequence
 
@@ -22,6 +21,8 @@ _encode = msgspec.json.Encoder().encode
 
 def digest(value: JSON) -> str:
     """Return the hash of one value's JSON."""
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL; nothing of it before the first request
+
     return hashlib.blake2b(_encode(value), digest_size=_SIZE).hexdigest()
 
 
@@ -34,9 +35,12 @@ class MessageChain:
     """The chained digests of a transcript that mostly grows."""
 
     def __init__(self) -> None:
+        import hashlib  # noqa: PLC0415 - as above
+
         self._last: Sequence[Item] | None = None  # what it was asked of last
         self._items: list[Item] = []
         self._links: list[str] = [""]  # _links[n] covers the first n items
+        self._hash = hashlib.blake2b
 
     def of(self, items: Sequence[Item]) -> str:
         """Return the digest of the items; costs what differs from the last call.
@@ -53,7 +57,7 @@ class MessageChain:
                 del self._items[kept:], self._links[kept + 1 :]
             self._last = items
         for item in items[kept:]:
-            link = hashlib.blake2b(self._links[-1].encode(), digest_size=_SIZE)
+            link = self._hash(self._links[-1].encode(), digest_size=_SIZE)
             link.update(_encode(without_ids(item)))
             self._items.append(item)
             self._links.append(link.hexdigest())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.family import Family
@@ -15,8 +15,7 @@ from agentkit_loop.state import LoopState
 from agentkit_loop.usage import Usage
 
 
-@attrs.frozen(kw_only=True)
-class DriverSettings:
+class DriverSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What both drivers are made with.
 
     loop: the machine's part. prices: None for no costs. approve: asked first. family: what a sub-agent has of its
@@ -33,8 +32,7 @@ class DriverSettings:
     family: Family | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Resumed:
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
     """The session that a driver goes on with.
 
     state: the fold of its log. trust_approvals: see `Agent.resume`. notes: told as Warnings. child_usage: what
@@ -44,4 +42,4 @@ class Resumed:
     state: LoopState
     trust_approvals: bool = False
     notes: tuple[str, ...] = ()
-    child_usage: dict[str, Usage] = attrs.Factory(dict)
+    child_usage: dict[str, Usage] = msgspec.field(default_factory=dict)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import attrs
+import msgspec
 
+from agentkit_loop.late import late_logger
 from agentkit_loop.observers import FailurePolicy, is_unheard, log_error, own_method
 from agentkit_loop.usage import error_text
 
-logger = logging.getLogger(__name__)
+logger = late_logger(__name__)
 
 
-@attrs.frozen
-class Ending:
+class Ending(msgspec.Struct, frozen=True):
     """A flush or close of an observer. policy: what follows where it fails; None: as under LOG."""
 
     observer: object

@@ -17,6 +17,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import BudgetExceeded, BudgetWarning
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.state import LoopState, Spent
 from agentkit_loop.values import JSON
 
@@ -40,8 +41,8 @@ _SOON_S = 1e-6
 """A limit is above 0; a child that starts at the very end of its parent's time ends at once."""
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Limits(FrozenRecord):
     """What a session may use; None is no limit.
 
     max_turns: model answers of one exchange. max_tokens: of the session, all kinds. max_cost_usd: of the

@@ -5,21 +5,25 @@ from __future__ import annotations
 import abc
 import enum
 import inspect
-import logging
-import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import attrs
+import msgspec
 
 from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.content import Delta
 from agentkit_loop.errors import ConfigurationError, InnerObserverError, LogError
 from agentkit_loop.events import AgentEvent, ObserverFailed
+from agentkit_loop.late import late_logger
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.usage import ErrorInfo, ObserverStats, error_text
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import logging
+
+logger = late_logger(__name__)
 
 
 class FailurePolicy(enum.Enum):
@@ -137,8 +141,8 @@ Observer: TypeAlias = EventHandler | Callable[[AgentEvent], object]
 """A LoopObserver, anything like it, or any callable that takes an event."""
 
 
-@attrs.frozen
-class Registration:
+@attrs.frozen(eq=False, repr=False)
+class Registration(FrozenRecord):
     """An observer with a policy of its own; give it wherever an observer is accepted.
 
     policy: None means the loop's. disable_after: failures after which it gets no more events.
@@ -149,8 +153,8 @@ class Registration:
     disable_after: int | None = attrs.field(default=None, kw_only=True)
 
 
-@attrs.frozen
-class ObserverFailure:
+@attrs.frozen(eq=False, repr=False)
+class ObserverFailure(FrozenRecord):
     """A failure kept under ACCUMULATE."""
 
     observer: str
@@ -270,8 +274,7 @@ def _reserved(observers: tuple[Observer, ...], taken: set[str]) -> dict[int, str
     return names
 
 
-@attrs.frozen
-class Judged:
+class Judged(msgspec.Struct, frozen=True):
     """One failure, of an observer itself or of one behind it."""
 
     slot: Slot
@@ -351,6 +354,9 @@ def log_error(log: logging.Logger, text: str, error: BaseException | None = None
     a model said. error: for its traceback, which is indented; the record's `exc_info` has it as it is. A LogError
     has none: a full disk is no fault of a program, and the text says all.
     """
+    import logging  # noqa: PLC0415 - most programs have no such error
+    import traceback  # noqa: PLC0415 - as above
+
     if not log.isEnabledFor(logging.ERROR):
         return
     if isinstance(error, LogError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import attrs
 
 from agentkit_loop.content import ToolCallPart
+from agentkit_loop.records import Record
 from agentkit_loop.values import JSON
 
 
-@attrs.define
-class Approval:
+@attrs.define(eq=False, repr=False)
+class Approval(Record):
     """What was asked of a person about a call. approved: None while it is open. input: only where edited."""
 
     id: str
@@ -20,8 +21,8 @@ class Approval:
     input: dict[str, JSON] | None = None
 
 
-@attrs.define
-class Auth:
+@attrs.define(eq=False, repr=False)
+class Auth(Record):
     """Credentials that a body asked for. attempt: the body's; it ended with that. outcome: None while open."""
 
     id: str
@@ -32,8 +33,8 @@ class Auth:
     outcome: str | None = None
 
 
-@attrs.define
-class Call:
+@attrs.define(eq=False, repr=False)
+class Call(Record):
     """A call of the current answer.
 
     attempts: how often its body was started. approval, auth: what was last asked for it. survives: it was

@@ -7,7 +7,6 @@ steps of a driver.
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -18,6 +17,7 @@ import msgspec
 from agentkit_loop.call_patterns import PatternedCall, checked_patterns
 from agentkit_loop.content import ToolCallPart
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.tools import Tool
 from agentkit_loop.usage import error_text
 from agentkit_loop.values import JSON, clean_text, compact_json, copy_json
@@ -29,8 +29,8 @@ Verdict: TypeAlias = Literal["allow", "ask", "deny"]
 _STRICTER: dict[str, int] = {"allow": 0, "ask": 1, "deny": 2}
 
 
-@attrs.frozen
-class Permission:
+@attrs.frozen(eq=False, repr=False)
+class Permission(FrozenRecord):
     """What a policy says of a call. reason: why; the model is told it with a denial, a person with a question."""
 
     verdict: Verdict
@@ -54,8 +54,8 @@ class Policy(Protocol):
         """Return what becomes of a call; what it raises is a question to a person."""
 
 
-@attrs.frozen
-class Permissions:
+@attrs.frozen(eq=False, repr=False)
+class Permissions(FrozenRecord):
     """A policy of patterns: the strictest list that a call is on decides, `default` where it is on none.
 
     allow, ask, deny: patterns such as `read_*`, or `run_command(git status*)` for the value of the tool's
@@ -166,8 +166,8 @@ def summary_of(tool: Tool[..., Any], call: ToolCallPart) -> str:
 # --- what a person, or `approve=`, says
 
 
-@attrs.frozen(kw_only=True)
-class Approve:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Approve(FrozenRecord):
     """The call may run. edited_input: with these arguments instead. reason, by: why and who, for the log."""
 
     edited_input: dict[str, JSON] | None = None
@@ -175,8 +175,8 @@ class Approve:
     by: str | None = None
 
 
-@attrs.frozen
-class Deny:
+@attrs.frozen(eq=False, repr=False)
+class Deny(FrozenRecord):
     """The call may not run. reason: what the model is told. by: who, for the log."""
 
     reason: str | None = None
@@ -215,6 +215,8 @@ def settled(answer: Awaitable[Answer]) -> Answer:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(wait())
+    import concurrent.futures  # noqa: PLC0415 - only where this thread has a loop
+
     with concurrent.futures.ThreadPoolExecutor(1) as elsewhere:  # this thread has a loop that waits for us
         return elsewhere.submit(asyncio.run, wait()).result()
 

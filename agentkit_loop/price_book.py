@@ -8,15 +8,15 @@ inference in the US alone ("inference_geo": "us") 1.1 times, web searches neithe
 from __future__ import annotations
 
 import datetime as dt
-import re
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.forks import Locked
+from agentkit_loop.late import late_pattern
 from agentkit_loop.price_list import PriceList, Way, read_price_list
 from agentkit_loop.pricing import Rates, priced
 from agentkit_loop.usage import Cost, Usage
@@ -37,11 +37,11 @@ _PRICE_KEYS = {
 }
 """Names of genai-prices by ours. Its other keys (audio, images) are for what no usage here counts."""
 
-_CONTEXT = re.compile(r"\[\w+\]$")  # claude-sonnet-4-5[1m], as coding tools write it
-_VERSION = re.compile(r"-v\d+(:\d+)?$")  # …-v1:0, of Bedrock
-_REGION = re.compile(r"^([a-z]{2,10}\.)?anthropic\.")  # us.anthropic.…, of Bedrock
-_VARIANT = re.compile(r":[a-z-]+$")  # …:thinking, of OpenRouter
-_DATE = re.compile(r"[-@](20\d{6}|20\d{2}-\d{2}-\d{2}|latest|default)$")
+_CONTEXT = late_pattern(r"\[\w+\]$")  # claude-sonnet-4-5[1m], as coding tools write it
+_VERSION = late_pattern(r"-v\d+(:\d+)?$")  # …-v1:0, of Bedrock
+_REGION = late_pattern(r"^([a-z]{2,10}\.)?anthropic\.")  # us.anthropic.…, of Bedrock
+_VARIANT = late_pattern(r":[a-z-]+$")  # …:thinking, of OpenRouter
+_DATE = late_pattern(r"[-@](20\d{6}|20\d{2}-\d{2}-\d{2}|latest|default)$")
 
 
 class PriceBook(Locked):
@@ -132,7 +132,7 @@ class PriceBook(Locked):
             return remembered[key]
         standing = self._look_up(model, way, at)
         if standing is not None and factor != 1:
-            standing = attrs.evolve(standing, rates=standing.rates.scaled(factor))
+            standing = msgspec.structs.replace(standing, rates=standing.rates.scaled(factor))
         with self._lock:
             if len(self._rates) >= MAX_REMEMBERED:
                 self._rates = {}
@@ -176,8 +176,7 @@ MAX_NAME = 300
 """Characters of the longest name that is looked up."""
 
 
-@attrs.frozen
-class _Priced:
+class _Priced(msgspec.Struct, frozen=True):
     rates: Rates
     source: str
 

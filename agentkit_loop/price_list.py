@@ -29,7 +29,6 @@ output = 25.00
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import re
 from collections.abc import Mapping
 from decimal import Decimal
@@ -37,6 +36,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.pricing import MAX_RATE, Rates
@@ -54,16 +54,14 @@ MAX_BYTES = 4_000_000
 """A larger file is no price list."""
 
 
-@attrs.frozen(kw_only=True)
-class Period:
+class Period(msgspec.Struct, frozen=True, kw_only=True):
     """Rates of a model from a day (UTC) on, by the way a request was served; None: from the beginning."""
 
     since: dt.date | None
     rates: Mapping[Way, Rates]
 
 
-@attrs.frozen(kw_only=True)
-class PriceList:
+class PriceList(msgspec.Struct, frozen=True, kw_only=True):
     """A price list as read. source: what each cost says of it. models: periods, the latest last."""
 
     source: str
@@ -96,6 +94,8 @@ def read_price_list(path: str | Path) -> PriceList:
         told = tomllib.loads(raw.decode(), parse_float=Decimal)
     except ValueError as error:
         raise ConfigurationError(f"price list {str(path)!r} is no TOML: {error}") from error
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
     digest = hashlib.sha256(raw).hexdigest()[:12]
     try:
         return _price_list(told, path.name, digest)

@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.usage import Cost, Usage, error_text
 
 _EXACT = decimal.Context(prec=100)
@@ -47,8 +48,8 @@ _CHECKED = attrs.field(validator=_checked)
 _OPTIONAL = attrs.field(default=None, validator=_checked)
 
 
-@attrs.frozen(kw_only=True)
-class Rates:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Rates(FrozenRecord):
     """Prices of one model, in `currency` for a million tokens of each kind.
 
     cached_input, cache_write and cache_write_1h default to the provider's usual share of `input`: 0.1,
@@ -177,8 +178,7 @@ def searches(usage: Usage) -> int:
     return _count(used, "web_search_requests") or 0 if isinstance(used, dict) else 0
 
 
-@attrs.frozen(kw_only=True)
-class Sampling:
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a request's usage that is priced by itself. model: None for the request's own."""
 
     model: str | None

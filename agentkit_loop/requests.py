@@ -7,10 +7,9 @@ their turn.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.compacting import Compacting
-from agentkit_loop.compaction import SummaryWanted
 from agentkit_loop.digest import MessageChain, fixed_digests
 from agentkit_loop.errors import RETRYABLE_CLASSES, IllegalMoveError
 from agentkit_loop.events import (
@@ -28,6 +27,9 @@ from agentkit_loop.settings import Catalog, LoopSettings
 from agentkit_loop.state import Failure, LoopState
 from agentkit_loop.streaming import OpenRequest
 from agentkit_loop.values import clean_text
+
+if TYPE_CHECKING:
+    from agentkit_loop.compaction import SummaryWanted
 
 
 class Requests:

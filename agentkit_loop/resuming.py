@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.child_spending import used_behind
 from agentkit_loop.content import Item, ToolResultPart
@@ -53,8 +53,7 @@ _FORCE: dict[bool | None, str] = {None: "", False: ", or force it", True: ""}
 """What a sentence offers, by `force`."""
 
 
-@attrs.frozen(kw_only=True)
-class History:
+class History(msgspec.Struct, frozen=True, kw_only=True):
     """What a log says of a session.
 
     state: the fold. notes: what was superseded, forced or masked, one sentence each. child_usage: by id of each call
@@ -64,7 +63,7 @@ class History:
 
     state: LoopState
     notes: tuple[str, ...] = ()
-    child_usage: dict[str, Usage] = attrs.Factory(dict)
+    child_usage: dict[str, Usage] = msgspec.field(default_factory=dict)
 
 
 def read_history(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.records import FrozenRecord
 
 
-@attrs.frozen(kw_only=True)
-class Retry:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Retry(FrozenRecord):
     """Capped, jittered exponential back-off that honours what the provider asks for.
 
     max_attempts: requests in all, 1 for no retry. base_ms: the first pause, doubled with each attempt.
@@ -40,5 +39,7 @@ class Retry:
         if retry_after_ms is not None and retry_after_ms >= 0:
             return min(float(retry_after_ms), self.max_delay_ms)
         pause = min(self.base_ms * 2.0 ** min(attempt - 1, 32), self.max_delay_ms)
+        import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
         chance = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=4).digest()) / 2**32
         return round(pause * (1 - self.jitter * chance), 3)

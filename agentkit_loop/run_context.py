@@ -16,7 +16,6 @@ import contextvars
 import functools
 import inspect
 import itertools
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -24,9 +23,12 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.ids import new_id
+from agentkit_loop.late import late_logger, late_pattern
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.values import JSON, safe_repr, to_json
 
 P = ParamSpec("P")
@@ -45,11 +47,11 @@ DEEPEST_CARRIED = 1_000_000
 """The depth of a context from which on another process takes nothing over."""
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
-_CARRIER = re.compile(rf"run=({_ID});root=({_ID});depth=(0|[1-9][0-9]{{0,6}})", re.ASCII)
+_CARRIER = late_pattern(rf"run=({_ID});root=({_ID});depth=(0|[1-9][0-9]{{0,6}})", re.ASCII)
 
 
-@attrs.frozen(kw_only=True)
-class RunContext:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class RunContext(FrozenRecord):
     """One run among those that it belongs to; made by `start`, `child`, `from_environ` or `from_headers`.
 
     run_id: sorts by time as text; at least 96 bits of it are chance. parent_run_id: of the run that started this one,
@@ -226,8 +228,7 @@ class RunContext:
         return _unpickled, (self.run_id, self.parent_run_id, self.root_run_id, self.depth, self.metadata)
 
 
-@attrs.frozen
-class _Frame:
+class _Frame(msgspec.Struct, frozen=True):
     """A context that was entered, and what was current before."""
 
     context: RunContext
@@ -313,31 +314,7 @@ def _warn_of(place: str) -> None:
 
 # --- logs
 
-_log = logging.getLogger("agentkit.run_context")
-
-_FIELDS = ("run_id", "parent_run_id", "root_run_id")
-
-
-class RunContextFilter(logging.Filter):
-    """Gives each record of the standard `logging` the fields run_id, parent_run_id and root_run_id; passes all.
-
-    Add it to a handler (a QueueHandler where the records are written by another thread), or to a logger for what is
-    logged with that very one. A record that has the field already keeps it. missing: what the fields are where no
-    context is current, or there is no parent.
-    """
-
-    def __init__(self, missing: str | None = None) -> None:
-        super().__init__()
-        self.missing = missing
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Set the fields; True."""
-        context = RunContext.current()
-        fields = dict.fromkeys(_FIELDS) if context is None else context._fields()
-        for name in _FIELDS:
-            if not hasattr(record, name):
-                setattr(record, name, self.missing if fields[name] is None else fields[name])
-        return True
+_log = late_logger("agentkit.run_context")
 
 
 def add_run_context(
@@ -362,6 +339,5 @@ __all__ = [
     "RUN_CONTEXT_HEADER",
     "RUN_CONTEXT_VARIABLE",
     "RunContext",
-    "RunContextFilter",
     "add_run_context",
 ]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from agentkit_loop.compaction import Compaction
 from agentkit_loop.content import Parent, ToolSpec
 from agentkit_loop.events import ToolCatalogChanged
 from agentkit_loop.limits import Limits
 from agentkit_loop.permissions import Policy
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.retry import Retry
 from agentkit_loop.tools import Tool
 from agentkit_loop.values import JSON
+
+if TYPE_CHECKING:
+    from agentkit_loop.compaction import Compaction
 
 GRACE_S = 2.0
 """How long bodies that run may go on at the end; those of a sub-agent have a little less."""
 
 
-@attrs.frozen(kw_only=True)
-class LoopSettings:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class LoopSettings(FrozenRecord):
     """The machine's configuration.
 
     tools: by name. parameters: further request parameters, JSON. model_parameters: what the model sends

@@ -45,6 +45,7 @@ from agentkit_loop.events import (
     Warning,  # noqa: A004 - the event's name in the contract
 )
 from agentkit_loop.open_calls import Approval, Auth, Call
+from agentkit_loop.records import Record
 from agentkit_loop.transcript import Transcript
 from agentkit_loop.usage import Cost, ErrorInfo, Usage, can_be_added, child_costs
 
@@ -83,8 +84,8 @@ class Phase(enum.Enum):
     """The turn's answer and all its results are in."""
 
 
-@attrs.define
-class Request:
+@attrs.define(eq=False, repr=False)
+class Request(Record):
     """A request that is open."""
 
     id: str
@@ -94,8 +95,8 @@ class Request:
     usage: UsageUpdated | None = None  # the last word, which replaces earlier ones
 
 
-@attrs.define
-class Failure:
+@attrs.define(eq=False, repr=False)
+class Failure(Record):
     """A request that failed, until the next one starts or the exchange ends."""
 
     request_id: str
@@ -107,8 +108,8 @@ class Failure:
     retrying: bool = False  # told as ModelRequestRetrying
 
 
-@attrs.define
-class Spent:
+@attrs.define(eq=False, repr=False)
+class Spent(Record):
     """A sum of usage and cost over requests that have ended."""
 
     usage: Usage = attrs.Factory(Usage)
@@ -132,8 +133,8 @@ class Spent:
         self.costs[currency] = self.costs.get(currency, Decimal(0)) + amount
 
 
-@attrs.define
-class LoopState:
+@attrs.define(eq=False, repr=False)
+class LoopState(Record):
     """Everything the machine decides from, apart from its configuration."""
 
     session_id: str = ""

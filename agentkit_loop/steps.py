@@ -10,6 +10,7 @@ import attrs
 
 from agentkit_loop.content import AnyPart, Item, ToolCallPart, ToolResultPart
 from agentkit_loop.credentials import checked_secret
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.signals import AuthAnswer, Decision, Signal
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from agentkit_loop.state import LoopState
 
 
-@attrs.frozen(kw_only=True)
-class RunResult:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class RunResult(FrozenRecord):
     """What came of an exchange.
 
     text: of the last assistant item since the input, empty without one. finish_reason: see
@@ -71,13 +72,13 @@ def last_text(items: list[Item]) -> str:
     return ""
 
 
-@attrs.frozen
-class AwaitingInput:
+@attrs.frozen(eq=False, repr=False)
+class AwaitingInput(FrozenRecord):
     """Nothing is to be done before `driver.submit(…)`; cooperative."""
 
 
-@attrs.frozen(kw_only=True)
-class ApprovalRequest:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ApprovalRequest(FrozenRecord):
     """A call waits for a person's decision; blocking: `next()` returns this again until it is answered.
 
     approval_id, call: what is asked about. summary: what the call would do, one line. reason: why it is asked,
@@ -111,8 +112,8 @@ class ApprovalRequest:
         self._answer(Decision(approval_id=self.approval_id, approved=False, reason=reason, by=by))
 
 
-@attrs.frozen(kw_only=True)
-class AuthRequest:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class AuthRequest(FrozenRecord):
     """A tool needs credentials; blocking, as ApprovalRequest is.
 
     auth_id, call: what needs them. provider, scopes, purpose: as the tool said it. session_id: as above.
@@ -143,8 +144,8 @@ def key_of(step: ApprovalRequest | AuthRequest) -> tuple[str, str]:
     return step.session_id, step.approval_id if isinstance(step, ApprovalRequest) else step.auth_id
 
 
-@attrs.frozen
-class AfterToolResult:
+@attrs.frozen(eq=False, repr=False)
+class AfterToolResult(FrozenRecord):
     """A round of tool results is in; the host may `submit` to interject; cooperative.
 
     results: the round's, in call order.
@@ -158,8 +159,8 @@ class AfterToolResult:
         self._submit(*content)
 
 
-@attrs.frozen
-class Finished:
+@attrs.frozen(eq=False, repr=False)
+class Finished(FrozenRecord):
     """The exchange has ended; TurnFinished was told just before."""
 
     result: RunResult

@@ -75,7 +75,9 @@ class Teller:
         resumed: Resumed | None = None,
     ) -> None:
         run_id, metadata = RunContext.join(settings.loop.metadata)
-        settings = attrs.evolve(settings, loop=attrs.evolve(settings.loop, metadata=traced(metadata)))
+        settings = msgspec.structs.replace(
+            settings, loop=attrs.evolve(settings.loop, metadata=traced(metadata))
+        )
         self._settings = settings
         self._clock = settings.clock
         self._resumed = resumed

@@ -6,11 +6,9 @@ told in one ToolInputError, a clause for each argument, written for the model to
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import attrs
 import msgspec
 
 from agentkit_loop.values import JSON, clean_text, safe_repr
@@ -59,8 +57,7 @@ class Arguments(Protocol):
         """Return the keyword arguments; raises ToolInputError, never anything else."""
 
 
-@attrs.frozen(kw_only=True)
-class SignatureArguments:
+class SignatureArguments(msgspec.Struct, frozen=True, kw_only=True):
     """Arguments by a function's signature.
 
     types: the type of each argument. required: those without a default. extra: the type of `**kwargs`,
@@ -101,8 +98,7 @@ class SignatureArguments:
         return list(_choices(schema, self.input_schema.get("$defs", {})))
 
 
-@attrs.frozen(kw_only=True)
-class SchemaArguments:
+class SchemaArguments(msgspec.Struct, frozen=True, kw_only=True):
     """Arguments by a schema that a tool object brings itself.
 
     Checked before the call: names, and of each property of the schema its `type` and `enum`. The rest of
@@ -156,6 +152,8 @@ def _name_faults(
         if len(faults) > MAX_FAULTS:  # only counted: a search among the names for each would take its time
             faults.append("unknown argument")
             continue
+        import difflib  # noqa: PLC0415 - only for a name that is unknown
+
         near = difflib.get_close_matches(_clip(name, _MAX_NAME), names, n=1)
         if near:
             hint = f"did you mean `{near[0]}`?"

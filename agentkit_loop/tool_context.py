@@ -12,12 +12,13 @@ from typing import NamedTuple, Self, TypeAlias
 import attrs
 
 from agentkit_loop.credentials import Credential, Credentials
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.trace_context import SpanPlace, place_of_call
 from agentkit_loop.values import JSON, clean_text, to_json
 
 
-@attrs.frozen
-class ToolProgressed:
+@attrs.frozen(eq=False, repr=False)
+class ToolProgressed(FrozenRecord):
     """A running tool said how far it is. fraction: 0 to 1, None if unknown."""
 
     call_id: str
@@ -25,8 +26,8 @@ class ToolProgressed:
     fraction: float | None = None
 
 
-@attrs.frozen
-class CustomFact:
+@attrs.frozen(eq=False, repr=False)
+class CustomFact(FrozenRecord):
     """A running tool told a fact of its own. data: JSON already."""
 
     name: str = attrs.field(converter=clean_text)

@@ -14,7 +14,6 @@ import datetime as dt
 import functools
 import inspect
 import pathlib
-import re
 import types
 import typing
 from collections.abc import Callable
@@ -23,10 +22,11 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.late import late_pattern
 from agentkit_loop.tool_arguments import SchemaArguments, SignatureArguments
 from agentkit_loop.values import JSON, clean_text, safe_repr, scrub_json
 
-ARGUMENT_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+ARGUMENT_NAME = late_pattern(r"[a-zA-Z0-9_.-]{1,64}")
 """Argument names that the Messages API takes; one other name, and it refuses the whole request."""
 
 _UNION = (typing.Union, types.UnionType)
@@ -292,12 +292,12 @@ def read_schema(schema: object, *, tool_name: str, takes_context: str | None) ->
 
 # --- docstrings
 
-_SECTION = re.compile(
+_SECTION = late_pattern(
     r"(?P<name>Args|Arguments|Parameters|Params|Returns?|Raises|Yields?|Examples?|Notes?|See Also|Attributes)"
     r":[ \t]*$"
 )
-_GOOGLE_ENTRY = re.compile(r"(?P<name>\*{0,2}\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)$")
-_SPHINX_FIELD = re.compile(r":(?P<field>[a-zA-Z]+)(?:[ \t]+(?P<rest>[^:]*))?:[ \t]*(?P<text>.*)$")
+_GOOGLE_ENTRY = late_pattern(r"(?P<name>\*{0,2}\w+)\s*(?:\([^)]*\))?\s*:\s*(?P<text>.*)$")
+_SPHINX_FIELD = late_pattern(r":(?P<field>[a-zA-Z]+)(?:[ \t]+(?P<rest>[^:]*))?:[ \t]*(?P<text>.*)$")
 _ARGUMENT_SECTIONS = ("Args", "Arguments", "Parameters", "Params")
 _ARGUMENT_FIELDS = ("param", "parameter", "arg", "argument", "key", "keyword")
 

@@ -9,15 +9,15 @@ a log, takes the parent from there and from nowhere else, and derives the ids fr
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
+import msgspec
 
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 
-_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
+_FORM = late_pattern(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL)
 _SAMPLED = 0x01
 
 _MOST = 2**64 - 1
@@ -45,7 +45,7 @@ _STEP = 0x9E3779B97F4A7C15  # odd, so that no two numbers meet; about 2**64 by t
 
 _NAMES = (TRACEPARENT, TRACESTATE)
 _SIGN = r"[a-z0-9_*/-]"
-_MEMBER = re.compile(
+_MEMBER = late_pattern(
     rf"([a-z]{_SIGN}{{0,255}}|[a-z0-9]{_SIGN}{{0,240}}@[a-z]{_SIGN}{{0,13}})"
     r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]",
     re.ASCII,
@@ -54,8 +54,7 @@ _MOST_MEMBERS = 32
 _LONGEST_STATE = 2048  # characters; the specification asks for at least 512
 
 
-@attrs.frozen(kw_only=True)
-class SpanPlace:
+class SpanPlace(msgspec.Struct, frozen=True, kw_only=True):
     """A span that somebody else made or makes: trace_id (128 bits), span_id (64 bits), flags (bit 0: sampled).
 
     state: the `tracestate` that goes with it; valid by the specification, None for none.
@@ -101,6 +100,8 @@ class SpanIds:
     __slots__ = ("_base", "_calls")
 
     def __init__(self, session_id: str, run_id: str) -> None:
+        import hashlib  # noqa: PLC0415 - as above
+
         self._base = _hashed(8, "span", session_id, run_id)
         self._calls = hashlib.blake2b(_bytes("call", session_id, run_id, ""), digest_size=8)
 
@@ -143,7 +144,7 @@ def place_of_call(metadata: Mapping[str, JSON], session_id: str, run_id: str, ca
     above = place_of(metadata)
     if above is None:
         return SpanPlace(trace_id=trace_id_of(*ids), span_id=span_id)
-    return attrs.evolve(above, span_id=span_id)
+    return msgspec.structs.replace(above, span_id=span_id)
 
 
 def traced(metadata: Mapping[str, JSON], *, above: SpanPlace | None = None) -> dict[str, JSON]:
@@ -194,6 +195,8 @@ def _state_of(given: object) -> str | None:
 
 
 def _hashed(size: int, *parts: str) -> int:
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
     return _id_of(hashlib.blake2b(_bytes(*parts), digest_size=size).digest())
 
 

@@ -34,10 +34,11 @@ from agentkit_loop.events import (
     RunStarted,
     ToolResultReceived,
 )
+from agentkit_loop.records import Record
 
 
-@attrs.define
-class Transcript:
+@attrs.define(eq=False, repr=False)
+class Transcript(Record):
     """The items of one session, and what is on its way to become one.
 
     items: what the model is shown. waiting: input that joins when nothing is open. open_calls: the calls

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import operator
-import traceback
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -178,6 +177,8 @@ def error_text(error: BaseException) -> str:
 
 
 def _first_frames(error: BaseException) -> tuple[str, ...]:
+    import traceback  # noqa: PLC0415 - most programs have no error to tell
+
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     # The last two components say which file; the rest of the path is a fact about the machine.
     return tuple(

@@ -7,6 +7,8 @@ import threading
 
 import attrs
 
+from agentkit_loop.records import FrozenRecord
+
 
 class Tally:
     """A count that any thread may raise, exact and without a lock: `add()`."""
@@ -27,8 +29,8 @@ class Tally:
             return value
 
 
-@attrs.frozen(kw_only=True)
-class Account:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Account(FrozenRecord):
     """What became of the events that one observer was given, as it was when it was asked.
 
     name: the observer's. received: events it was given. delivered: those that arrived where it sends them: in

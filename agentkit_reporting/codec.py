@@ -16,10 +16,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import re
-import sys
-import types
-import typing
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias
 
@@ -28,6 +24,7 @@ import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import EVENT_TYPES, PAYLOAD_FIELDS, AgentEvent, UnknownEvent
+from agentkit_loop.late import late_pattern
 from agentkit_loop.stamping import TWINS, make_event
 from agentkit_reporting.timestamps import utc_text
 
@@ -39,7 +36,7 @@ LINE_START = b'{"v":1,'
 
 _MAX_REASON = 300  # characters of a DecodeError; a log may quote a megabyte back at us
 
-_QUOTED_VALUE = re.compile(r"(?s)\A(Invalid (?:enum )?value) (['\"]).*\2")
+_QUOTED_VALUE = late_pattern(r"(?s)\A(Invalid (?:enum )?value) (['\"]).*\2")
 """What is refused is not shown: it may be secret, and readers print the reason."""
 
 _Encode: TypeAlias = Callable[[AgentEvent], bytes]
@@ -104,28 +101,26 @@ def _default(default: Any) -> Any:
     return default if factory is None else msgspec.field(default_factory=factory)
 
 
-def _payload_struct(cls: type[AgentEvent]) -> type[msgspec.Struct]:
+LOG_CLASSES = {**EVENT_TYPES}
+"""The event classes of a log, by wire name: a host's own subclass of one, which is made later, is none of them."""
+
+
+@functools.cache  # made when the first event of its type is told or read: all 30 take 2 ms, and a run tells ten
+def payload_struct(name: str) -> type[msgspec.Struct]:
+    """Return the payload of a known event type, by wire name, which refuses unknown keys; raises KeyError."""
+    cls = LOG_CLASSES[name]
     own = [field for field in attrs.fields(cls) if field.name in PAYLOAD_FIELDS[cls]]
-    # Not those of the class, which are of the header as well: to evaluate them 32 times takes 4 ms of each start.
-    annotated = types.SimpleNamespace(__annotations__={field.name: field.type for field in own})
-    hints = typing.get_type_hints(annotated, vars(sys.modules[cls.__module__]))
-    fields = [(field.name, hints[field.name], _default(field.default)) for field in own]
+    # The types are texts, as `from __future__ import annotations` leaves them; who makes a decoder evaluates them.
+    fields = [(field.name, field.type, _default(field.default)) for field in own]
     return msgspec.defstruct(
         f"{cls.__name__}Payload",
         fields,
         namespace={"__doc__": cls.__doc__},
-        module=__name__,
+        module=cls.__module__,  # whose names the types are of
         forbid_unknown_fields=True,
         gc=False,  # it is gone once its event or line is made: not tracking it saves a tenth of decoding
     )
 
-
-_CLASSES = {**EVENT_TYPES}  # a host's own subclass of an event is none of the log's
-
-PAYLOAD_STRUCTS: dict[str, type[msgspec.Struct]] = {
-    name: _payload_struct(cls) for name, cls in EVENT_TYPES.items()
-}
-"""The payload of each known event type, by wire name; unknown keys are refused by these Structs."""
 
 _ENCODE = """
 def encode(event):
@@ -174,7 +169,7 @@ def _encoder_of(cls: type[AgentEvent]) -> _Encode | None:
         source,
         UTC=_UTC,
         Envelope=_Envelope,
-        Payload=PAYLOAD_STRUCTS[cls.type],
+        Payload=payload_struct(cls.type),
         encode_rare=_encode_rare,
         write=_write,
     )
@@ -183,14 +178,14 @@ def _encoder_of(cls: type[AgentEvent]) -> _Encode | None:
 
 def _reader_of(name: str) -> tuple[_ReadPayload, Build]:
     """Return what reads a payload, and what makes its event; kept from then on. Raises KeyError."""
-    decode = msgspec.json.Decoder(PAYLOAD_STRUCTS[name]).decode
+    decode = msgspec.json.Decoder(payload_struct(name)).decode
     return _READERS.setdefault(name, (decode, builder_of(name)))
 
 
 @functools.cache
 def builder_of(name: str) -> Build:
     """Return what makes an event of a known type, of a header and a payload."""
-    cls = _CLASSES[name]
+    cls = LOG_CLASSES[name]
     assignments = "; ".join(f"event.{name} = payload.{name}" for name in PAYLOAD_FIELDS[cls])
     build: Build = _generated(
         cls, "build", _BUILD.format(assignments=assignments), Event=cls, Twin=TWINS[cls]
@@ -293,7 +288,7 @@ def _decode_rare(line: bytes | str) -> AgentEvent:
 def _with_unknown(cls: type[AgentEvent], header: _Header, payload: dict[str, Any]) -> AgentEvent:
     names = PAYLOAD_FIELDS[cls]
     known = {name: value for name, value in payload.items() if name in names}
-    read = msgspec.convert(known, PAYLOAD_STRUCTS[cls.type])
+    read = msgspec.convert(known, payload_struct(cls.type))
     values = tuple(getattr(read, name) for name in names)
     kept = {
         name: value

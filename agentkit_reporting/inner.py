@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import logging
 import threading
 import time
 from abc import abstractmethod
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
+import msgspec
 
 from agentkit_loop.endings import Ending, endings, unfinished
 from agentkit_loop.errors import InnerObserverError, LogError, ObserverError
@@ -27,6 +27,7 @@ from agentkit_loop.events import (
     ContentDelta,
     ObserverFailed,
 )
+from agentkit_loop.late import late_logger
 from agentkit_loop.observers import (
     Adapter,
     EventKind,
@@ -44,7 +45,7 @@ from agentkit_loop.observers import (
 )
 from agentkit_reporting.accounting import Account, account_of, has_account
 
-logger = logging.getLogger(__name__)
+logger = late_logger(__name__)
 
 MAX_UNTOLD = 1_000
 """How many failures wait to be told; older ones make room."""
@@ -342,7 +343,10 @@ def finish(inners: Iterable[Inner], method: str, timeout_s: float | None) -> boo
             went_well = bounded(ending, left) and went_well
         else:  # an adapter keeps to a bound by itself
             step: Callable[..., Any] = ending.step
-            went_well = bounded(attrs.evolve(ending, step=functools.partial(step, left)), None) and went_well
+            went_well = (
+                bounded(msgspec.structs.replace(ending, step=functools.partial(step, left)), None)
+                and went_well
+            )
     return went_well
 
 

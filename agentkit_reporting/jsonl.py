@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agentkit_loop.batches import DeltaBatch
 from agentkit_loop.clock import Clock
@@ -24,14 +23,16 @@ from agentkit_reporting.batch_lines import encode_batch
 from agentkit_reporting.codec import encode_event, log_version
 from agentkit_reporting.inner import ended_within
 from agentkit_reporting.log.places import refuse_foreign, writable_path
-from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
-from agentkit_reporting.log.rotate import Rotation, Rotator
 from agentkit_reporting.log.segments import log_of
 from agentkit_reporting.log.stream import StreamWriter
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 from agentkit_reporting.log.write import LineWriter, LogWriter
 from agentkit_reporting.process_ends import watch
 from agentkit_reporting.redaction.redactor import Redaction, redactor_of
+
+if TYPE_CHECKING:  # most logs are not rotated nor uploaded; what does that takes 5 ms to load
+    from agentkit_reporting.log.remote import Remote, Uploads
+    from agentkit_reporting.log.rotate import Rotation
 
 MAX_OPEN_SESSIONS = 64
 """With per="session": how many files are held open; the one written longest ago makes room."""
@@ -77,7 +78,7 @@ class JsonlReporter(BatchObserver):
         if per not in (None, "session"):
             raise ConfigurationError(f"per={per!r} refused because it is no choice; use 'session' or None")
         sync: dict[str, Any] = {"fsync": fsync, "fsync_interval_ms": fsync_interval_ms, "clock": clock}
-        self._remote = None if remote is None else Remote(remote)
+        self._remote = None if remote is None else _remote_at(remote)
         self.path: Path | None = None
         """The file, or the directory of files; None for a stream."""
         self._without_previews = deltas == "none"
@@ -215,7 +216,7 @@ class JsonlReporter(BatchObserver):
         try:
             went_well = ended_within(timeout_s, self, "close", self._sink.close)
         finally:
-            has_arrived = uploaded_by(self._remote, until)
+            has_arrived = self._remote is None or self._remote.uploaded_by(until)
         return has_arrived and went_well and self.account().is_complete
 
     def uploads(self) -> Uploads | None:
@@ -238,6 +239,8 @@ class _SessionFiles(Locked):
         self._options = {**sync, "rotation": rotation, "remote": remote}
         Syncing(**sync)  # a wrong option is refused now, not at the first event
         if rotation is not None:
+            from agentkit_reporting.log.rotate import Rotator  # noqa: PLC0415 - most logs are not rotated
+
             Rotator(self.directory / "any.jsonl", rotation, sync["clock"] or Clock())
         self._open: collections.OrderedDict[str, LogWriter] = collections.OrderedDict()
         self._closed = False
@@ -321,6 +324,12 @@ class _SessionFiles(Locked):
             raise first
 
 
+def _remote_at(url: str) -> Remote:
+    from agentkit_reporting.log.remote import Remote  # noqa: PLC0415 - most logs are not uploaded
+
+    return Remote(url)
+
+
 def _log_writer(path: str | os.PathLike[str], **options: Any) -> LogWriter:
     """Return what appends to a log; raises LogError also for a file that is none."""
     writer = LogWriter(path, **options)
@@ -335,5 +344,7 @@ def _file_stem(session_id: str) -> str:
     """
     if _PLAIN_ID.fullmatch(session_id) and log_of(Path(f"{session_id}.jsonl")) is None:
         return session_id
+    import hashlib  # noqa: PLC0415 - 2 ms, of OpenSSL
+
     digest = hashlib.sha256(session_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', session_id)[:40]}~{digest}"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO, TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_reporting.terminal import VisibleChunks, visible
 
@@ -32,8 +32,7 @@ LONGEST_PIECE = 4_000
 """Characters of one piece of a line that are shown at most."""
 
 
-@attrs.frozen
-class Glyphs:
+class Glyphs(msgspec.Struct, frozen=True):
     """The signs that lines begin with, one column each but for `cut`."""
 
     run: str = "●"
@@ -103,7 +102,7 @@ class TerminalStream:
         is_terminal = _is_terminal(stream)
         if colour_wanted(self._colour, os.environ, is_terminal=is_terminal):
             self._codes = _style_codes()
-        if not _can_encode(stream, "".join(attrs.astuple(Glyphs()))):
+        if not _can_encode(stream, "".join(msgspec.structs.astuple(Glyphs()))):
             self.glyphs = ASCII_GLYPHS
         if self._wanted_width is None and is_terminal:
             self.width = _columns(stream)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import logging
 import os
 import sys
 import threading
@@ -21,8 +20,9 @@ import weakref
 from typing import Any, Literal, Protocol, overload
 
 from agentkit_loop.forks import do_all
+from agentkit_loop.late import late_logger
 
-logger = logging.getLogger(__name__)
+logger = late_logger(__name__)
 
 EXIT_TIMEOUT_S = 5.0
 """How long the exit of the interpreter waits for everything together."""

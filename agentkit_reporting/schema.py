@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agentkit_reporting.codec import LOG_VERSION, PAYLOAD_STRUCTS
+from agentkit_reporting.codec import LOG_CLASSES, LOG_VERSION, payload_struct
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _KEYS = ("v", "seq", "ts", "type", "session_id", "run_id", "turn_id", "payload")
@@ -20,16 +20,18 @@ def event_schema() -> dict[str, Any]:
     Every line that `encode_event` writes is valid against it. Further keys are allowed in every record:
     a newer writer may add some. The last alternative is an event of a type that this version does not know.
     """
-    references, definitions = msgspec.json.schema_components(PAYLOAD_STRUCTS.values(), ref_template=_REF)
+    references, definitions = msgspec.json.schema_components(
+        map(payload_struct, LOG_CLASSES), ref_template=_REF
+    )
     for definition in definitions.values():
         definition["description"] = inspect.cleandoc(definition.get("description", ""))
         definition.pop("additionalProperties", None)
     known = [
         _line({"const": name}, reference, title=name)
-        for name, reference in zip(PAYLOAD_STRUCTS, references, strict=True)
+        for name, reference in zip(LOG_CLASSES, references, strict=True)
     ]
     unknown = _line(
-        {"type": "string", "not": {"enum": list(PAYLOAD_STRUCTS)}}, {"type": "object"}, title="unknown event"
+        {"type": "string", "not": {"enum": list(LOG_CLASSES)}}, {"type": "object"}, title="unknown event"
     )
     schema = {
         "$schema": _DIALECT,

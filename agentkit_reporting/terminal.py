@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON
 
 # --- visible text
@@ -33,13 +34,13 @@ _JOINERS = "\u200c\u200d"
 
 # Printable characters whose neighbours must be looked at: marks, and letters that look like nothing. Whole blocks
 # are named; what else they hold only takes the slower way. Latin, Greek, Cyrillic, Kana, Hangul and Han are left out.
-_DELICATE = re.compile(
+_DELICATE = late_pattern(
     "[\u0300-\u036f\u0483-\u0489\u0591-\u10ff\u115f\u1160\u135d-\u135f\u1700-\u1dff\u20d0-\u20ff"
     "\u2cef-\u2cf1\u2d7f-\u2dff\u302a-\u302f\u3099\u309a\u3164\ua66f-\uabff\ufb1e\ufe00-\ufe0f"
     "\ufe20-\ufe2f\uffa0\U00010100-\U0001bfff\U0001cf00-\U0001efff\U000e0100-\U000e01ef]"
 )
 _LOOKS_LIKE_NOTHING = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
-_JOINED_SCRIPTS = re.compile(
+_JOINED_SCRIPTS = late_pattern(
     # Arabic, Syriac, N'Ko and their neighbours; the scripts of India; Myanmar; Khmer and Mongolian
     "[\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefc]"
 )

@@ -20,6 +20,7 @@ import msgspec
 from agentkit_loop.events import AgentEvent, ModelRequestFailed, ModelRequestFinished, UsageUpdated
 from agentkit_loop.forks import Locked
 from agentkit_loop.observers import LoopObserver
+from agentkit_loop.records import FrozenRecord, Record
 from agentkit_loop.usage import EXACT_SUMS, Usage, can_be_added
 from agentkit_reporting.terminal import aligned, one_line
 
@@ -40,8 +41,8 @@ _LARGE = Decimal(10) ** 12  # beyond this an amount is written with an exponent,
 _SMALL = Decimal("0.0001")
 
 
-@attrs.frozen(kw_only=True)
-class UsageTotals:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class UsageTotals(FrozenRecord):
     """A sum over requests, as it was when it was asked for.
 
     usage: tokens; None where no request told the count. costs: amount by ISO 4217 currency. requests: how
@@ -262,8 +263,8 @@ _NOTHING = RequestUsage(
 )
 
 
-@attrs.define
-class _Sum:
+@attrs.define(eq=False, repr=False)
+class _Sum(Record):
     """A sum that can be changed back: each figure knows how many requests told it."""
 
     requests: int = 0

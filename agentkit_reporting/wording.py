@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias, assert_never
 
 import attrs
+import msgspec
 
 from agentkit_loop import events as ev
 from agentkit_loop.content import (
@@ -76,8 +77,7 @@ class Call:
     started: bool = False
 
 
-@attrs.frozen
-class Wording:
+class Wording(msgspec.Struct, frozen=True):
     """Words the lines of one session.
 
     columns: of the terminal. room: columns of this session's lines, fewer where they begin with its tag.

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module may import those of lower floors only.
 LOOP_FLOORS = (
-    {"errors", "forks", "ids", "interrupts", "lazy_names"},
+    {"errors", "forks", "ids", "interrupts", "lazy_names", "late", "records"},
     {"steering"},
     {"values", "file_reach", "body_threads", "line_diff"},
     {"content", "usage", "clock", "credentials", "differences", "run_context", "trace_context"},
-    {"pricing", "call_patterns"},
+    {"pricing", "call_patterns", "run_context_filter"},
     {"price_list", "retry", "models", "models.protocol", "events.base"},
     {"events.run", "events.work", "price_book"},
     {"events"},

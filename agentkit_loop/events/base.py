@@ -1,19 +1,14 @@
-"""What every event has, and the table of event classes.
-
-Events are equal where their class and all their values are. The methods for that, and for `repr`, stand here once, and
-each class says `eq=False, repr=False`: attrs would make and compile them anew for each, in half of the time that the
-classes take to make, with which every program begins.
-"""
+"""What every event has, and the table of event classes."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-import reprlib
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.values import JSON
 
 UNTOLD = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -27,7 +22,7 @@ EVENT_TYPES: dict[str, type[AgentEvent]] = {}
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class AgentEvent:
+class AgentEvent(FrozenRecord):
     """A fact about an agent's run; base of all events.
 
     session_id: the conversation. run_id: one driver over it. turn_id: `turn-1`, … or None outside a turn.
@@ -58,25 +53,6 @@ class AgentEvent:
         if category:
             cls.category = category
         EVENT_TYPES[name] = cls
-
-    def __eq__(self, other: object) -> bool:
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        return _values(self) == _values(other)
-
-    def __hash__(self) -> int:
-        return hash((self.__class__, _values(self)))
-
-    @reprlib.recursive_repr()  # of one that is not told yet, and whose data holds the event itself
-    def __repr__(self) -> str:
-        values = ", ".join(
-            f"{field.name}={getattr(self, field.name)!r}" for field in attrs.fields(type(self))
-        )
-        return f"{type(self).__qualname__}({values})"
-
-
-def _values(event: Any) -> tuple[Any, ...]:
-    return tuple([getattr(event, field.name) for field in attrs.fields(event.__class__)])
 
 
 REDACTIONS_FIELD = "redactions"

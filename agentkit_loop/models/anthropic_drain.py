@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from agentkit_loop.late import late_module
+
+if TYPE_CHECKING:
+    import socket
+else:
+    socket = late_module("socket")  # 1 ms, and loaded with the SDK
 
 DRAIN_S = 1.0
 """Seconds for the end of a response whose answer is whole."""

@@ -12,9 +12,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 
 from agentkit_loop.errors import ModelRequestError
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import clean_text
 
 if TYPE_CHECKING:
@@ -59,11 +60,10 @@ _BY_TYPE = {
 }
 
 # The API has no type of its own for it. The last two are what servers that speak its wire say.
-_CONTEXT = re.compile(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
+_CONTEXT = late_pattern(r"prompt is too long|context (?:window|length|limit)|maximum context", re.IGNORECASE)
 
 
-@attrs.frozen(kw_only=True)
-class StreamSource:
+class StreamSource(msgspec.Struct, frozen=True, kw_only=True):
     """Who answered a request, for what is told of the answer.
 
     answered: whose answer it is and what it says it is. is_declared: whether that is an event stream.

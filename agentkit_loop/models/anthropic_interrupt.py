@@ -17,8 +17,6 @@ import errno
 import functools
 import importlib
 import os
-import selectors
-import socket
 import threading
 import time
 import weakref
@@ -26,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from agentkit_loop.errors import ModelRequestError
+from agentkit_loop.late import late_module
 from agentkit_loop.models.anthropic_drain import shut
 from agentkit_loop.models.http_chunks import READ_BYTES, BodyReader, is_http2
 
@@ -33,6 +32,11 @@ if TYPE_CHECKING:
     import anthropic
 
     from agentkit_loop.models.protocol import ModelRequest
+
+if TYPE_CHECKING:
+    import socket
+else:
+    socket = late_module("socket")  # 1 ms, and loaded with the SDK
 
 LOOK_S = 0.02
 """Seconds between two looks of a request that connects at whether it was interrupted."""
@@ -355,6 +359,8 @@ def _connected(
 
 
 def _connect(made: socket.socket, place: Any, timeout: float | None, check: Callable[[], None]) -> None:
+    import selectors  # noqa: PLC0415 - loaded with the SDK
+
     made.settimeout(0)
     code = made.connect_ex(place)
     if code not in _UNDER_WAY:

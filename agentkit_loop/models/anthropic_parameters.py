@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.late import late_pattern
 from agentkit_loop.values import JSON, clean_text, to_json
 
 OURS = frozenset({"messages", "model", "stream", "system"})
@@ -23,13 +24,13 @@ _BETA = "anthropic-beta"
 MIN_SECRET = 4
 """Characters of the shortest secret: masking less would garble the text."""
 
-_SECRET_HEADER = re.compile(
+_SECRET_HEADER = late_pattern(
     r"authorization|secret|passw|credential|cookie|key|token|signature", re.IGNORECASE
 )
-_SECRET = re.compile(
+_SECRET = late_pattern(
     r"header|authorization|secret|passw|credential|cookie|api_?key|(?:^|_)token$|^extra_query$", re.IGNORECASE
 )
-_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(?:[^/?#@]*@)?([^?#]*)", re.IGNORECASE)
+_URL = late_pattern(r"([a-z][a-z0-9+.-]*://)(?:[^/?#@]*@)?([^?#]*)", re.IGNORECASE)
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:

@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
-import attrs
+import msgspec
 
 from agentkit_loop.models.protocol import ModelRequest
 
 __all__ = ["CurrentRequest", "Sender", "Within", "sending", "sent_now"]
 
 
-@attrs.frozen(kw_only=True)
-class CurrentRequest:
+class CurrentRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of a request in the events, and which attempt it is; None where whoever sends it does not know."""
 
     request_id: str

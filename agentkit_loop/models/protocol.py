@@ -25,12 +25,13 @@ import attrs
 import msgspec
 
 from agentkit_loop.content import AppendBytes, AppendText, BeginPart, CommitPart, Item, ToolSpec
+from agentkit_loop.records import FrozenRecord
 from agentkit_loop.usage import Usage
 from agentkit_loop.values import JSON
 
 
-@attrs.frozen(kw_only=True)
-class ModelRequest:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class ModelRequest(FrozenRecord):
     """One request, as the loop makes it.
 
     request_id: the loop's id. purpose: turn or compaction. system: the system prompt, None without one.

@@ -12,12 +12,12 @@ import functools
 import operator
 import os
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 
-from agentkit_loop.events import EVENT_TYPES, AgentEvent
-from agentkit_reporting.codec import LOG_VERSION, PAYLOAD_STRUCTS, Build, Moment, Seq, builder_of
+from agentkit_loop.events import AgentEvent
+from agentkit_reporting.codec import LOG_CLASSES, LOG_VERSION, Build, Moment, Seq, builder_of, payload_struct
 
 __all__ = ["BETWEEN", "LINES", "Line", "builders_of", "decode_block", "event_of", "line_of"]
 
@@ -41,17 +41,20 @@ class Line(msgspec.Struct, gc=False):
         return self.ts
 
 
+# Evaluated here once, and not by each of the lines that inherit them: saves 2 ms of the start of who reads a log.
+Line.__annotations__ = get_type_hints(Line, include_extras=True)
+
 LINES: dict[type[AgentEvent], type[Any]] = {
     cls: msgspec.defstruct(
         f"{cls.__name__}Line",
-        [("payload", PAYLOAD_STRUCTS[name])],
+        [("payload", payload_struct(name))],
         bases=(Line,),
         module=__name__,
         tag_field="type",
         tag=name,
         gc=False,
     )
-    for name, cls in EVENT_TYPES.items()
+    for name, cls in LOG_CLASSES.items()
 }
 """The line of each kind of event: a Line with its payload."""
 

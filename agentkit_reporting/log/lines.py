@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.events import AgentEvent
 from agentkit_reporting.codec import DecodeError, decode_event
@@ -22,8 +22,7 @@ _RECORD_START = re.compile(rb'\{"v":\d+,"seq":\d')
 _BOM = b"\xef\xbb\xbf"
 
 
-@attrs.frozen
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """How a log is read. note: told of what is no event: path, line from 1, reason. sleep: waits some seconds.
 
     between: batches hold blocks of whole lines (`Batch`), with this between each two; None: single lines.

@@ -7,12 +7,12 @@ import datetime as dt
 import errno
 import importlib
 import os
-import re
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.log.locks import make_private, sync_directory
 from agentkit_reporting.log.places import make_directories, reason_of
 
@@ -31,8 +31,8 @@ _CLIENT_SETTINGS = (
     "proxy_excludes",
 )
 _PIECES_AT_ONCE = 2  # of a large segment, 5 MiB each, in memory
-_STATUS = re.compile(r"\b(?:status(?: code)?:? ?|error: ?)?([45]\d\d) [A-Z]")
-_MISSING = re.compile(r"\A[^\n]*\b(Missing \w+|must be specified)")
+_STATUS = late_pattern(r"\b(?:status(?: code)?:? ?|error: ?)?([45]\d\d) [A-Z]")
+_MISSING = late_pattern(r"\A[^\n]*\b(Missing \w+|must be specified)")
 _REASONS = {
     "PermissionDeniedError": "the credentials do not allow it",
     "UnauthenticatedError": "the credentials are missing or refused",

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-import attrs
+import msgspec
 
 from agentkit_loop.errors import ConfigurationError
 from agentkit_reporting.log.locks import is_at, lock_alone, sync_directory, unlock
@@ -47,8 +47,7 @@ class _Unpacker(Protocol):
     def decompress(self, block: bytes, /) -> bytes: ...
 
 
-@attrs.frozen
-class Packing:
+class Packing(msgspec.Struct, frozen=True):
     """One way to pack. step_bytes: how much is unpacked at once; it bounds what that can give."""
 
     suffix: str

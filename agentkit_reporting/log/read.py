@@ -20,6 +20,7 @@ import msgspec
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import ConfigurationError, LogError
 from agentkit_loop.events import AgentEvent
+from agentkit_loop.records import FrozenRecord
 from agentkit_reporting.codec import LINE_START, LOG_VERSION, DecodeError, decode_event, log_version
 from agentkit_reporting.log.blocks import BETWEEN, Line, builders_of, decode_block, line_of
 from agentkit_reporting.log.follow import POLL_MS, Follower, RunWatch
@@ -37,8 +38,8 @@ MAX_KEPT_BAD = 1_000
 """How many bad lines are kept with their places; the rest is only counted."""
 
 
-@attrs.frozen
-class BadLine:
+@attrs.frozen(eq=False, repr=False)
+class BadLine(FrozenRecord):
     """A line, or a part of one, that is no event. line: from 1. reason: printable, one sentence."""
 
     path: str

@@ -162,6 +162,12 @@ class Remote:
                 self.url,
             )
 
+    def uploaded_by(self, until: float | None) -> bool:
+        """Wait until everything is uploaded; return whether it is. until: by the monotonic clock; None: for 30 s."""
+        is_done = self.flush(None if until is None else max(0.0, until - time.monotonic()))
+        self.log_trouble()
+        return is_done
+
     def log_trouble(self) -> None:
         """Log what goes wrong, unless that was told."""
         trouble = self.take_trouble()
@@ -232,12 +238,3 @@ class Remote:
                     "they are kept and tried again"
                 )
             self._is_failing = True
-
-
-def uploaded_by(remote: Remote | None, until: float | None) -> bool:
-    """Wait until everything is uploaded; return whether it is. until: by the monotonic clock; None waits for 30 s."""
-    if remote is None:
-        return True
-    is_done = remote.flush(None if until is None else max(0.0, until - time.monotonic()))
-    remote.log_trouble()
-    return is_done

@@ -12,7 +12,7 @@ import re
 import time
 from pathlib import Path
 
-import attrs
+import msgspec
 
 PACKED_SUFFIXES = (".gz", ".zst")
 """What is added to the name of a packed file: gzip and Zstandard."""
@@ -26,8 +26,7 @@ _READ_AT_ONCE = 100  # names, even the longest ones, that a directory is read wi
 _COARSE_TICK_NS = 2_000_000_000  # and some know whole seconds only
 
 
-@attrs.frozen
-class Segment:
+class Segment(msgspec.Struct, frozen=True):
     """One rotated file of a log. suffix: how it is packed, such as `.gz`, empty for a plain one."""
 
     path: Path

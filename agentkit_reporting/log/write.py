@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from agentkit_loop.clock import Clock
 from agentkit_loop.errors import LogError
@@ -25,11 +25,13 @@ from agentkit_loop.forks import Locked
 from agentkit_reporting.log.descriptors import MARK, MARK_OF, Opening, claim, read_mark, set_apart
 from agentkit_reporting.log.locks import is_at, open_shared
 from agentkit_reporting.log.places import make_directories, reason_of, writable_path
-from agentkit_reporting.log.remote import Remote
-from agentkit_reporting.log.remote_log import RemoteLog
-from agentkit_reporting.log.rotate import UPLOAD_ROTATION, Rotation, Rotator
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy, Syncing
 from agentkit_reporting.log.turns import Turn
+
+if TYPE_CHECKING:  # most logs are not rotated nor uploaded; what does that takes 5 ms to load
+    from agentkit_reporting.log.remote import Remote
+    from agentkit_reporting.log.remote_log import RemoteLog
+    from agentkit_reporting.log.rotate import Rotation, Rotator
 
 LOOK_AGAIN_S = 1.0
 """How often a writer looks, when it writes, whether its file was rotated by another or removed."""
@@ -153,11 +155,11 @@ class LogWriter(LineWriter):
         syncing = Syncing(fsync, fsync_interval_ms, clock)
         self.path = writable_path(path)
         self._rotator: Rotator | None = None
-        if rotation is None and remote is not None:
-            rotation = UPLOAD_ROTATION
-        if rotation is not None:
+        if rotation is not None or remote is not None:
+            from agentkit_reporting.log.rotate import UPLOAD_ROTATION, Rotator  # noqa: PLC0415 - see above
+
             self.path = self.path.resolve()
-            self._rotator = Rotator(self.path, rotation, Clock() if clock is None else clock)
+            self._rotator = Rotator(self.path, rotation or UPLOAD_ROTATION, clock or Clock())
         super().__init__(str(self.path), syncing)
         self._fd = -1
         self._opening: Opening | None = None  # of that descriptor

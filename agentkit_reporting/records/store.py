@@ -25,7 +25,7 @@ from agentkit_loop.values import JSON, clean_text, scrub_json
 from agentkit_reporting.accounting import Account, Tally
 from agentkit_reporting.inner import ended_within
 from agentkit_reporting.log.places import is_address, refuse_foreign
-from agentkit_reporting.log.remote import Remote, Uploads, uploaded_by
+from agentkit_reporting.log.remote import Remote, Uploads
 from agentkit_reporting.log.rotate import Rotation
 from agentkit_reporting.log.spool import SPOOL_ROTATION, file_at, spooled
 from agentkit_reporting.log.syncing import DEFAULT_FSYNC_INTERVAL_MS, FsyncPolicy
@@ -249,7 +249,7 @@ class RecordStore:
         try:
             went_well = ended_within(timeout_s, self, "close", self._close)
         finally:
-            has_arrived = uploaded_by(self._remote, until)
+            has_arrived = self._remote is None or self._remote.uploaded_by(until)
         return has_arrived and went_well and self.account().is_complete
 
     def uploads(self) -> Uploads | None:

@@ -6,8 +6,8 @@ Headers are looked for as a client prints them, as code and JSON write them, and
 from __future__ import annotations
 
 import base64
-import re
 
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.rule import LONGEST_LEAD, Rule, edged
 
 _CREDENTIAL = "[A-Za-z0-9._~+/=-]"
@@ -33,9 +33,9 @@ def _after_scheme(scheme: str, secret: str, least: str, most: str, accepted: obj
     name, look = f"[{''.join(first)}](?:{lower[1:]}|{upper[1:]})", rf"[\s\S]{{{len(scheme)}}}"
     return Rule(
         name="authorization",
-        find=re.compile(rf"{edged(name, look)}{_SPACES}({least})"),
-        opened=re.compile(rf"{name}(?:{_SPACES}({most})|{_SPACES_OPENED})?\Z"),
-        rest=re.compile(f"{secret}*") if accepted is None else None,
+        find=late_pattern(rf"{edged(name, look)}{_SPACES}({least})"),
+        opened=late_pattern(rf"{name}(?:{_SPACES}({most})|{_SPACES_OPENED})?\Z"),
+        rest=late_pattern(f"{secret}*") if accepted is None else None,
         gates=(lower[1:], upper[1:]),
         triggers=tuple(f"{letter}(?=(?i:{lower[1:]}))" for letter in first),
         signs=tuple(f"{letter}(?<=(?i:{lower}))" for letter in last),
@@ -66,11 +66,11 @@ _HEADER = rf"(?i:authorization){_QUOTE}\]?[ \t]{{0,4}}"
 _ALONE = r"(?=[A-Za-z+/=-]{0,40}[0-9])(?=[A-Za-z0-9+/=-]{20})"
 _AUTHORIZATION = Rule(
     name="authorization",
-    find=re.compile(rf"{_HEADER}{_SIGN}{_QUOTE}(?:{_SCHEME}|{_ALONE})({_HEADER_SECRET}{{6}})"),
-    opened=re.compile(
+    find=late_pattern(rf"{_HEADER}{_SIGN}{_QUOTE}(?:{_SCHEME}|{_ALONE})({_HEADER_SECRET}{{6}})"),
+    opened=late_pattern(
         rf"{_HEADER}(?:%3?|{_SIGN}(?:{_QUOTE_OPENED}|{_QUOTE}(?:{_SCHEME})?({_HEADER_SECRET}{{0,41}}+)))?\Z"
     ),
-    rest=re.compile(r"[^\s\"'`,;\\<>]*"),
+    rest=late_pattern(r"[^\s\"'`,;\\<>]*"),
     gates=("uthorization", "UTHORIZATION"),
     triggers=("z(?<=uthoriz)", "Z(?<=UTHORIZ)"),
     signs=(":", "=", r",(?<=[\"'`],)", r"%(?=3|\Z)"),
@@ -81,9 +81,9 @@ _AUTHORIZATION = Rule(
 _COOKIE_HEADER = rf"(?i:cookie){_QUOTE}\]?[ \t]{{0,4}}(?:[:=]|(?<=[\"']),)[ \t]{{0,4}}b?"
 _COOKIE = Rule(
     name="cookie",
-    find=re.compile(rf"{_COOKIE_HEADER}{_QUOTE}([\w.%-]{{1,64}}=(?!\[redacted)[^\s\"'`\\;,=])"),
-    opened=re.compile(rf"{_COOKIE_HEADER}(?:{_QUOTE_OPENED}|{_QUOTE}([\w.%-]{{0,64}}=?(?:\[redacte?)?))\Z"),
-    rest=re.compile(r"(?:[^\s\"'`\\<>]|(?<=;)[ \t])*"),
+    find=late_pattern(rf"{_COOKIE_HEADER}{_QUOTE}([\w.%-]{{1,64}}=(?!\[redacted)[^\s\"'`\\;,=])"),
+    opened=late_pattern(rf"{_COOKIE_HEADER}(?:{_QUOTE_OPENED}|{_QUOTE}([\w.%-]{{0,64}}=?(?:\[redacte?)?))\Z"),
+    rest=late_pattern(r"(?:[^\s\"'`\\<>]|(?<=;)[ \t])*"),
     gates=("ookie", "OOKIE"),
     triggers=tuple(f"{k}(?<=(?i:cook))(?=(?i:ie)(?:[:=]|{_QUOTE}\\]?[ \\t]{{0,4}}[:=,]))" for k in "kK"),
     signs=(":", "=", r",(?<=[\"'`],)"),
@@ -95,12 +95,12 @@ _USER = rf"(?<![\w-])-(?:u|-user)(?:[ \t]{{1,2}}|=){_QUOTE}[A-Za-z0-9_.@+-]{{1,6
 _USER_PASSWORD = r"[^\s\"'`\\${}]"  # noqa: S105 - a class of characters
 _USER_OPTION = Rule(
     name="authorization",
-    find=re.compile(
+    find=late_pattern(
         rf"{_USER}(?!//|\d{{1,20}}(?!{_USER_PASSWORD})|\[redacted)"
         rf"(?=[A-Za-z-]{{0,60}}[^\sA-Za-z\"'`\\${{}}/.-])({_USER_PASSWORD}{{5}})"
     ),
-    opened=re.compile(rf"{_USER}({_USER_PASSWORD}{{0,61}}+)\Z"),
-    rest=re.compile(f"{_USER_PASSWORD}*"),
+    opened=late_pattern(rf"{_USER}({_USER_PASSWORD}{{0,61}}+)\Z"),
+    rest=late_pattern(f"{_USER_PASSWORD}*"),
     gates=("-u",),
     triggers=(r"-(?=(?:u|-user)[ \t=])",),
     signs=(":",),
@@ -113,18 +113,18 @@ _URL_PASSWORD = (
     Rule(
         name="url_password",
         # To the last `@` before the path: one of a password should be encoded, and often is not.
-        find=re.compile(rf"{_URL_USER}:((?!{_PLACEHOLDER})[^\s/?#\"'<>\\]{{1,200}})@"),
-        opened=re.compile(rf"{_URL_USER}(?::([^\s/?#\"'<>\\]{{0,200}}+))?\Z"),
+        find=late_pattern(rf"{_URL_USER}:((?!{_PLACEHOLDER})[^\s/?#\"'<>\\]{{1,200}})@"),
+        opened=late_pattern(rf"{_URL_USER}(?::([^\s/?#\"'<>\\]{{0,200}}+))?\Z"),
         gates=("://", r":\/\/"),
         triggers=(r"/(?:(?<=://)|(?<=:\\/\\/))",),
         reach=210 + LONGEST_LEAD + 20,
     ),
     Rule(
         name="url_password",
-        find=re.compile(
+        find=late_pattern(
             r"%2F%2F[A-Za-z0-9._~+-]{0,100}+%3A((?:[A-Za-z0-9._~!*'()+-]|%(?!40|2F|3A)[0-9A-F]{2}){1,100}+)%40"
         ),
-        opened=re.compile(
+        opened=late_pattern(
             r"%2F%2F[A-Za-z0-9._~+-]{0,100}+"
             r"(?:%3?|%3A((?:[A-Za-z0-9._~!*'()+-]|%(?!40|2F|3A)[0-9A-F]{2}){0,100}+(?:%[0-9A-F]?)?))?\Z"
         ),

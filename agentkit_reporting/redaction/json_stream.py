@@ -13,6 +13,7 @@ from json.encoder import encode_basestring
 from typing import NoReturn
 
 from agentkit_loop.differences import is_mask
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.masking import MOST_OF_SECRET, Masking
 from agentkit_reporting.redaction.rule_set import RuleSet
@@ -27,7 +28,7 @@ _ESCAPE_BEGUN = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _ONE = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _SPACE = re.compile(r"[ \t\r\n]+")
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]+")
-_SCALARS = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null")
+_SCALARS = late_pattern(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|true|false|null")
 _WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _SKIPPED = re.compile(r"[^\"{}\[\]]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -12,16 +12,17 @@ import functools
 import re
 from collections.abc import Iterator
 
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.rule import DOUBT, Hit, Opening, Rule, extended
 from agentkit_reporting.redaction.secret_keys import is_secret_key
 
 KEYED_SECRET = "keyed_secret"  # noqa: S105 - the name of a rule
 
 _WINDOW, _LONGEST_KEYWORD = 2_048, 20
-_KEYWORD = re.compile(
+_KEYWORD = late_pattern(
     r"passw(?:or)?d|passphrase|passcode|pass|pwd|secret|token|key(?:_?base)?|credentials?|connection_?string"
 )
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}\Z")
+_NAME = late_pattern(r"[A-Za-z0-9_.-]{1,40}\Z")
 _MOST_OF_NAME = 40
 
 # Up to three times encoded, as .NET writes it in JSON, and as an URL does.
@@ -30,46 +31,46 @@ _BEHIND_NAME = rf"(?P<quoted>{_QUOTE})?\]?[ \t]{{0,16}}"
 _SIGN = r"(?::=|=>|=(?!=)|:(?![:=])|[,>]|%3[AaDd])"
 _BLOCK = r"(?P<block>[|>][+-]?[ \t]{0,4}\r?\n[ \t]{1,16})?"  # of YAML
 _OPEN = rf"(?P<prefix>[bBrRuUfF]{{1,2}}(?=[\"']))?(?P<open>\"{{3}}|'{{3}}|{_QUOTE})?"
-_ASSIGNED = re.compile(rf"{_BEHIND_NAME}(?P<sign>{_SIGN}[ \t]{{0,8}}){_BLOCK}{_OPEN}")
-_OPTION = re.compile(rf"(?P<quoted>)(?P<sign>[ \t]{{1,4}})(?P<block>)(?P<prefix>)(?P<open>{_QUOTE})?")
-_SIGN_OPENED = re.compile(rf"(?:{_QUOTE})?\]?[ \t]{{0,16}}%3?\Z")
-_OPTION_OPENED = re.compile(r"(?<!-)--(?:[A-Za-z][A-Za-z0-9-]{0,38})?\Z")
+_ASSIGNED = late_pattern(rf"{_BEHIND_NAME}(?P<sign>{_SIGN}[ \t]{{0,8}}){_BLOCK}{_OPEN}")
+_OPTION = late_pattern(rf"(?P<quoted>)(?P<sign>[ \t]{{1,4}})(?P<block>)(?P<prefix>)(?P<open>{_QUOTE})?")
+_SIGN_OPENED = late_pattern(rf"(?:{_QUOTE})?\]?[ \t]{{0,16}}%3?\Z")
+_OPTION_OPENED = late_pattern(r"(?<!-)--(?:[A-Za-z][A-Za-z0-9-]{0,38})?\Z")
 
 _MASK = "[redacted:"
-_PSEUDONYM = re.compile(r":[0-9a-f]{16}\]")
-_MAYBE_PSEUDONYM = re.compile(r":[0-9a-f]{0,16}(?:\Z|(?<=[0-9a-f]{16})\])")
+_PSEUDONYM = late_pattern(r":[0-9a-f]{16}\]")
+_MAYBE_PSEUDONYM = late_pattern(r":[0-9a-f]{0,16}(?:\Z|(?<=[0-9a-f]{16})\])")
 _NOT_MASKED = r"(?!\[redacted)"
 # What a template, a shell or a document puts in place of a value.
-_PLACEHOLDER = re.compile(
+_PLACEHOLDER = late_pattern(
     r"\$[({]|\{\{|<[A-Za-z/%]|(?:\{[^{}\"'\s]{1,60}\}|%\(?\w{0,20}\)?s|\*{3,400}|[xX]{3,400}|\.{3}|[Bb](?:earer|asic)"
     # a colour, a pattern; and what follows the end of a string that ends in `key=`
     r"|#[0-9A-Fa-f]{3,8})(?=\\{0,7}[\"'`])|\[|\s|[,;:)\]}]|[+%.|&]\s"
 )
-_EXPANDED = re.compile(r"\$\w{1,60}(?=\\{0,7}[\"`])")
-_WORD = re.compile(rf"{_NOT_MASKED}[^\s\"'`\\]{{4,400}}+(?=\S|\Z)")
-_REST_OF_WORD = re.compile(r"[^\s\"'`\\]*")
-_BARE = re.compile(rf"{_NOT_MASKED}[^\s\"'`,;&<>(){{}}\[\]\\|]{{6,400}}+(?![(\[{{])")
-_REST_OF_BARE = re.compile(r"[^\s\"'`,;&<>(){}\[\]\\|]*")
-_IN_CAPITALS = re.compile(rf"{_NOT_MASKED}[^\s\"'`(){{}}\[\]\\]{{4,400}}+(?![(\[{{])")
-_REST_IN_CAPITALS = re.compile(r"[^\s\"'`(){}\[\]\\]*")
+_EXPANDED = late_pattern(r"\$\w{1,60}(?=\\{0,7}[\"`])")
+_WORD = late_pattern(rf"{_NOT_MASKED}[^\s\"'`\\]{{4,400}}+(?=\S|\Z)")
+_REST_OF_WORD = late_pattern(r"[^\s\"'`\\]*")
+_BARE = late_pattern(rf"{_NOT_MASKED}[^\s\"'`,;&<>(){{}}\[\]\\|]{{6,400}}+(?![(\[{{])")
+_REST_OF_BARE = late_pattern(r"[^\s\"'`,;&<>(){}\[\]\\|]*")
+_IN_CAPITALS = late_pattern(rf"{_NOT_MASKED}[^\s\"'`(){{}}\[\]\\]{{4,400}}+(?![(\[{{])")
+_REST_IN_CAPITALS = late_pattern(r"[^\s\"'`(){}\[\]\\]*")
 _ESCAPED = r"%(?!2[0267Cc]|0[AaDd])[0-9A-Fa-f]{2}"  # a character of an URL that ends no value
-_IN_URL = re.compile(rf"{_NOT_MASKED}(?:[^\s\"'`%&\\]|{_ESCAPED}){{6,400}}+")
-_REST_IN_URL = re.compile(rf"(?:[^\s\"'`%&\\]|{_ESCAPED})*(?P<{DOUBT}>%[0-9A-Fa-f]?\Z)?")
-_OPENED = re.compile(
+_IN_URL = late_pattern(rf"{_NOT_MASKED}(?:[^\s\"'`%&\\]|{_ESCAPED}){{6,400}}+")
+_REST_IN_URL = late_pattern(rf"(?:[^\s\"'`%&\\]|{_ESCAPED})*(?P<{DOUBT}>%[0-9A-Fa-f]?\Z)?")
+_OPENED = late_pattern(
     r"(?:[\"'`]{1,2}|[^\"'`\n]{0,3}|\\u0{0,2}2{0,2}|%2?|[|>][+-]?[ \t]{0,4}(?:\r?\n?[ \t]{0,16})"
     r"|[^\s\"'`\\]{0,401}\\{0,15})\Z"
 )
-_IN_BRACKET = re.compile(r"[(\[]b?[\"']\Z")  # of a call, a list of headers; else it is a list of names
-_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
-_IDENTIFIER = re.compile(r"_*[A-Za-z]+(?:_+[A-Za-z0-9]+)*")
-_FILE = re.compile(
+_IN_BRACKET = late_pattern(r"[(\[]b?[\"']\Z")  # of a call, a list of headers; else it is a list of names
+_DOTTED = late_pattern(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_IDENTIFIER = late_pattern(r"_*[A-Za-z]+(?:_+[A-Za-z0-9]+)*")
+_FILE = late_pattern(
     r"(?:~|\.{0,2}/).*|.*\.(?:pem|key|crt|cer|p12|pfx|txt|json|ya?ml|toml|conf|env|py|js|ts|sh)"
 )
-_BASE64 = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])[A-Za-z0-9+/=]{32,}")
+_BASE64 = late_pattern(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])[A-Za-z0-9+/=]{32,}")
 _NO_VALUES = frozenset({"true", "false", "null", "none", "undefined"})
-_DIGIT = re.compile(r"[0-9]")
+_DIGIT = late_pattern(r"[0-9]")
 _FEW_DIGITS = 2
-_PASSWORD = re.compile(r"(?:pass|pwd|secret)", re.IGNORECASE)
+_PASSWORD = late_pattern(r"(?:pass|pwd|secret)", re.IGNORECASE)
 
 
 @functools.cache  # three quotes, up to eight backslashes: few are ever met, and all of them take 4 ms
@@ -81,10 +82,10 @@ def _string(quote: str, escapes: int) -> tuple[re.Pattern[str], re.Pattern[str]]
         within = rf"\\{{{escapes + 1},15}}+{quote}"
         one = rf"[^{quote}\\]|\\{{16}}|\\{{1,15}}+(?=[^{quote}\\])|{within}"
         doubt = r"\\{1,15}\Z"
-    return re.compile(f"{_NOT_MASKED}(?:{one})"), re.compile(f"(?:{one})*(?P<{DOUBT}>{doubt})?")
+    return late_pattern(f"{_NOT_MASKED}(?:{one})"), late_pattern(f"(?:{one})*(?P<{DOUBT}>{doubt})?")
 
 
-_FEW = re.compile(r"[^\"'`\n]{0,3}(?:[\"'`\n]|\Z)")
+_FEW = late_pattern(r"[^\"'`\n]{0,3}(?:[\"'`\n]|\Z)")
 
 
 class _KeyedValue(Rule):
@@ -205,7 +206,7 @@ def _takes_anything(text: str, assigned: re.Match[str]) -> bool:
         return True
     is_pattern_or_markdown = opened[-1] == "`" or "r" in (assigned["prefix"] or "").lower()
     is_close = sign == "=" and not text[assigned.start("sign") - 1].isspace()
-    return not is_pattern_or_markdown and (is_close or assigned.re is _OPTION)
+    return not is_pattern_or_markdown and (is_close or sign[0] in " \t")
 
 
 def _is_secret(text: str, start: int, name: str, assigned: re.Match[str], value: str) -> bool:

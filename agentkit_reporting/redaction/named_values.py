@@ -2,8 +2,7 @@ r"""Values beside their names: `{"name": "DB_PASSWORD", "value": "…"}`, `- nam
 
 from __future__ import annotations
 
-import re
-
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.keyed_values import KEYED_SECRET
 from agentkit_reporting.redaction.rule import Rule
 
@@ -20,9 +19,9 @@ _VALUE = r"[^\s\"'\\,<>{}\[\]]"
 
 NAMED_VALUES = Rule(
     name=KEYED_SECRET,
-    find=re.compile(rf"{_LEAD}{_QUOTE}((?!\[redacted){_VALUE}{{4}})"),
-    opened=re.compile(rf"{_LEAD}(?:\\{{0,7}}|{_QUOTE}(\[?{_VALUE}{{0,9}}))\Z"),
-    rest=re.compile(r"[^\s\"'\\<>]*"),
+    find=late_pattern(rf"{_LEAD}{_QUOTE}((?!\[redacted){_VALUE}{{4}})"),
+    opened=late_pattern(rf"{_LEAD}(?:\\{{0,7}}|{_QUOTE}(\[?{_VALUE}{{0,9}}))\Z"),
+    rest=late_pattern(r"[^\s\"'\\<>]*"),
     gates=("value", "VALUE", "Value"),
     triggers=tuple(rf"{v}(?<=[\s\"'\\n]{v})(?=(?i:alue)[\\\"' \t]{{0,9}}[:=])" for v in "vV"),
     signs=(":", "="),

@@ -7,6 +7,7 @@ import re
 import attrs
 
 from agentkit_loop.errors import ConfigurationError
+from agentkit_loop.records import FrozenRecord
 from agentkit_reporting.redaction.rule import Hit, Rule
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
@@ -14,8 +15,8 @@ DEFAULT_LONGEST = 400
 """Characters of the longest match of a pattern that nobody bounded."""
 
 
-@attrs.frozen
-class OwnPattern:
+@attrs.frozen(eq=False, repr=False)
+class OwnPattern(FrozenRecord):
     """A pattern of the host's own.
 
     name: what masks and counts call it: letters, digits, `_`, `.` and `-`, 40 at most. pattern: a regular expression

@@ -6,8 +6,7 @@ country's length) or in the form that people write them in (phone, social securi
 
 from __future__ import annotations
 
-import re
-
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.rule import Rule
 
 _FILE_ENDS = frozenset(
@@ -74,10 +73,10 @@ _LOCAL = "A-Za-z0-9._%+-"
 
 _EMAIL = Rule(
     name="email",
-    find=re.compile(
+    find=late_pattern(
         rf"(?<![{_LOCAL}])([{_LOCAL}]{{1,64}}+@(?:[A-Za-z0-9-]{{1,63}}+\.){{1,4}}[A-Za-z]{{2,24}}+)(?![A-Za-z0-9])"
     ),
-    opened=re.compile(rf"(?<![{_LOCAL}])([{_LOCAL}]{{1,64}}+(?:@[A-Za-z0-9.-]{{0,280}}+)?)\Z"),
+    opened=late_pattern(rf"(?<![{_LOCAL}])([{_LOCAL}]{{1,64}}+(?:@[A-Za-z0-9.-]{{0,280}}+)?)\Z"),
     gates=("@",),
     stream_gates=(),
     triggers=("@",),
@@ -88,11 +87,11 @@ _EMAIL = Rule(
 
 _PHONE = Rule(
     name="phone",
-    find=re.compile(
+    find=late_pattern(
         r"(?<![\w.+/=-])(\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}"
         r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}-\d{3}-\d{4}|\d{3}\.\d{3}\.\d{4})(?![\w/-]|\.\d)"
     ),
-    opened=re.compile(r"(?<![\w.+/=-])([+(\d][\d ().-]{0,40}+)\Z"),
+    opened=late_pattern(r"(?<![\w.+/=-])([+(\d][\d ().-]{0,40}+)\Z"),
     gates=_DIGITS,
     stream_gates=(*_DIGITS, "+", "("),
     triggers=(r"\d",),
@@ -103,8 +102,8 @@ _PHONE = Rule(
 
 _CARD = Rule(
     name="card",
-    find=re.compile(r"(?<![\w.+/-])([3-6]\d{3}(?:[ -]?\d){9,15}+)(?![\w/-]|\.\d)"),
-    opened=re.compile(r"(?<![\w.+/-])([3-6]\d{0,3}(?:[ -]?\d){0,15}+[ .-]?)\Z"),
+    find=late_pattern(r"(?<![\w.+/-])([3-6]\d{3}(?:[ -]?\d){9,15}+)(?![\w/-]|\.\d)"),
+    opened=late_pattern(r"(?<![\w.+/-])([3-6]\d{0,3}(?:[ -]?\d){0,15}+[ .-]?)\Z"),
     gates=_DIGITS,
     triggers=(r"\d",),
     reach=44,
@@ -114,8 +113,8 @@ _CARD = Rule(
 _SSN = Rule(
     name="us_ssn",
     # Area numbers 000, 666 and 900 to 999, group 00 and serial 0000 are never given out (SSA).
-    find=re.compile(r"(?<![\w.-])((?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4})(?![\w-])"),
-    opened=re.compile(r"(?<![\w.-])(\d{1,3}(?:-\d{0,2}(?:-\d{0,4})?)?)\Z"),
+    find=late_pattern(r"(?<![\w.-])((?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4})(?![\w-])"),
+    opened=late_pattern(r"(?<![\w.-])(\d{1,3}(?:-\d{0,2}(?:-\d{0,4})?)?)\Z"),
     gates=_DIGITS,
     triggers=(r"\d",),
     reach=20,
@@ -123,8 +122,10 @@ _SSN = Rule(
 
 _IBAN = Rule(
     name="iban",
-    find=re.compile(r"(?<![A-Za-z0-9])([A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,32}+)"),
-    opened=re.compile(r"(?<![A-Za-z0-9])([A-Z]{1,2}|[A-Z]{2}\d{1,2}|[A-Z]{2}\d{2}(?: ?[A-Z0-9]){0,32}+ ?)\Z"),
+    find=late_pattern(r"(?<![A-Za-z0-9])([A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,32}+)"),
+    opened=late_pattern(
+        r"(?<![A-Za-z0-9])([A-Z]{1,2}|[A-Z]{2}\d{1,2}|[A-Z]{2}\d{2}(?: ?[A-Z0-9]){0,32}+ ?)\Z"
+    ),
     gates=_DIGITS,
     stream_gates=(),
     triggers=(r"\d",),

@@ -15,6 +15,9 @@ import re
 from collections.abc import Callable
 
 import attrs
+import msgspec
+
+from agentkit_loop.late import late_pattern
 
 LOOK_BEHIND = 10
 """Characters before a match that a rule may look at."""
@@ -27,8 +30,7 @@ DOUBT = "doubt"
 """The group of a `rest` for an end of the text of which only more text says whether it belongs to the secret."""
 
 
-@attrs.frozen
-class Hit:
+class Hit(msgspec.Struct, frozen=True):
     """A match. start, end: of all that it consists of; first, last: of the secret in it (equal: it is none).
 
     rest: what more of the text behind `last` belongs to the secret, None where it has its end. goes_on: whether more
@@ -43,8 +45,7 @@ class Hit:
     goes_on: bool = False
 
 
-@attrs.frozen
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """Where something begins that may become a match. held: from where on the text may be the secret."""
 
     start: int
@@ -173,9 +174,9 @@ def token(
     """Return the rule of a token: a lead, and at least so many characters of a class."""
     return Rule(
         name=name,
-        find=re.compile(f"{lead}({body}{{{least}}})"),
-        opened=re.compile(f"{lead}({body}{{0,{least - 1}}})\\Z"),
-        rest=re.compile(f"{rest or body}*"),
+        find=late_pattern(f"{lead}({body}{{{least}}})"),
+        opened=late_pattern(f"{lead}({body}{{0,{least - 1}}})\\Z"),
+        rest=late_pattern(f"{rest or body}*"),
         gates=gates,
         triggers=triggers,
         reach=least + LONGEST_LEAD,

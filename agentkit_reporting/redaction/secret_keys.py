@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-import re
 
-_NO_LETTERS = re.compile(r"[^a-z0-9]")
-_SECRET_KEY = re.compile(
+from agentkit_loop.late import late_pattern
+
+_NO_LETTERS = late_pattern(r"[^a-z0-9]")
+_SECRET_KEY = late_pattern(
     r"(?:password|passwd|passphrase|passcode|pwd|secret|token|credentials?|authorization|cookies?|connectionstring"
     r"|webhookurl|secretkeybase|(?:api|app|application|access|secret|private|signing|encryption|auth|account|master"
     r"|shared|subscription|storage|service|deploy)key"
@@ -14,7 +15,7 @@ _SECRET_KEY = re.compile(
     r"|(?:db|database|user|admin|root|smtp|mail|imap|ftp|mysql|pg|postgres|mongo|redis|ldap|ssh|sudo|my|login|http"
     r"|proxy|rpc|jdbc|app|key|store|wifi)pass)\Z"
 )
-_NO_SECRET = re.compile(
+_NO_SECRET = late_pattern(
     r"(?:page|next|previous|prev|continuation|continue|cursor|sync|max|min|eos|bos|pad|unk|stop|mask|sep|cls|per"
     r"|first|last|special|start|end|input|output|count|num|cost|price|design)token\Z"
 )

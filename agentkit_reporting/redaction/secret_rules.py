@@ -6,8 +6,7 @@ there and is bounded, so that a hostile text costs no more than a long one.
 
 from __future__ import annotations
 
-import re
-
+from agentkit_loop.late import late_pattern
 from agentkit_reporting.redaction.header_rules import HEADER_RULES
 from agentkit_reporting.redaction.keyed_values import KEYED_VALUES
 from agentkit_reporting.redaction.named_values import NAMED_VALUES
@@ -20,9 +19,9 @@ _ANTHROPIC = token("anthropic_key", "sk-ant-", _WORD, 16, gates=("sk-ant-",), tr
 
 _OPENAI = Rule(
     name="openai_key",
-    find=re.compile(rf"{edged('sk-')}({_NAMED}-{_WORD}{{20}}|[A-Za-z0-9]{{20}})"),
-    opened=re.compile(rf"{edged('sk-')}({_NAMED}-{_WORD}{{0,19}}|[A-Za-z0-9]{{0,19}}|or-(?:v1?)?)\Z"),
-    rest=re.compile(f"{_WORD}*"),
+    find=late_pattern(rf"{edged('sk-')}({_NAMED}-{_WORD}{{20}}|[A-Za-z0-9]{{20}})"),
+    opened=late_pattern(rf"{edged('sk-')}({_NAMED}-{_WORD}{{0,19}}|[A-Za-z0-9]{{0,19}}|or-(?:v1?)?)\Z"),
+    rest=late_pattern(f"{_WORD}*"),
     gates=("sk-",),
     triggers=("-(?<=sk-)",),
     reach=40,
@@ -37,8 +36,10 @@ _AWS = (
     Rule(
         # The secret beside its id, as a table or a file of credentials has it; with a name before it, that says so.
         name="aws_secret_key",
-        find=re.compile(rf"{_AWS_ID}[A-Z0-9]{{16}}{_BETWEEN}{{1,12}}([A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+])"),
-        opened=re.compile(
+        find=late_pattern(
+            rf"{_AWS_ID}[A-Z0-9]{{16}}{_BETWEEN}{{1,12}}([A-Za-z0-9/+]{{40}})(?![A-Za-z0-9/+])"
+        ),
+        opened=late_pattern(
             rf"{_AWS_ID}(?:[A-Z0-9]{{0,16}}|[A-Z0-9]{{16}}{_BETWEEN}{{1,12}}([A-Za-z0-9/+]{{0,40}}))\Z"
         ),
         gates=_AWS_GATES,
@@ -70,27 +71,27 @@ _GITHUB = (
 _GOOGLE = (
     Rule(
         name="google_key",
-        find=re.compile(f"AIza({_WORD}{{35}})"),
-        opened=re.compile(rf"AIz(?:a({_WORD}{{0,34}}))?\Z"),
-        rest=re.compile(f"{_WORD}*"),
+        find=late_pattern(f"AIza({_WORD}{{35}})"),
+        opened=late_pattern(rf"AIz(?:a({_WORD}{{0,34}}))?\Z"),
+        rest=late_pattern(f"{_WORD}*"),
         gates=("AIz",),
         triggers=("z(?<=AIz)",),
         reach=40,
     ),
     Rule(
         name="google_key",
-        find=re.compile(rf"{edged('ya29')}\.({_WORD}{{20}})"),
-        opened=re.compile(rf"{edged('ya29')}(?:\.({_WORD}{{0,19}}))?\Z"),
-        rest=re.compile(r"[A-Za-z0-9_.-]*"),
+        find=late_pattern(rf"{edged('ya29')}\.({_WORD}{{20}})"),
+        opened=late_pattern(rf"{edged('ya29')}(?:\.({_WORD}{{0,19}}))?\Z"),
+        rest=late_pattern(r"[A-Za-z0-9_.-]*"),
         gates=("ya29",),
         triggers=("9(?<=ya29)",),
         reach=30,
     ),
     Rule(
         name="google_key",
-        find=re.compile(f"{edged('1//')}(0{_WORD}{{40}})"),
-        opened=re.compile(rf"{edged('1//')}(0{_WORD}{{0,39}}|)\Z"),
-        rest=re.compile(f"{_WORD}*"),
+        find=late_pattern(f"{edged('1//')}(0{_WORD}{{40}})"),
+        opened=late_pattern(rf"{edged('1//')}(0{_WORD}{{0,39}}|)\Z"),
+        rest=late_pattern(f"{_WORD}*"),
         gates=("1//",),
         triggers=("/(?<=1//)",),
         reach=60,
@@ -111,9 +112,9 @@ _SLACK = (
     ),
     Rule(
         name="slack_token",
-        find=re.compile(rf"{_HOOK}({_HOOK_PATH}{{20}})"),
-        opened=re.compile(rf"{_HOOK}({_HOOK_PATH}{{0,19}}\\?)\Z"),
-        rest=re.compile(rf"{_HOOK_PATH}*(?P<{DOUBT}>\\\Z)?"),
+        find=late_pattern(rf"{_HOOK}({_HOOK_PATH}{{20}})"),
+        opened=late_pattern(rf"{_HOOK}({_HOOK_PATH}{{0,19}}\\?)\Z"),
+        rest=late_pattern(rf"{_HOOK_PATH}*(?P<{DOUBT}>\\\Z)?"),
         gates=("hooks.slack.com",),
         triggers=(r"/(?:(?<=slack.com/(?:services|triggers)/)|(?<=slack.com/workflows/)|(?<=s\\/))",),
         reach=120,
@@ -145,9 +146,9 @@ _SERVICE = token(
 _JWT = Rule(
     name="jwt",
     # The header of a JWT is a JSON object, so it begins with the base64 of `{"`.
-    find=re.compile(rf"{edged('eyJ')}({_WORD}{{8,400}}+\.{_WORD}{{8}})"),
-    opened=re.compile(rf"{edged('eyJ')}({_WORD}{{0,400}}+(?:\.{_WORD}{{0,7}})?)\Z"),
-    rest=re.compile(r"[A-Za-z0-9_.-]*"),
+    find=late_pattern(rf"{edged('eyJ')}({_WORD}{{8,400}}+\.{_WORD}{{8}})"),
+    opened=late_pattern(rf"{edged('eyJ')}({_WORD}{{0,400}}+(?:\.{_WORD}{{0,7}})?)\Z"),
+    rest=late_pattern(r"[A-Za-z0-9_.-]*"),
     gates=("eyJ",),
     triggers=("J(?<=eyJ)",),
     reach=420,
@@ -163,10 +164,10 @@ _KEY_TEXT = r"[A-Za-z0-9+/=\s\\\"':|>→\xe2\x86\x92.,;()#*<&@%_-]"
 _KEY_LINE = "[A-Za-z0-9+/]{32}"
 _PRIVATE_KEY = Rule(
     name="private_key",
-    find=re.compile(rf"{_KEY_HEAD}({_KEY_TEXT}{{0,240}}?{_KEY_LINE})"),
-    opened=re.compile(rf"{_KEY_HEAD}({_KEY_TEXT}{{0,272}}+)\Z"),
+    find=late_pattern(rf"{_KEY_HEAD}({_KEY_TEXT}{{0,240}}?{_KEY_LINE})"),
+    opened=late_pattern(rf"{_KEY_HEAD}({_KEY_TEXT}{{0,272}}+)\Z"),
     # To its last line; where that is missing, to the next empty one: nobody knows which text is the key's.
-    rest=re.compile(rf"(?:[^-\n]|-(?=[^-])|\n(?=[^\r\n]|\r[^\n]))*(?P<{DOUBT}>-\Z|\n\r?\Z)?"),
+    rest=late_pattern(rf"(?:[^-\n]|-(?=[^-])|\n(?=[^\r\n]|\r[^\n]))*(?P<{DOUBT}>-\Z|\n\r?\Z)?"),
     gates=("KEY----", "KEY ----", "BLOCK----", "KEY%20----", "KEY+----"),
     triggers=("-(?:(?<=KEY----)|(?<=KEY[ +]----)|(?<=BLOCK----)|(?<=KEY%20----))",),
     reach=400,

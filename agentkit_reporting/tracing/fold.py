@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias, get_args
 
 import attrs
+import msgspec
 
 from agentkit_loop import events as ev
 from agentkit_loop.events import AgentEvent
@@ -186,7 +187,7 @@ class SpanFold:
         if place is None:
             place = place_of_call({}, of.session_id, of.run_id, of.call_id)
             if above is not None:
-                place = attrs.evolve(place, trace_id=above.span.trace_id)
+                place = msgspec.structs.replace(place, trace_id=above.span.trace_id)
         if above is not None and above.span.share == "metrics":
             return place  # who makes its spans is another
         ours = None if above is None else above.calls.get(of.call_id) if of.call_id else above.span
