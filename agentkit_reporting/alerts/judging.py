@@ -5,8 +5,8 @@ brought; so an alert's time is always that of an event, and no clock is read. A 
 holds, and not yet for as long as the rule asks) or firing. From firing it goes back to quiet as the condition no longer
 holds, which is told as resolved; only then can it fire again, and not before `cooldown` is over.
 
-Groups of a run or a turn are forgotten with its end, those of a window as it is empty; of more than MOST_GROUPS the one
-that was added to the longest time ago.
+Groups of a run or a turn are forgotten with its end, those of a window as it is empty and they are quiet; of more than
+MOST_GROUPS the one that was added to the longest time ago.
 """
 
 from __future__ import annotations
@@ -163,7 +163,10 @@ class RuleJudge:
             alert = self._judged(group, moment)
             if alert is not None:
                 yield alert
-            if self._is_momentary or (self._window_us is not None and not group.tally.count):
+            is_empty = self._window_us is not None and not group.tally.count
+            if self._is_momentary or (
+                is_empty and group.state == "quiet"
+            ):  # else it would fire a second time
                 self._forget(group, moment.now_us)
 
     def end(self, scope: tuple[str, str], moment: Moment) -> Iterator[Alert]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,6 +80,16 @@ def test_alerts_are_those_of_a_naive_recomputation_after_each_event(
         found += sorted(map(said, reporter.alerts[before:]), key=lambda each: each.group)
     naive = sorted(naive_alerts(events, rule), key=lambda each: (each.at, each.group))
     assert sorted(found, key=lambda each: (each.at, each.group)) == naive
+
+
+@pytest.mark.parametrize("wait", [None, "1s"])
+def test_a_group_whose_empty_window_is_alerted_of_fires_once(wait: str | None) -> None:
+    rule = AlertRule("tool_calls", ">=", 0, per="tool", window="1s", when="always", for_=wait)
+    steps = [(0, "write"), (1, "read"), (1, "read"), (1, "read"), (1, "write")]
+    reporter = AlertReporter([rule])
+    for event in told([(seconds, None, tool, False, "s-1") for seconds, tool in steps]):
+        reporter.handle_event(event)
+    assert [alert.state for alert in reporter.alerts if alert.group == {"tool": "write"}] == ["firing"]
 
 
 @given(rule=rules(), drawn=st.lists(calls, max_size=30), cut=st.integers(0, 30))
