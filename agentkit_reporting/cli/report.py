@@ -47,6 +47,7 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
     lines = _MetricLines(report, reader)
     for each in blocks_with_progress(reader):
         report.take_lines(each)
+        del each  # before the next are made, for which its memory is at hand
     lines.records.note_events(reader.with_events)
     found = bool(report.metrics() or report.open_runs)
     lines.tell_of_bad_lines(has_runs=found)
