@@ -5,7 +5,6 @@ Keeps a metric for each run (about 1 kB) and eight bytes for each request and ca
 
 from __future__ import annotations
 
-import datetime as dt
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -38,7 +37,7 @@ from agentkit_reporting.records.report_figures import (
     in_order,
     sort_key,
 )
-from agentkit_reporting.records.report_runs import RunSoFar, cost_of, cost_so_far
+from agentkit_reporting.records.report_runs import RunSoFar, cost_of_run, cost_so_far
 from agentkit_reporting.records.request_report import Report
 
 DIMENSIONS = ("run", "agent", "phase", "model", "tool", "day")
@@ -145,7 +144,7 @@ class RunReport:
 
     def _begun(self, line: Line) -> RunSoFar:
         self._sessions[line.run_id] = line.session_id
-        run = RunSoFar(line.run_id, day=line.ts.astimezone(dt.UTC).date().isoformat())
+        run = RunSoFar(line.run_id, line.ts)
         self._runs[line.session_id, line.run_id] = run
         return run
 
@@ -227,15 +226,16 @@ class RunReport:
 
     def _note_end(self, ended: EndedRun, run: RunSoFar) -> None:
         metric, money, models = ended.metric, ended.money, {*run.asked.values()}
+        requests, told = len(run.asked), len(ended.reports)
         if len(models) == 1 and run.settled == run.asked.keys():
             # One model, and all requests ended, as most often: what was added up for the run is not added up again.
             of_model = _figures(self._requests, self._key(run, *models))
-            untold = len(run.asked) - len(ended.reports)
-            of_model.money.add(money.amounts, money.unknown + untold, money.least)
-            of_model.use([ended.usage] if ended.reports else ())
+            of_model.money.add(money.amounts, money.unknown + requests - told, money.least)
+            of_model.use([ended.usage] if told else ())
         else:
+            requests = len(run.requests())
             self._bill(self._requests, run, ended.reports)
-        money = cost_of(money, ended.reports, run)
+        money = cost_of_run(money, requests, told)
         self._ordered = None
         self._derived.setdefault(metric.invocation_id, metric)
         if money.unknown or money.least or any(currency != "USD" for currency in money.amounts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
 
 import attrs
@@ -10,7 +11,7 @@ from agentkit_reporting.records.ended_runs import OpenRun
 from agentkit_reporting.records.report_figures import Key, Money
 from agentkit_reporting.records.request_report import Report
 
-__all__ = ["RunSoFar", "cost_of", "cost_so_far"]
+__all__ = ["RunSoFar", "cost_of_run", "cost_so_far"]
 
 
 @attrs.define
@@ -21,13 +22,18 @@ class RunSoFar:
     """
 
     run: str
-    day: str
+    begun: dt.datetime
     agent: str = ""
     phase: str = ""
     asked: dict[str, str] = attrs.field(factory=dict)
     settled: set[str] = attrs.field(factory=set)
     error_class: str = "other"
     work: OpenRun | None = None
+
+    @property
+    def day(self) -> str:
+        """When it began, UTC."""
+        return self.begun.astimezone(dt.UTC).date().isoformat()
 
     def requests(self) -> Collection[str]:
         """Return the ids of the requests, those whose beginning is in no log behind the others."""
@@ -44,16 +50,15 @@ def cost_so_far(reports: Mapping[str, Report], run: RunSoFar) -> Money:
     """Return what a run cost that has not ended."""
     money = Money()
     money.bill(reports.values())
-    return cost_of(money, reports, run)
+    return cost_of_run(money, len(run.requests()), len(reports))
 
 
-def cost_of(money: Money, reports: Mapping[str, Report], run: RunSoFar) -> Money:
-    """Return what a run cost, of what its requests did.
+def cost_of_run(money: Money, requests: int, told: int) -> Money:
+    """Return what a run cost, of what its requests did. told: how many of them told their usage.
 
     unknown: 1 where a request that told its usage has no cost, or none told any.
     """
-    was_asked = bool(run.asked or run.settled)
-    money.unknown = min(1, money.unknown + (was_asked and not reports))
-    if reports:
-        money.least += len(run.requests()) - len(reports)  # each of them is of one of these
+    money.unknown = min(1, money.unknown + (requests > 0 and not told))
+    if told:
+        money.least += requests - told
     return money
