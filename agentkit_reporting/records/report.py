@@ -94,6 +94,7 @@ class RunReport:
     def take_lines(self, lines: Sequence[Line]) -> None:
         """Take events as lines: only what they hold of the figures is looked at, and no event is made of them."""
         self.events += len(lines)
+        line: Any
         kinds, deltas, fold = _KINDS, _DELTAS, self._fold  # looked up once, and not for each line
         session_id = run_id = ""
         run: Any = None
@@ -118,27 +119,20 @@ class RunReport:
                 run = self._runs.get((session_id, run_id)) or self._begun(line)
                 work = run.work or self._worked_on(run, line)
                 latest = line.ts if work is None else work.worked_until
-            moment = line.ts
-            looked_at = kinds.get(type(line))
-            if looked_at is None:
-                if moment > latest:  # noqa: PLR1730 - as above
-                    latest = moment
-                continue
-            note, folded, how = looked_at
+            note, folded, how = kinds[type(line)]
             if how is _END:
                 if work is not None:
                     work.worked_until = latest
                 self._end(run, line)
                 work = None
                 continue
-            told = line.payload  # type: ignore[attr-defined] # of a kind that is known
             if note is not None:
-                note(self, run, told)
+                note(self, run, line.payload)
             if work is not None:
                 if folded is not None:
-                    folded(fold, work, told, line)
-                if moment > latest and not (how is _RECOVERY and told.duration_ms is None):
-                    latest = moment
+                    folded(fold, work, line.payload, line)
+                if line.ts > latest and not (how is _RECOVERY and line.payload.duration_ms is None):
+                    latest = line.ts
         if work is not None:
             work.worked_until = latest
 
@@ -369,15 +363,15 @@ class RunReport:
 _DELTAS = LINES[ContentDelta]
 _WORK, _RECOVERY, _END = "work", "recovery", "end"
 
-_KINDS: dict[type[Line], tuple[Any, Any, str]] = {
-    LINES[kind]: (
+_KINDS: dict[type[Line], tuple[Any, Any, str]] = {Line: (None, None, _WORK)} | {
+    line: (
         RunReport.NOTES.get(kind),
         RunFold.NOTES.get(kind),
         _END if kind in RUN_ENDS else _RECOVERY if kind in OF_RECOVERY else _WORK,
     )
-    for kind in (*RunReport.NOTES, *RunFold.NOTES, *RUN_ENDS)
+    for kind, line in LINES.items()
 }
-"""The lines that are looked at: what is noted here, what the fold notes, and what they say of their run."""
+"""Of each kind of line what is noted here, what the fold notes, and what it says of its run. `Line`: not known."""
 
 
 def _figures(figures: dict[Key, CallFigures], key: Key) -> CallFigures:
