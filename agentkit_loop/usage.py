@@ -7,7 +7,6 @@ import decimal
 import operator
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
@@ -66,9 +65,21 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """Add any number of usages; an empty sum knows nothing."""
         # All of them at once, a field at a time: a sum of two for each would make an object for each.
         counts = [*map(_counts_of, usages)]
-        columns = zip(*counts, strict=True)
-        sums: list[Any] = [sum(column) if None not in column else _sum(*column) for column in columns]
-        return cls(**dict(zip(_COUNTS, sums, strict=False)))
+        if not counts:
+            return cls()
+        # `filter` leaves out what is not known, and zeros, without a step for each; so a sum of 0 is looked at again.
+        fresh, cached, written, written_1h, output, reasoning = [
+            sum(filter(None, column)) or (None if column.count(None) == len(column) else 0)
+            for column in zip(*counts, strict=True)
+        ]
+        return cls(
+            input_tokens=fresh,
+            cached_input_tokens=cached,
+            cache_write_input_tokens=written,
+            cache_write_1h_input_tokens=written_1h,
+            output_tokens=output,
+            reasoning_tokens=reasoning,
+        )
 
 
 def _sum(*counts: int | None) -> int | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 
@@ -114,3 +116,10 @@ def compare(
     """Time both in turns and return the line of CPU time a piece; each call does `pieces` of them."""
     mine, theirs = interleave([ours, reference], rounds)
     return Row.of(name, mine, theirs, against=against, pieces=pieces, bound=bound)
+
+
+def with_bytecode(folder: Path | str) -> dict[str, str]:
+    """Return an environment for processes that keep bytecode, in this folder, as it is kept of what is installed."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment

@@ -21,7 +21,7 @@ import msgspec
 from agentkit_loop.events import EVENT_TYPES, PAYLOAD_FIELDS, AgentEvent
 from agentkit_reporting import UsageReporter, read_events
 from benchmarks.emit import Envelope
-from benchmarks.measure import Row, interleave
+from benchmarks.measure import Row, interleave, with_bytecode
 from benchmarks.reading_log import write_log
 
 EVENTS = 1_000_000
@@ -98,7 +98,10 @@ def counted(log: Path, events: int, rounds: int) -> Row:
 
 
 def reported(log: Path, events: int, rounds: int) -> list[Row]:
-    """Report on a log, against DuckDB; each in a process of its own, with its start."""
+    """Report on a log, against DuckDB; each in a process of its own, with its start.
+
+    Bytecode is kept, as it is of what is installed; a first round, which does not count, makes it.
+    """
     used: dict[str, list[tuple[float, float]]] = {"report": [], "duckdb": []}
     for timed in (False, *[True] * rounds):
         told = {}
@@ -129,6 +132,7 @@ def run_side(side: str, log: Path) -> tuple[dict[str, Any], tuple[float, float]]
         capture_output=True,
         text=True,
         check=True,
+        env=with_bytecode(log.parent / "bytecode"),
     )
     used = json.loads(done.stderr.splitlines()[-1])
     return json.loads(done.stdout), (used["cpu_s"], used["peak_mb"])

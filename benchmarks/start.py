@@ -9,7 +9,6 @@ it is of what is installed; a first start, which does not count, makes it.
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
 import subprocess
@@ -22,7 +21,7 @@ import attrs
 
 from agentkit_loop import Agent, ScriptedModel
 from agentkit_reporting import JsonlReporter
-from benchmarks.measure import Row
+from benchmarks.measure import Row, with_bytecode
 
 ROOT = Path(__file__).parent.parent
 STARTS = 10
@@ -100,8 +99,7 @@ def rows(rounds: int) -> list[Row]:
 
 def _starts(rounds: int, folder: str) -> list[list[float]]:
     """Return the milliseconds of CPU that each start took, in turns, that of nothing first."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "PYTHONPATH": str(ROOT)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = {**with_bytecode(folder), "PYTHONPATH": str(ROOT)}
     ways: Sequence[tuple[tuple[str, ...], str]] = [
         (NOTHING, ""),
         *((start.arguments, start.says) for start in STARTED),

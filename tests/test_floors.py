@@ -169,6 +169,7 @@ REPORTING_FLOORS = (
         "records.step_summary",
         "records.open_telling",
     },
+    {"records.report_runs"},
     {
         "records.invocations",
         "records.report",

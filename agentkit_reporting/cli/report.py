@@ -31,6 +31,7 @@ _MAX_TOLD = 5  # bad lines that are named; the rest is counted
     "--json", "for_programs", is_flag=True, help="Print one JSON object; amounts are strings, exact."
 )
 @click.option("--markdown", is_flag=True, help="Print Markdown.")
+@seldom_collected()
 def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, markdown: bool) -> int:
     """Report on the runs in LOG…: files, directories, globs, or - for stdin.
 
@@ -44,9 +45,9 @@ def command(logs: tuple[str, ...], *, by: tuple[str, ...], for_programs: bool, m
     report = RunReport(asked)
     reader = read_events(list(logs))
     lines = _MetricLines(report, reader)
-    with seldom_collected():
-        for each in blocks_with_progress(reader):
-            report.take_lines(each)
+    for each in blocks_with_progress(reader):
+        report.take_lines(each)
+        del each  # before the next are made, for which its memory is at hand
     lines.records.note_events(reader.with_events)
     found = bool(report.metrics() or report.open_runs)
     lines.tell_of_bad_lines(has_runs=found)

@@ -47,7 +47,7 @@ class Lines:
         self._reading = reading
         self.ends = 0
         self._number = 1  # of the line that is next
-        self._pending: list[bytes] = []  # pieces of the line that goes on with the next block
+        self._pending: list[bytes | memoryview] = []  # pieces of the line that goes on with the next block
         self._size = 0
 
     @property
@@ -69,7 +69,7 @@ class Lines:
         if between is None or last < 0 or self._size + block.find(b"\n") > self._reading.max_line_bytes:
             return self._feed_lines(block)
         # The beginning of the first line goes in front, so that there is one block to decode and not two.
-        self._pending.append(block[:last])
+        self._pending.append(memoryview(block)[:last])  # not copied twice
         lines = self._whole()
         told = lines.replace(b"\n", between)
         # By so much it has grown: to count the ends of lines takes four times as long as to replace them.

@@ -261,6 +261,7 @@ def _blocks(batches: Generator[Batch], at: _Position) -> Generator[_Block]:
                 else:
                     at.records.note_event(source.name)
                     yield begin, lines, ()
+                del lines  # before the next ones are made: they take its memory, which is at hand
                 begin += ends + 1
 
 
@@ -268,6 +269,7 @@ def _lines(blocks: Generator[_Block]) -> Iterator[list[Line]]:
     for _, lines, events in blocks:
         if lines is not None:
             yield lines
+            del lines  # as above
         else:
             yield from ([line_of(event)] for _, event in events)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -149,6 +150,8 @@ def _cause(before: InvocationMetric | None, metric: InvocationMetric) -> str:
 
 def escalations(metrics: Sequence[InvocationMetric]) -> list[int]:
     """Return the places of the attempts that were on another tier than the attempt before; both tiers are known."""
+    if all(metric.tier is None for metric in metrics):  # as most often
+        return []
     return [
         place
         for place, before in sorted(_attempts_before(metrics).items())
@@ -182,8 +185,9 @@ def _attempts_before(metrics: Sequence[InvocationMetric]) -> dict[int, Invocatio
     tasks: dict[Hashable, list[int]] = defaultdict(list)
     retried = {_task(metric) for metric in metrics if metric.attempt > 1}
     for place, metric in enumerate(metrics):
-        if _task(metric) in retried:
-            tasks[_task(metric)].append(place)
+        task = _task(metric)
+        if task in retried:
+            tasks[task].append(place)
     found: dict[int, InvocationMetric] = {}
     for places in tasks.values():
         latest: dict[int, InvocationMetric] = {}  # by number
@@ -223,11 +227,8 @@ def _duration_ms(metrics: Iterable[InvocationMetric]) -> float:
 
 
 def _cost(metrics: Iterable[InvocationMetric]) -> Decimal:
-    total = Decimal(0)
-    for metric in metrics:
-        if metric.cost is not None:
-            total = EXACT_SUMS.add(total, metric.cost)
-    return total
+    costs = [metric.cost for metric in metrics if metric.cost is not None]
+    return functools.reduce(EXACT_SUMS.add, costs, Decimal(0))  # without a step of ours for each
 
 
 def _costs(groups: Mapping[Any, list[InvocationMetric]]) -> dict[Any, Decimal]:

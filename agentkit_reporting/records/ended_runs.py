@@ -100,11 +100,12 @@ class Head(Protocol):
 class EndedRun:
     """A run that ended. metric: what it comes to. reports: the last of each request, by its id, in their order.
 
-    money: what these cost.
+    usage, money: what these used and cost.
     """
 
     metric: InvocationMetric
     reports: Mapping[str, Report]
+    usage: Usage
     money: Money
 
 
@@ -187,11 +188,12 @@ class RunFold:
             return None
         money = Money()
         money.bill(run.reports.values())
+        usage = Usage.total([report.usage for report in run.reports.values()])
         try:
-            metric = _metric(run, event, money)
+            metric = _metric(run, event, usage, money)
         except ConfigurationError:  # a log may say that a run took minus a day
             return None
-        return EndedRun(metric=metric, reports=run.reports, money=money)
+        return EndedRun(metric=metric, reports=run.reports, usage=usage, money=money)
 
     def count_on(self, metric: InvocationMetric) -> None:
         """Let the attempts of a task count on from one that was recorded elsewhere, by another process or the host."""
@@ -278,9 +280,10 @@ OF_RECOVERY = (ToolResultReceived, ModelRequestFailed)
 """What a resume tells for a run that broke off, without a duration: no work of that run."""
 
 
-def _metric(run: OpenRun, event: RunFinished | RunFailed | RunCancelled, money: Money) -> InvocationMetric:
+def _metric(
+    run: OpenRun, event: RunFinished | RunFailed | RunCancelled, usage: Usage, money: Money
+) -> InvocationMetric:
     reports = run.reports.values()
-    usage = Usage.total(report.usage for report in reports)
     duration_ms = event.duration_ms
     if duration_ms is None:
         began = run.started or run.worked_until

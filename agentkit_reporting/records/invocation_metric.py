@@ -63,7 +63,7 @@ def _whole(instance: object, field: attrs.Attribute[Any], value: object) -> None
 
 
 def _count(instance: object, field: attrs.Attribute[Any], value: object) -> None:
-    if value is None:
+    if value is None or (type(value) is int and 0 <= value < _TOO_MANY):  # as most often; each call costs
         return
     _whole(instance, field, value)
     if isinstance(value, int) and value < 0:
@@ -167,7 +167,7 @@ class InvocationMetric:
     @functools.cached_property  # who reports on it asks some ten times, and each time it would be read from the text
     def started_us(self) -> int:
         """When it started: microseconds since 1970, UTC."""
-        return (moment_of(self.timestamp) - _EPOCH) // dt.timedelta(microseconds=1)
+        return (moment_of(self.timestamp) - _EPOCH) // _MICROSECOND
 
     @property
     def ended_us(self) -> int:
@@ -224,6 +224,7 @@ _ALWAYS = (
 )
 _NAMES = tuple(field.name for field in attrs.fields(InvocationMetric))
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MICROSECOND = dt.timedelta(microseconds=1)
 
 
 def moment_of(timestamp: str) -> dt.datetime:

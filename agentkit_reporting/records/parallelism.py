@@ -64,10 +64,10 @@ def peaks_by_bucket(intervals: Iterable[Interval], width_us: int) -> list[tuple[
     level, at = 0, 0  # since the last change, and in which bucket that was
     for moment, now in changes(spans):
         place = moment // width_us - first
-        if level:
+        if level and place > at:  # that of the last change knows of it
             # It was open up to this moment: in all buckets between, and in this one unless it begins here.
             upto = place if moment % width_us else place - 1
-            for bucket in range(at, min(upto, number - 1) + 1):
+            for bucket in range(at + 1, min(upto, number - 1) + 1):
                 peaks[bucket] = max(peaks[bucket], level)
         level, at = now, place
         if place < number:

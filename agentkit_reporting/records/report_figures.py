@@ -1,18 +1,22 @@
-"""What a report adds up: money, requests and calls, runs."""
+"""What a report adds up, and in which order it is told: money, requests and calls, runs."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import TypeAlias
 
 import attrs
 
 from agentkit_loop.usage import EXACT_SUMS, Usage
 from agentkit_reporting.records.request_report import Report
 
-__all__ = ["CallFigures", "Money", "RunFigures"]
+__all__ = ["CallFigures", "Key", "Money", "RunFigures", "in_order", "sort_key"]
+
+Key: TypeAlias = tuple[str, ...]
+"""What a row of a table is of."""
 
 _ZERO = Decimal(0)
 _MOST_KEPT = 1_000
@@ -35,7 +39,11 @@ class Money:
         self.unknown += unknown
         self.least += least
         for currency, amount in amounts.items():
-            self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
+            self.add_amount(currency, amount)
+
+    def add_amount(self, currency: str, amount: Decimal) -> None:
+        """Add an amount."""
+        self.amounts[currency] = EXACT_SUMS.add(self.amounts.get(currency, _ZERO), amount)
 
     def bill(self, reports: Iterable[Report | None]) -> None:
         """Add the costs of requests; None: it told no usage, and so its cost is unknown."""
@@ -120,3 +128,16 @@ class RunFigures:
         if cached_tokens is not None:
             self.cached_tokens = (self.cached_tokens or 0) + cached_tokens
         self.money.add(cost.amounts, cost.unknown, cost.least)
+
+
+def sort_key(key: Key) -> tuple[tuple[int, int, str], ...]:
+    """Order keys: numbers by their value, before text."""
+    return tuple(
+        (0, int(each), "") if each.isascii() and each.isdecimal() and len(each) < 16 else (1, 0, each)  # noqa: PLR2004 - no id of digits
+        for each in key
+    )
+
+
+def in_order(figures: Mapping[Key, CallFigures]) -> Iterable[tuple[Key, CallFigures]]:
+    """Return figures in order of their keys."""
+    return sorted(figures.items(), key=lambda each: sort_key(each[0]))
