@@ -97,6 +97,9 @@ class WireMessages:
         self._whole: list[dict[str, Any]] = []  # messages that another one follows: never changed again
         self._last: dict[str, Any] | None = None  # the one that the next item may belong to
 
+    def __reduce__(self) -> tuple[type[WireMessages], tuple[()]]:
+        return type(self), ()  # a request that is copied or stored takes them not along
+
     @classmethod
     def taken(cls, request: ModelRequest) -> WireMessages:
         """Return those that are kept from the session's last request, or new ones; nobody else gets them meanwhile."""

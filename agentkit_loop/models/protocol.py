@@ -37,7 +37,8 @@ class ModelRequest:
     tools: what the model may call. items: the transcript to answer. parameters: the agent's further
     request parameters, for the adapter to pass on. session_id, run_id, turn_id, attempt: whose request it is, and which
     attempt at it, where the loop makes it; they say nothing of what is asked. kept: where an adapter may keep what it
-    has made of the session's items, under a key of its own, for the next request; None where nothing is kept.
+    has made of the session's items, under a key of its own, for the next request; None where nothing is kept. It is
+    written with no request.
     """
 
     request_id: str
@@ -50,7 +51,12 @@ class ModelRequest:
     run_id: str | None = attrs.field(default=None, eq=False)
     turn_id: str | None = attrs.field(default=None, eq=False)
     attempt: int | None = attrs.field(default=None, eq=False)
-    kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
+    _kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)  # private: so nobody writes it
+
+    @property
+    def kept(self) -> dict[Any, Any] | None:
+        """Where an adapter may keep what it has made of the items."""
+        return self._kept
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):

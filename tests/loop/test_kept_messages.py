@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from typing import Any
 
+import attrs
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +18,7 @@ from agentkit_loop.models.anthropic_cache import CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_wire import WireMessages, wire_body
 from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.testing_server import MessagesServer
+from agentkit_loop.values import to_json
 from tests.loop.messages_api import ended, model_at, started, stream_of, text_block, tool_block, transcripts
 
 MARKS = [
@@ -142,3 +146,18 @@ def test_a_session_sends_its_whole_history_with_the_marks_of_each_turn_alone() -
         )
         mark_for_cache(anew, "5m")
         assert {name: body[name] for name in anew} == anew
+
+
+def test_a_request_is_written_and_copied_as_if_nothing_were_kept() -> None:
+    kept: dict[Any, Any] = {}
+    items = [Item.user("a")]
+    body_of(request(items, kept), None)
+    used, unused = request(items, kept), request(items, None)
+    assert msgspec.json.encode(used) == msgspec.json.encode(unused)
+    assert to_json(used) == to_json(unused)
+    assert repr(used) == repr(unused)
+    for copied in (pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):
+        assert copied == used
+        assert body_of(copied, None) == body_of(unused, None)
+    evolved = attrs.evolve(used, items=(*used.items, Item.user("b")))
+    assert body_of(evolved, None) == body_of(attrs.evolve(evolved, kept=None), None)
