@@ -51,7 +51,8 @@ class ModelRequest:
     run_id: str | None = attrs.field(default=None, eq=False)
     turn_id: str | None = attrs.field(default=None, eq=False)
     attempt: int | None = attrs.field(default=None, eq=False)
-    _kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)  # private: so nobody writes it
+    # Private, so that msgspec and to_json do not write it.
+    _kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def kept(self) -> dict[Any, Any] | None:

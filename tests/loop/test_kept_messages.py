@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import pickle
 from typing import Any
 
+import anthropic
 import attrs
 import msgspec
+from anthropic.resources.messages import Messages
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop import Agent, Item, tool
 from agentkit_loop.content import CustomPart, TextPart
+from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.anthropic_cache import CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_wire import WireMessages, wire_body
 from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.testing_server import MessagesServer
 from agentkit_loop.values import to_json
-from tests.loop.messages_api import ended, model_at, started, stream_of, text_block, tool_block, transcripts
+from tests.loop.messages_api import (
+    KEY,
+    ended,
+    model_at,
+    started,
+    stream_of,
+    text_block,
+    tool_block,
+    transcripts,
+)
 
 MARKS = [
     CustomPart(
@@ -156,8 +169,44 @@ def test_a_request_is_written_and_copied_as_if_nothing_were_kept() -> None:
     assert msgspec.json.encode(used) == msgspec.json.encode(unused)
     assert to_json(used) == to_json(unused)
     assert repr(used) == repr(unused)
-    for copied in (pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):
+    for copied in (pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):  # noqa: S301 - our own
         assert copied == used
         assert body_of(copied, None) == body_of(unused, None)
     evolved = attrs.evolve(used, items=(*used.items, Item.user("b")))
     assert body_of(evolved, None) == body_of(attrs.evolve(evolved, kept=None), None)
+
+
+class _Adding(Messages):
+    """A host's own, which changes what it is given in its place."""
+
+    @functools.wraps(Messages.create)  # its names are looked at
+    def create(self, **arguments: Any) -> Any:  # type: ignore[override]
+        for message in arguments["messages"]:
+            first = message["content"][0]
+            if first["type"] == "text":
+                first["text"] += "!"
+                message["content"].insert(0, {"type": "text", "text": "added"})
+        return super().create(**arguments)
+
+
+class _AddingClient(anthropic.Anthropic):
+    @functools.cached_property
+    def messages(self) -> Messages:
+        return _Adding(self)
+
+
+def test_what_a_hosts_client_changes_is_changed_once() -> None:
+    with MessagesServer(["One.", "Two.", "Three."]) as server:
+        with (
+            _AddingClient(base_url=server.base_url, api_key=KEY) as client,
+            Agent(AnthropicModel("m", client=client)).start() as run,
+        ):
+            for prompt in ("Look.", "Again.", "More."):
+                run.run(prompt)
+        bodies = [one.body for one in server.requests]
+    assert len(bodies) == 3
+    for body in bodies:
+        texts = [[block["text"] for block in message["content"]] for message in body["messages"]]
+        assert texts[0] == ["added", "Look.!"]
+        assert not any("added!" in text or "!!" in text for message in texts for text in message)
+        assert all(message.count("added") == 1 for message in texts)
