@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop import Agent, Item, tool
-from agentkit_loop.content import CustomPart, TextPart
+from agentkit_loop.content import CustomPart, TextPart, ToolSpec
 from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.anthropic_cache import CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_wire import WireMessages, wire_body
@@ -210,3 +210,26 @@ def test_what_a_hosts_client_changes_is_changed_once() -> None:
         assert texts[0] == ["added", "Look.!"]
         assert not any("added!" in text or "!!" in text for message in texts for text in message)
         assert all(message.count("added") == 1 for message in texts)
+
+
+def test_what_a_host_changes_in_a_part_later_is_not_sent_with_more_marks_than_are_allowed() -> None:
+    flat: dict[str, Any] = {"type": "text", "text": "mine"}
+    inner: dict[str, Any] = {"type": "text", "text": "inside"}
+    document = {"type": "document", "source": {"type": "content", "content": [inner]}}
+    parts = [CustomPart(provider="anthropic", value=value) for value in (flat, document)]
+    items = [
+        Item.user(*parts),
+        Item.assistant("yes"),
+        Item.user("and"),
+        Item.assistant("so"),
+        Item.user("on"),
+    ]
+    tools = (ToolSpec(name="t", description="", input_schema={"type": "object"}),)
+    asked = attrs.evolve(request(items[:1], {}), tools=tools)
+    first = body_of(asked, "5m")["messages"][0]
+    for value in (flat, inner):
+        value["cache_control"] = {"type": "ephemeral"}
+        value["text"] = "changed"
+    later = body_of(attrs.evolve(asked, items=tuple(items)), "5m")
+    assert json.dumps(later).count("cache_control") == 4
+    assert "changed" not in json.dumps([first, later])
