@@ -108,8 +108,9 @@ class LoopDriver(DriverBase):
         the tools that run beside it have ended.
         """
         stale = bool(content) and self._machine.ends  # the new input is for the exchange after that one
-        if content:
-            with self._alone("run()"):
+        # First of all another thread that tells an event is waited for: it holds the guard, and Ctrl-C ends the wait.
+        with self._alone("run()" if content else "next()"):
+            if content:
                 self.submit(*content)
         with self._guard:  # once, and not for each step: a fiftieth of what a turn costs
             while True:
@@ -121,8 +122,10 @@ class LoopDriver(DriverBase):
                         return self._suspended()
                     self._wait_for_answer()
                 if isinstance(step, AwaitingInput):
-                    raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
+                    break
                 stale = stale and not isinstance(step, Finished)
+        # Behind the guard, so that a Ctrl-C that it held back comes before.
+        raise IllegalMoveError("run", "no input is unanswered", "give it a prompt")
 
     def advance(self) -> Step | None:
         """Do one thing and return; for a host that wants the events as they come (`Agent.stream`)."""

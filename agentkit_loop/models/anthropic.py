@@ -36,7 +36,7 @@ from agentkit_loop.models.anthropic_parameters import (
     secrets_of,
     told_parameters,
 )
-from agentkit_loop.models.anthropic_post import aopened, can_be_posted, opened
+from agentkit_loop.models.anthropic_post import aopened, can_be_posted, created, opened
 from agentkit_loop.models.anthropic_stream import AnswerReader
 from agentkit_loop.models.anthropic_transport import achunks_of, aonce, chunks_of, once
 from agentkit_loop.models.anthropic_wire import MARK, WireMessages, wire_body
@@ -331,7 +331,7 @@ class AnthropicModel:
         if self._given_client is None and not has_span and can_be_posted(arguments):
             made = opened(client, arguments, is_watched=bool(self._middleware))
         else:
-            made = client.messages.with_streaming_response.create(**arguments)
+            made = created(client, arguments)
         with contextlib.ExitStack() as stack:
             with entry.on_this_thread(), sending(entry.request):
                 response = stack.enter_context(made).http_response
@@ -354,7 +354,7 @@ class AnthropicModel:
         if self._given_async_client is None and not has_span and can_be_posted(arguments):
             made = aopened(client, arguments, is_watched=bool(self._middleware))
         else:
-            made = client.messages.with_streaming_response.create(**arguments)
+            made = created(client, arguments)
         async with contextlib.AsyncExitStack() as stack:
             with sending(request):
                 response = await stack.enter_async_context(made)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agentkit_loop.values import copy_json
+
 if TYPE_CHECKING:
     import anthropic
 
@@ -57,9 +59,17 @@ async def aopened(
         await response.close()
 
 
+def created(client: anthropic.Anthropic | anthropic.AsyncAnthropic, arguments: dict[str, Any]) -> Any:
+    """Return the request as the client's own `create` makes it, which may change messages that it is given."""
+    messages = copy_json(arguments["messages"])  # those are kept for the next request
+    return client.messages.with_streaming_response.create(**{**arguments, "messages": messages})
+
+
 def _path(client: anthropic.Anthropic | anthropic.AsyncAnthropic, *, is_watched: bool) -> str:
     """Return where to post to: as a whole address, which costs the SDK half of joining one, unless somebody looks."""
-    base = "/" if is_watched else str(client.base_url)
+    base = "/" if is_watched or client.base_url.is_relative_url else str(client.base_url)
+    if "#" in base:  # the SDK puts the path before that
+        base = "/"
     return f"{base}{_PATH}" if base.endswith("/") else f"{base}/{_PATH}"
 
 

@@ -85,6 +85,7 @@ def wire_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
 class WireMessages:
     """The messages of a transcript that mostly grows: each request costs what it adds, not the whole history.
 
+    An item stays as it was when it was sent first, also where somebody changes a dict of its parts later.
     may_hold_marks: whether any block may be marked for the cache, or hold one that is. instructions: the texts of its
     system and developer items.
     """
@@ -96,6 +97,9 @@ class WireMessages:
         self._ids = _CallIds()
         self._whole: list[dict[str, Any]] = []  # messages that another one follows: never changed again
         self._last: dict[str, Any] | None = None  # the one that the next item may belong to
+
+    def __reduce__(self) -> tuple[type[WireMessages], tuple[()]]:
+        return type(self), ()  # a request that is copied or stored takes them not along
 
     @classmethod
     def taken(cls, request: ModelRequest) -> WireMessages:
@@ -223,7 +227,10 @@ def _block(part: AnyPart, role: str, ids: _CallIds) -> Block | None:
 
 
 def _as_given(value: Any) -> Any:
-    """Return what the provider gave with its large integers, which events hold as `{"$int": digits}`."""
+    """Return a copy of what the provider gave with its large integers, which events hold as `{"$int": digits}`.
+
+    A copy, since a host may change what it handed over: what is kept is to be what was looked at for marks.
+    """
     if isinstance(value, list):
         return [_as_given(member) for member in value]
     if not isinstance(value, dict):
@@ -234,7 +241,7 @@ def _as_given(value: Any) -> Any:
         case _ if any(isinstance(member, (dict, list)) for member in value.values()):
             return {name: _as_given(member) for name, member in value.items()}
         case _:
-            return value
+            return dict(value)
 
 
 def _text(text: str, extra: dict[str, JSON] | None = None) -> Block:

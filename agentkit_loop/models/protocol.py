@@ -38,7 +38,8 @@ class ModelRequest(FrozenRecord):
     tools: what the model may call. items: the transcript to answer. parameters: the agent's further
     request parameters, for the adapter to pass on. session_id, run_id, turn_id, attempt: whose request it is, and which
     attempt at it, where the loop makes it; they say nothing of what is asked. kept: where an adapter may keep what it
-    has made of the session's items, under a key of its own, for the next request; None where nothing is kept.
+    has made of the session's items, under a key of its own, for the next request; None where nothing is kept. It is
+    written with no request.
     """
 
     request_id: str
@@ -51,7 +52,13 @@ class ModelRequest(FrozenRecord):
     run_id: str | None = attrs.field(default=None, eq=False)
     turn_id: str | None = attrs.field(default=None, eq=False)
     attempt: int | None = attrs.field(default=None, eq=False)
-    kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
+    # Private, so that msgspec and to_json do not write it.
+    _kept: dict[Any, Any] | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def kept(self) -> dict[Any, Any] | None:
+        """Where an adapter may keep what it has made of the items."""
+        return self._kept
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -150,7 +150,9 @@ class Scrubber:
                     scrubbed = member if search(member) is None else self.text(member)
             else:
                 scrubbed = self._nested(member, by_key=by_key, decodes=decodes)
-            if not is_plain and name is key and _may_be_kept(plain_keys, key):
+            if not is_plain and name is key and len(key) <= _LONGEST_KEY and not is_secret_key(key):
+                if len(plain_keys) >= _MOST_KEYS:
+                    plain_keys.clear()  # others use them too, whose keys are not to stay outside for ever
                 plain_keys.add(key)
             if key in NAME_KEYS:
                 is_named = isinstance(member, str) and is_secret_key(member)
@@ -307,10 +309,6 @@ def _can_hold_text(hint: Any) -> bool:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return any(map(_can_hold_text, typing.get_args(hint)))
     return hint not in _NO_TEXT and typing.get_origin(hint) is not typing.Literal
-
-
-def _may_be_kept(plain_keys: set[str], key: str) -> bool:
-    return len(plain_keys) < _MOST_KEYS and len(key) <= _LONGEST_KEY and not is_secret_key(key)
 
 
 def _is_encoded(mapping: dict[str, JSON], key: str) -> bool:

@@ -76,7 +76,7 @@ def test_body_and_headers_are_those_of_messages_create(ask: Ask, name: str) -> N
 
 
 @on_thread_and_loop
-@pytest.mark.parametrize("behind", ["", "/", "/gateway", "/gateway/", "/a b/%7Eu/"])
+@pytest.mark.parametrize("behind", ["", "/", "/gateway", "/gateway/", "/a b/%7Eu/", "/a#b"])
 def test_the_address_is_the_one_that_messages_create_asks(ask: Ask, behind: str) -> None:
     with MessagesServer(lambda _: "ok") as server:
         base_url = server.base_url + behind

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import pickle
 from typing import Any
 
+import anthropic
+import attrs
+import msgspec
+from anthropic.resources.messages import Messages
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentkit_loop import Agent, Item, tool
-from agentkit_loop.content import CustomPart, TextPart
+from agentkit_loop.content import CustomPart, TextPart, ToolSpec
+from agentkit_loop.models.anthropic import AnthropicModel
 from agentkit_loop.models.anthropic_cache import CacheLife, mark_for_cache
 from agentkit_loop.models.anthropic_wire import WireMessages, wire_body
 from agentkit_loop.models.protocol import ModelRequest
 from agentkit_loop.testing_server import MessagesServer
-from tests.loop.messages_api import ended, model_at, started, stream_of, text_block, tool_block, transcripts
+from agentkit_loop.values import to_json
+from tests.loop.messages_api import (
+    KEY,
+    ended,
+    model_at,
+    started,
+    stream_of,
+    text_block,
+    tool_block,
+    transcripts,
+)
 
 MARKS = [
     CustomPart(
@@ -142,3 +159,77 @@ def test_a_session_sends_its_whole_history_with_the_marks_of_each_turn_alone() -
         )
         mark_for_cache(anew, "5m")
         assert {name: body[name] for name in anew} == anew
+
+
+def test_a_request_is_written_and_copied_as_if_nothing_were_kept() -> None:
+    kept: dict[Any, Any] = {}
+    items = [Item.user("a")]
+    body_of(request(items, kept), None)
+    used, unused = request(items, kept), request(items, None)
+    assert msgspec.json.encode(used) == msgspec.json.encode(unused)
+    assert to_json(used) == to_json(unused)
+    assert repr(used) == repr(unused)
+    for copied in (pickle.loads(pickle.dumps(used)), copy.deepcopy(used)):  # noqa: S301 - our own
+        assert copied == used
+        assert body_of(copied, None) == body_of(unused, None)
+    evolved = attrs.evolve(used, items=(*used.items, Item.user("b")))
+    assert body_of(evolved, None) == body_of(attrs.evolve(evolved, kept=None), None)
+
+
+class _Adding(Messages):
+    """A host's own, which changes what it is given in its place."""
+
+    @functools.wraps(Messages.create)  # its names are looked at
+    def create(self, **arguments: Any) -> Any:  # type: ignore[override]
+        for message in arguments["messages"]:
+            first = message["content"][0]
+            if first["type"] == "text":
+                first["text"] += "!"
+                message["content"].insert(0, {"type": "text", "text": "added"})
+        return super().create(**arguments)
+
+
+class _AddingClient(anthropic.Anthropic):
+    @functools.cached_property
+    def messages(self) -> Messages:
+        return _Adding(self)
+
+
+def test_what_a_hosts_client_changes_is_changed_once() -> None:
+    with MessagesServer(["One.", "Two.", "Three."]) as server:
+        with (
+            _AddingClient(base_url=server.base_url, api_key=KEY) as client,
+            Agent(AnthropicModel("m", client=client)).start() as run,
+        ):
+            for prompt in ("Look.", "Again.", "More."):
+                run.run(prompt)
+        bodies = [one.body for one in server.requests]
+    assert len(bodies) == 3
+    for body in bodies:
+        texts = [[block["text"] for block in message["content"]] for message in body["messages"]]
+        assert texts[0] == ["added", "Look.!"]
+        assert not any("added!" in text or "!!" in text for message in texts for text in message)
+        assert all(message.count("added") == 1 for message in texts)
+
+
+def test_what_a_host_changes_in_a_part_later_is_not_sent_with_more_marks_than_are_allowed() -> None:
+    flat: dict[str, Any] = {"type": "text", "text": "mine"}
+    inner: dict[str, Any] = {"type": "text", "text": "inside"}
+    document = {"type": "document", "source": {"type": "content", "content": [inner]}}
+    parts = [CustomPart(provider="anthropic", value=value) for value in (flat, document)]
+    items = [
+        Item.user(*parts),
+        Item.assistant("yes"),
+        Item.user("and"),
+        Item.assistant("so"),
+        Item.user("on"),
+    ]
+    tools = (ToolSpec(name="t", description="", input_schema={"type": "object"}),)
+    asked = attrs.evolve(request(items[:1], {}), tools=tools)
+    first = body_of(asked, "5m")["messages"][0]
+    for value in (flat, inner):
+        value["cache_control"] = {"type": "ephemeral"}
+        value["text"] = "changed"
+    later = body_of(attrs.evolve(asked, items=tuple(items)), "5m")
+    assert json.dumps(later).count("cache_control") == 4
+    assert "changed" not in json.dumps([first, later])

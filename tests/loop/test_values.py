@@ -488,3 +488,11 @@ def test_a_plain_value_has_the_same_bounds() -> None:
     for _ in range(40):
         shared = [shared, shared]
     assert "of more than" in to_json(shared)["$repr"]
+
+
+def test_texts_are_not_copied_however_long_they_are() -> None:
+    text = "x" * 100_000
+    for convert in (to_json, scrub_json):
+        told = convert({"content": text, "lines": [text]})
+        assert told["content"] is text
+        assert told["lines"][0] is text

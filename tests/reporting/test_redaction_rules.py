@@ -13,7 +13,7 @@ from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import ContentDelta
 from agentkit_reporting import OwnPattern, Redactor
 from agentkit_reporting.redaction.personal_rules import passes_luhn
-from agentkit_reporting.redaction.rule_set import RULE_NAMES
+from agentkit_reporting.redaction.rule_set import RULE_NAMES, secret_rules
 from agentkit_reporting.redaction.secret_keys import is_secret_key
 from tests.reporting.redaction_samples import (
     ANTHROPIC,
@@ -232,3 +232,13 @@ def test_names_of_patterns_are_told_apart() -> None:
     with pytest.raises(ConfigurationError, match="built in"):
         Redactor([OwnPattern("secrets", "a+")])
     assert Redactor([OwnPattern("t", "a+"), OwnPattern("t", "a+")]).text("aaa") == "[redacted:t]"
+
+
+def test_keys_of_one_session_do_not_keep_those_of_others_from_being_remembered() -> None:
+    one, other = Redactor(), Redactor()
+    for number in range(5_000):
+        one.value({f"id-{number}": 1})
+    other.value({"a key of the other": "x"})
+    assert "a key of the other" in secret_rules().plain_keys
+    assert len(secret_rules().plain_keys) < 5_000
+    assert HUNTER not in str(other.value({"id-1": "x", "password": HUNTER}))
