@@ -1,4 +1,4 @@
-"""Daemon threads for tools' bodies: one that has nothing to do is used again.
+"""Daemon threads for tools' bodies and a run's flushes: one that has nothing to do is used again.
 
 A thread made anew for every call costs as much CPU as the telling of a whole turn. There is no bound here
 (the machine has one), and nothing waits for a body: a thread whose body never returns is simply not idle.

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 import msgspec
 
@@ -53,56 +54,87 @@ def endings(observers: Iterable[tuple[object, str, FailurePolicy | None]], metho
     ]
 
 
-def unfinished(work: Sequence[Ending], timeout_s: float) -> list[Ending]:
+Start: TypeAlias = Callable[[str, Callable[[], object]], object]
+"""Runs something on a thread, given the name that the thread has meanwhile."""
+
+_NAME, _NAME_AFTERWARDS = "agentkit-flush", "agentkit-idle"
+
+
+def _on_new_thread(name: str, work: Callable[[], object]) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+class _Begun:
+    """A piece that was begun. went_well: None as long as it has not returned."""
+
+    def __init__(self, ending: Ending) -> None:
+        self.ending = ending
+        self.went_well: bool | None = None
+        self._runs = threading.Lock()
+        self._runs.acquire()
+
+    def do(self) -> None:
+        """Do it, on a thread that may be somebody else's afterwards."""
+        went_well = False
+        try:
+            went_well = self.ending.step() is not False  # an adapter's answer: not all arrived
+        except BaseException as error:  # noqa: BLE001 - nobody is above this
+            self.ending.failed(error)
+        finally:
+            threading.current_thread().name = _NAME_AFTERWARDS
+            self.went_well = went_well
+            self._runs.release()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has returned, so long at most."""
+        if self.went_well is None and self._runs.acquire(timeout=max(0.0, seconds)):
+            self._runs.release()
+
+
+def unfinished(work: Sequence[Ending], timeout_s: float, start: Start = _on_new_thread) -> list[Ending]:
     """Do each piece on a thread of its own, one after the other unless one hangs; return what did not end well.
 
     That is what raised, hangs, or answered False. What still hangs from an earlier time is not begun again, so
     that it costs one thread and one wait, however often it is asked. Where the interpreter takes its last objects
     apart nothing is begun: what is held was flushed before, at exit, and a thread would not start. Raises RuntimeError
     where it ends and says that it starts no thread any more.
+
+    start: what gives it a thread; a new one for each piece takes as much CPU as the telling of 20 events.
     """
     if (
         sys.is_finalizing()
     ):  # a stream that a program left is closed so late; to start a thread then waits forever
         return list(work)
     bad: list[Ending] = []
-
-    def do(ending: Ending) -> None:
-        try:
-            if ending.step() is False:  # an adapter's answer: not all arrived
-                bad.append(ending)
-        except BaseException as error:  # noqa: BLE001 - nobody is above this
-            bad.append(ending)
-            ending.failed(error)
-
-    workers: list[tuple[Ending, threading.Thread]] = []
+    begun: list[_Begun] = []
     overdue = time.monotonic() + timeout_s
     for ending in work:
         if is_hanging(ending):
             bad.append(ending)
             continue
-        worker = threading.Thread(target=do, args=(ending,), name="agentkit-flush", daemon=True)
-        worker.start()
-        workers.append((ending, worker))
-        worker.join(min(timeout_s / 2, max(0.0, overdue - time.monotonic())))  # in order, unless one hangs
-    for ending, worker in workers:
-        worker.join(max(0.0, overdue - time.monotonic()))
-        if worker.is_alive():
-            _hanging[id(ending.observer), ending.method] = worker
-            bad.append(ending)
-            ending.is_late(timeout_s)
+        piece = _Begun(ending)
+        start(_NAME, piece.do)
+        begun.append(piece)
+        piece.wait(min(timeout_s / 2, overdue - time.monotonic()))  # in order, unless one hangs
+    for piece in begun:
+        piece.wait(overdue - time.monotonic())
+        if not piece.went_well:
+            bad.append(piece.ending)
+        if piece.went_well is None:
+            _hanging[id(piece.ending.observer), piece.ending.method] = piece
+            piece.ending.is_late(timeout_s)
     return bad
 
 
-_hanging: dict[tuple[int, str], threading.Thread] = {}
-"""Threads that were given up, by the observer that they hold, so that its identity is no other's meanwhile."""
+_hanging: dict[tuple[int, str], _Begun] = {}
+"""What was given up, by the observer that it holds, so that its identity is no other's meanwhile."""
 
 
 def is_hanging(ending: Ending) -> bool:
     """Whether it was begun before and has not returned."""
     key = (id(ending.observer), ending.method)
-    worker = _hanging.get(key)
-    if worker is not None and not worker.is_alive():
+    piece = _hanging.get(key)
+    if piece is not None and piece.went_well is not None:
         _hanging.pop(key, None)
         return False
-    return worker is not None
+    return piece is not None

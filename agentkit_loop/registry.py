@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 
-from agentkit_loop.endings import endings, unfinished
+from agentkit_loop.endings import Start, endings, unfinished
 from agentkit_loop.errors import ConfigurationError
 from agentkit_loop.events import AgentEvent, ContentDelta
 from agentkit_loop.forks import Locked
@@ -133,15 +133,15 @@ class ObserverRegistry(Locked):
         """
         return self._flush("flush", timeout_s)
 
-    def hand_over(self, timeout_s: float = 5.0) -> bool:
+    def hand_over(self, timeout_s: float = 5.0, *, start: Start | None = None) -> bool:
         """Flush as at the end of a run: as `flush`, but an adapter waits for no other thread.
 
-        See `LoopObserver.hand_over`. Leaving `with EventEmitter(…)` does the same.
+        See `LoopObserver.hand_over`. Leaving `with EventEmitter(…)` does the same. start: gives each flush its thread.
         """
-        return self._flush("hand_over", timeout_s)
+        return self._flush("hand_over", timeout_s, start)
 
-    def _flush(self, method: str, timeout_s: float) -> bool:
-        went_well = self._end(method, timeout_s)
+    def _flush(self, method: str, timeout_s: float, start: Start | None = None) -> bool:
+        went_well = self._end(method, timeout_s, start)
         if self.seq:  # something was told
             for slot in self._slots:
                 if not slot.failed and not slot.ended_badly:
@@ -153,10 +153,10 @@ class ObserverRegistry(Locked):
         flushed = self.flush(timeout_s)
         return self._end("close", timeout_s) and flushed
 
-    def _end(self, method: str, timeout_s: float) -> bool:
+    def _end(self, method: str, timeout_s: float, start: Start | None = None) -> bool:
         slots = {id(slot.observer): slot for slot in self._slots}
         work = endings([(slot.observer, slot.name, slot.policy) for slot in self._slots], method)
-        bad = unfinished(work, timeout_s)
+        bad = unfinished(work, timeout_s) if start is None else unfinished(work, timeout_s, start)
         for ending in bad:
             slots[id(ending.observer)].ended_badly = True
         return not bad

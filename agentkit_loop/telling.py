@@ -7,6 +7,7 @@ to the observers. Signals are judged here, and a run is opened, resumed and clos
 from __future__ import annotations
 
 import contextlib
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -366,6 +367,7 @@ class Teller:
         """
         first: ObserverError | None = None
         alone = self._household is None  # or all agents behind its calls have ended, or had their time
+        hand_over = functools.partial(self._emitter.hand_over, start=self._threads.run)
         rounds = LAST_ROUNDS
         working, self._working = self._working, True
         try:
@@ -380,7 +382,7 @@ class Teller:
                         alone = True
                         yield self._wait_for_children
                         continue
-                    yield self._emitter.hand_over
+                    yield hand_over
                     if self._take_waiting():
                         continue  # the same, of what a flush caused
                 if isinstance(move, RunFinished):
@@ -389,7 +391,7 @@ class Teller:
                     self._tell(move)
                 except ObserverError as error:
                     first = first or error
-            yield self._emitter.hand_over
+            yield hand_over
         finally:
             self._working = working
             self._threads.close()

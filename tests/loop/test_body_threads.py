@@ -1,4 +1,4 @@
-"""Threads for tools' bodies: used again when idle, gone when nobody needs them."""
+"""Threads for tools' bodies and the flushes of a run: used again when idle, gone when nobody needs them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 from agentkit_loop.agent import Agent
 from agentkit_loop.body_threads import BodyThreads
+from agentkit_loop.events import AgentEvent
+from agentkit_loop.observers import LoopObserver
 from agentkit_loop.testing import Reply, ScriptedCall, ScriptedModel
 
 SECONDS = 10.0  # until a test that hangs fails
@@ -103,5 +105,27 @@ def test_a_run_leaves_no_thread_behind() -> None:
     Agent(ScriptedModel([Reply(calls=calls), Reply(calls=calls), "done"]), tools=[work]).run("go")
     assert len(ran_on) == 6
     for thread in ran_on:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+def test_flushes_at_the_end_of_a_run_are_on_its_threads_which_end_with_it() -> None:
+    class Flushed(LoopObserver):
+        def __init__(self) -> None:
+            self.threads: list[tuple[threading.Thread, str]] = []
+
+        def handle_event(self, event: AgentEvent) -> None:
+            pass
+
+        def flush(self) -> None:
+            thread = threading.current_thread()
+            self.threads.append((thread, thread.name))
+
+    observer = Flushed()
+    Agent(ScriptedModel(["done"]), observers=[observer]).run("go")
+    assert [name for _, name in observer.threads] == ["agentkit-flush"] * 2
+    for thread, _ in observer.threads:
+        assert thread.daemon
+        assert thread is not threading.current_thread()
         thread.join(SECONDS)
         assert not thread.is_alive()
