@@ -22,7 +22,7 @@ import tracemalloc
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -37,6 +37,8 @@ from benchmarks.measure import Row
 from benchmarks.references import BareSDK, Seen
 from benchmarks.server import StreamServer
 from benchmarks.session import MODEL, PROMPT, SYSTEM, Session, make_session, read_lines
+
+Played = TypeVar("Played")
 
 PATIENCE_S = 60.0
 """How long a tool waits for the others, at most."""
@@ -134,8 +136,17 @@ def _waiting_body(at_once: int) -> Callable[[str, int, int], str]:
 
 def _on_threads(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
     agent, model = agents.agent(_waiting_body(at_once))
-    with contextlib.closing(model), agent, ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(lambda _: agent.run(PROMPT), range(sessions)))
+    with contextlib.closing(model), agent:
+        return _on_own_threads(lambda: agent.run(PROMPT), at_once, sessions)
+
+
+def _on_own_threads(play: Callable[[], Played], at_once: int, sessions: int) -> list[Played]:
+    """Play so many sessions, each on a thread of its own, however many are at once: all pay for their thread."""
+    played: list[Played] = []
+    for _ in range(sessions // at_once):
+        with ThreadPoolExecutor(at_once) as pool:
+            played += pool.map(lambda _: play(), range(at_once))
+    return played
 
 
 def _on_loop(agents: Agents, at_once: int, sessions: int) -> list[RunResult]:
@@ -169,8 +180,8 @@ def _bare_load(count: int, crowd: Crowd, session: Session, address: str) -> Load
 
     def run() -> None:
         bare = BareSDK(_waiting_body(count), wire_tool(tool(read_lines).spec))
-        with anthropic.Anthropic(base_url=address, api_key=KEY) as client, ThreadPoolExecutor(count) as pool:
-            seen[:] = pool.map(lambda _: bare.run(client), range(sessions))
+        with anthropic.Anthropic(base_url=address, api_key=KEY) as client:
+            seen[:] = _on_own_threads(lambda: bare.run(client), count, sessions)
 
     def check() -> None:
         require(len(seen), sessions, "sessions of the bare SDK")
