@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -70,6 +71,7 @@ class _Begun:
     def __init__(self, ending: Ending) -> None:
         self.ending = ending
         self.went_well: bool | None = None
+        self.pid = os.getpid()  # a child has not the thread that it is on
         self._runs = threading.Lock()
         self._runs.acquire()
 
@@ -134,7 +136,7 @@ def is_hanging(ending: Ending) -> bool:
     """Whether it was begun before and has not returned."""
     key = (id(ending.observer), ending.method)
     piece = _hanging.get(key)
-    if piece is not None and piece.went_well is not None:
+    if piece is not None and (piece.went_well is not None or piece.pid != os.getpid()):
         _hanging.pop(key, None)
         return False
     return piece is not None
