@@ -284,7 +284,7 @@ class EventEmitter(ObserverRegistry):
             for handle, slot in takers:
                 self.telling = slot
                 try:
-                    failures += [(slot, event, failure) for event, failure in handle(batch)]
+                    failures += [(slot, event, failure) for event, failure in handle(batch) or ()]
                 except BaseException as error:  # noqa: BLE001 - the others still get it; see _settle
                     failures.append((slot, batch.event(0, batch.chunks[0]), error))
                 after = _clock_s()

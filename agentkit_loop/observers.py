@@ -78,15 +78,19 @@ class BatchObserver(LoopObserver):
     """An observer that also takes pieces of a text together which came together, at less cost.
 
     It is given a batch only where all observers of such pieces take batches, so that none sees a piece before one that
-    is registered ahead of it. A subclass with a `handle_event` of its own, and no `handle_batch`, is told each event.
+    is registered ahead of it. It takes single events in any case. Who derives from an observer that takes batches, and
+    has a `handle_event` but no `handle_batch` of its own, is told each event.
     """
 
     @abc.abstractmethod
-    def handle_batch(self, batch: DeltaBatch) -> Sequence[tuple[AgentEvent, Exception]]:
-        """Take the events of a batch as `handle_event` takes each; return those it failed on, and with what."""
+    def handle_batch(self, batch: DeltaBatch) -> Sequence[tuple[AgentEvent, Exception]] | None:
+        """Take the events of a batch as `handle_event` takes each.
+
+        Return those it failed on, and with what; nothing, or None, where all went well.
+        """
 
 
-BatchHandler: TypeAlias = Callable[[DeltaBatch], Sequence[tuple[AgentEvent, Exception]]]
+BatchHandler: TypeAlias = Callable[[DeltaBatch], Sequence[tuple[AgentEvent, Exception]] | None]
 
 
 def _batch_handler(observer: object) -> BatchHandler | None:

@@ -16,6 +16,7 @@ Which turn is asked for is counted in the request: one result of a tool for each
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -168,6 +169,8 @@ def _accept(listener: socket.socket, answers: _Answers) -> None:
 
 def main(turns: int, deltas: int, pause_s: float, hold_s: float) -> None:
     """Serve until standard input ends; each byte of it lets one held answer go on."""
+    # Ctrl-C goes to the whole group of processes: who measures ends, and then our standard input does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = _Answers(turns, deltas, pause_s, hold_s)
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=_accept, args=(listener, answers), daemon=True).start()

@@ -319,3 +319,21 @@ def test_a_stream_of_events_shows_each_as_it_is_told() -> None:
     agent = Agent(Together([[BeginPart("0", "text"), *pieces, commit, answer]]), observers=[taker])
     shown = [event for event in agent.stream("go") if len(taker.events) == event.seq]
     assert chunks_of(shown) == CHUNKS
+
+
+def test_who_returns_nothing_of_a_batch_failed_on_nothing() -> None:
+    class Silent(BatchObserver):
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+
+        def handle_event(self, event: AgentEvent) -> None:
+            del event
+
+        def handle_batch(self, batch: DeltaBatch) -> None:
+            self.sizes.append(len(batch))
+
+    silent = Silent()
+    emitter = emitter_of(silent, policy=FailurePolicy.FAIL_FAST)
+    with emitter.together():
+        emitter.tell_batch("request-1", "p", CHUNKS)
+    assert (silent.sizes, emitter.stats()[0].failed) == ([len(CHUNKS)], 0)
