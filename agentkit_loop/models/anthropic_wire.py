@@ -167,7 +167,7 @@ def may_hold_mark(block: Block) -> bool:
 
 
 class _CallIds:
-    """The ids of one request's calls: the provider's own where it can be, unique and legal in any case.
+    """The ids of a transcript's calls: the provider's own where it can be, unique and legal in any case.
 
     The provider may repeat an id over turns, and refuses to see it twice; then ours, which is unique, goes.
     """
